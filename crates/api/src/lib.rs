@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The `NodeReadinessRule` API: its types, the names that the project writes into a cluster, and
+//! the contract between operator and reporter.
+//!
+//! This crate is values only. It has no client, no async runtime and reads no clock, so that
+//! everything else can depend on it and its CRD can be generated from it.
+
+mod crd;
+mod names;
+mod ownership;
+mod probe;
+mod reporter_config;
+mod rule;
+mod selector;
+mod status;
+
+pub use crd::crd;
+pub use names::*;
+pub use ownership::{Claim, ClaimState, Claims};
+pub use probe::{Handler, HttpGetAction, HttpHeader, Probe, Scheme};
+pub use reporter_config::ReporterConfig;
+pub use rule::{
+    ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode, NodeReadinessRule,
+    NodeReadinessRuleSpec, ReporterOptions, RuleTaint, TaintEffect,
+};
+pub use status::{
+    ConditionEvaluation, DryRunResults, NodeCounts, NodeEvaluation, NodeFailure,
+    NodeReadinessRuleStatus, ReporterStatus, TaintPresence,
+};

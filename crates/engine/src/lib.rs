@@ -1,1 +1,32 @@
-//! Placeholder.
+//! Every decision of the operator, as pure functions over values.
+//!
+//! Nothing here talks to a server, waits, or reads a clock: whatever depends on the time takes
+//! `now` as an argument. So each decision can be read, tested and measured by itself.
+//!
+//! - [`Rule`] and [`RuleSet`]: rules, compiled once, as often as they change.
+//! - [`Node`]: what is kept of a node.
+//! - [`plan`]: what one node's taints and records should be, as one conditional patch.
+//! - [`Ledger`] and [`status`]: what was found and done, folded into a rule's status.
+//! - [`reporter`]: the objects that run a rule's probes.
+//! - [`rbac`]: what the operator and its reporters may do, as typed values.
+
+mod claims;
+mod completion;
+mod drift;
+mod evaluation;
+mod ledger;
+mod node;
+mod patch;
+mod plan;
+pub mod rbac;
+pub mod reporter;
+mod rule;
+pub mod status;
+
+pub use claims::carries_trace;
+pub use drift::contains;
+pub use evaluation::Evaluation;
+pub use ledger::{Entry, Failure, Ledger};
+pub use node::{Node, NodeCondition, Taint};
+pub use plan::{Change, ChangeKind, Finding, NodePlan, Standing, plan};
+pub use rule::{Rejection, Rule, RuleSet};

@@ -1,2 +1,19 @@
-//! Placeholder.
-fn main() {}
+//! The operator's process: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use node_readiness_operator::{Args, logging, run, termination};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    logging::init(&args);
+    match Box::pin(run(args, termination::requested())).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            termination::report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

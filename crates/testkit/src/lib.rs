@@ -1,1 +1,50 @@
-//! Placeholder.
+//! A real Kubernetes cluster on one machine, for tests and the demo, with no Docker:
+//! a control plane built from source, and nodes that are namespaces of this machine.
+//!
+//! It is synchronous and prints nothing, so that a test process and `cargo xtask` can
+//! both use it. It knows nothing of this project's own programs, and it is no way to
+//! run a cluster that has to last: nothing is kept, rotated or upgraded.
+//!
+//! ```no_run
+//! use node_readiness_testkit::{Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes};
+//!
+//! let spec = ClusterSpec {
+//!     dir: "target/cluster-of-my-test".into(),
+//!     version: KubernetesVersion::V1_37,
+//!     nodes: Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(5) },
+//! };
+//! let cluster = Cluster::up(&spec, &|line| eprintln!("{line}"))?;
+//! println!("{}", cluster.kubeconfig().display());
+//! // The cluster ends when it is dropped.
+//! # Ok::<(), node_readiness_testkit::Error>(())
+//! ```
+
+mod binaries;
+mod cgroup;
+mod cluster;
+mod command;
+mod control_plane;
+mod error;
+mod files;
+pub mod host;
+mod identity;
+pub mod image;
+mod kubeconfig;
+mod kubectl;
+mod layout;
+mod network;
+mod node;
+mod pki;
+mod service;
+mod spec;
+mod state;
+mod sysctl;
+mod version;
+
+pub use binaries::Binaries;
+pub use cluster::Cluster;
+pub use error::{Error, Result};
+pub use identity::ProcessIdentity;
+pub use layout::Layout;
+pub use spec::{ClusterSpec, LoopbackNet, Nodes, RealNodes, StartupTaint};
+pub use version::KubernetesVersion;

@@ -1,2 +1,30 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: what the Makefile's targets do beyond calling one tool. Each
+//! subcommand is a module; this one only knows their names.
+
+mod cluster;
+mod generate;
+mod images;
+mod setup;
+mod workspace;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the Node Readiness workspace", version)]
+enum Command {
+    /// Start or end the local Kubernetes cluster
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Generate the manifests that are derived from Rust types
+    Generate(generate::Options),
+    /// Build the container images as archives
+    Images(images::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Cluster(command) => cluster::run(command),
+        Command::Generate(options) => generate::run(&options),
+        Command::Images(options) => images::run(&options),
+    }
+}

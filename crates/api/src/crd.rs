@@ -1,0 +1,58 @@
+//! The CustomResourceDefinition as it is installed.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+
+use crate::NodeReadinessRule;
+
+/// The CustomResourceDefinition of `NodeReadinessRule`.
+///
+/// It is the derived one without the formats of Rust's unsigned integers, which Kubernetes does not
+/// know and would warn about each time that the definition is applied.
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = NodeReadinessRule::crd();
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
+            drop_unsigned_formats(schema);
+        }
+    }
+    crd
+}
+
+fn drop_unsigned_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.properties.iter_mut().flat_map(|p| p.values_mut()).for_each(drop_unsigned_formats);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => drop_unsigned_formats(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
+            items.iter_mut().for_each(drop_unsigned_formats);
+        }
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        drop_unsigned_formats(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_is_one_that_kubernetes_knows() {
+        let json = serde_json::to_string(&crd()).unwrap();
+        assert!(json.contains(r#""format":"int64""#), "no format at all would prove nothing");
+        assert!(!json.contains(r#""format":"uint"#), "{json}");
+    }
+
+    #[test]
+    fn columns_are_those_that_users_know() {
+        let columns = crd().spec.versions[0].additional_printer_columns.clone().unwrap();
+        let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["Mode", "Taint", "Effect", "Nodes", "Ready", "Held", "DryRun", "Age"]);
+    }
+}

@@ -1,0 +1,83 @@
+//! The contract between operator and reporter: the file that one mounts and the other reads.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Probe;
+
+/// What a generated reporter is told. It is written as JSON, so that the reporter carries no YAML
+/// parser, to [`REPORTER_CONFIG_FILE`](crate::REPORTER_CONFIG_FILE).
+///
+/// Unknown fields are refused: operator and reporter are released together, and a reporter that
+/// ignored what it was told would report something else than the rule says.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReporterConfig {
+    /// Name of the rule, for logs.
+    pub rule: String,
+    /// Seconds after which a condition is written again although nothing changed.
+    pub heartbeat_seconds: u32,
+    /// What to observe; one probe a condition type.
+    pub probes: Vec<Probe>,
+}
+
+impl ReporterConfig {
+    /// The file's text, ended by a newline.
+    ///
+    /// # Errors
+    /// Never in practice: all of its fields are plain values.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self).map(|json| json + "\n")
+    }
+
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// When the text is not JSON of this shape; the message names line and field.
+    pub fn from_json(json: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_a_pod_probe() {
+        let config = ReporterConfig::from_json(
+            r#"{"rule":"cni","heartbeatSeconds":300,"probes":[{"conditionType":"example.com/Ready","httpGet":{"port":9099}}]}"#,
+        )
+        .unwrap();
+        let probe = &config.probes[0];
+        assert_eq!(
+            (probe.initial_delay_seconds, probe.period_seconds, probe.timeout_seconds),
+            (0, 10, 1)
+        );
+        assert_eq!((probe.success_threshold, probe.failure_threshold), (1, 3));
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let written = ReporterConfig {
+            rule: "cni".into(),
+            heartbeat_seconds: 300,
+            probes: vec![
+                serde_json::from_str(
+                    r#"{"conditionType":"a","httpGet":{"port":1,"path":"/x","scheme":"HTTPS"}}"#,
+                )
+                .unwrap(),
+            ],
+        };
+        let read = ReporterConfig::from_json(&written.to_json().unwrap()).unwrap();
+        assert_eq!(read, written);
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        let error = ReporterConfig::from_json(
+            r#"{"rule":"cni","heartbeatSeconds":1,"probes":[],"extra":1}"#,
+        )
+        .unwrap_err();
+        assert!(error.to_string().contains("extra"), "{error}");
+    }
+}

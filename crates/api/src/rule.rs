@@ -1,0 +1,328 @@
+//! The `NodeReadinessRule` resource and its spec.
+//!
+//! Whatever a schema or CEL can refuse is refused here, with a message that says what to do. What
+//! is left, such as a name clash between rules, is told in the rule's status.
+#![allow(clippy::duplicated_attributes, reason = "columns share a type")]
+
+use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::{NodeReadinessRuleStatus, Probe, selector};
+
+/// Holds a taint on the nodes it selects until their conditions are met.
+#[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[kube(
+    group = "readiness.node.x-k8s.io",
+    version = "v1alpha1",
+    kind = "NodeReadinessRule",
+    doc = "Holds a taint on the nodes it selects until their conditions are met. With probes, reporters observe those conditions on each node.",
+    status = "NodeReadinessRuleStatus",
+    derive = "PartialEq",
+    shortname = "nrr",
+    selectable = ".spec.enforcementMode",
+    selectable = ".spec.taint.key",
+    selectable = ".spec.dryRun",
+    printcolumn(
+        name = "Mode",
+        type_ = "string",
+        json_path = ".spec.enforcementMode",
+        description = "When the rule applies: once at bootstrap, or always."
+    ),
+    printcolumn(
+        name = "Taint",
+        type_ = "string",
+        json_path = ".spec.taint.key",
+        description = "Key of the taint that holds nodes."
+    ),
+    printcolumn(
+        name = "Effect",
+        type_ = "string",
+        json_path = ".spec.taint.effect",
+        description = "Effect of that taint."
+    ),
+    printcolumn(
+        name = "Nodes",
+        type_ = "integer",
+        json_path = ".status.nodes.matched",
+        description = "Nodes that the rule covers."
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "integer",
+        json_path = ".status.nodes.ready",
+        description = "Nodes whose conditions are met."
+    ),
+    printcolumn(
+        name = "Held",
+        type_ = "integer",
+        json_path = ".status.nodes.held",
+        description = "Nodes that carry the taint for this rule."
+    ),
+    printcolumn(
+        name = "DryRun",
+        type_ = "boolean",
+        json_path = ".spec.dryRun",
+        description = "Whether the rule only says what it would do."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "self.enforcementMode != 'bootstrap-only' || !self.conditions.exists(c, has(c.defaultStatus))"
+).message("conditions[].defaultStatus cannot be used with enforcementMode bootstrap-only: a node that has not reported yet would count as bootstrapped; remove defaultStatus or use continuous").field_path(".conditions"))]
+#[x_kube(validation = Rule::new(
+    "self.enforcementMode != 'bootstrap-only' || !has(self.conditionPolicy) || self.conditionPolicy != 'anyOf'"
+).message("conditionPolicy anyOf cannot be used with enforcementMode bootstrap-only; use allOf or continuous").field_path(".conditionPolicy"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.probes) || self.probes.all(p, self.conditions.exists(c, c.type == p.conditionType))"
+).message("probes[].conditionType must be one of conditions[].type: add the condition that the probe decides, or remove the probe").field_path(".probes"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.reporter) || (has(self.probes) && size(self.probes) > 0)"
+).message("reporter has no effect without probes; add a probe or remove reporter").field_path(".reporter"))]
+pub struct NodeReadinessRuleSpec {
+    /// Selects the nodes that the rule covers.
+    #[schemars(schema_with = "selector::node_selector")]
+    pub node_selector: LabelSelector,
+
+    /// The node conditions that must hold, one entry a condition type.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<ConditionRequirement>,
+
+    /// Whether all of the conditions must hold, or any one of them.
+    #[serde(default)]
+    pub condition_policy: ConditionPolicy,
+
+    /// Whether the rule is done with a node once its conditions were met, or keeps watching it.
+    pub enforcement_mode: EnforcementMode,
+
+    /// The taint that keeps pods off a node until its conditions are met.
+    pub taint: RuleTaint,
+
+    /// Only say in the status what the rule would do. No node is written, whatever happens to the
+    /// rule; what it did to nodes before stays as it is.
+    #[serde(default)]
+    pub dry_run: bool,
+
+    /// How reporters observe conditions on each node, one probe a condition type. With at least
+    /// one, the operator runs reporters for this rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["conditionType".into()]))]
+    pub probes: Vec<Probe>,
+
+    /// How the reporters run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reporter: Option<ReporterOptions>,
+}
+
+/// A node condition and the status that it must have.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConditionRequirement {
+    /// Type of the node condition.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316))]
+    pub type_: String,
+    /// Status that the condition must have.
+    pub required_status: ConditionStatus,
+    /// Status that the condition counts as while the node does not have it; Unknown where this is
+    /// not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_status: Option<ConditionStatus>,
+}
+
+/// Status of a condition.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
+pub enum ConditionStatus {
+    /// The condition holds.
+    True,
+    /// The condition does not hold.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// The status as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl fmt::Display for ConditionStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a rule's conditions are combined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ConditionPolicy {
+    /// Every condition must have its required status.
+    #[default]
+    AllOf,
+    /// One condition with its required status is enough.
+    AnyOf,
+}
+
+/// When a rule applies to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EnforcementMode {
+    /// Until the node's conditions were met once.
+    BootstrapOnly,
+    /// Always: the taint comes back when the conditions are no longer met.
+    Continuous,
+}
+
+/// The taint that a rule manages.
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, KubeSchema,
+)]
+#[x_kube(validation = Rule::new(
+    "self.key.startsWith('readiness.k8s.io/') || self.key.startsWith('startup-taint.cluster-autoscaler.kubernetes.io/')"
+).message("taint key must start with readiness.k8s.io/ or startup-taint.cluster-autoscaler.kubernetes.io/").field_path(".key"))]
+#[x_kube(validation = Rule::new(
+    "self.key.matches('^[^/]+/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')"
+).message("taint key must have one slash, and behind it a name of 1 to 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit").field_path(".key"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.value) || self.value.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')"
+).message("taint value must be empty or a label value: letters, digits, '-', '_' or '.', beginning and ending with a letter or digit").field_path(".value"))]
+pub struct RuleTaint {
+    /// Key, under one of the two prefixes that rules may manage.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+    /// Value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub value: String,
+    /// What the taint does to pods that do not tolerate it.
+    pub effect: TaintEffect,
+}
+
+impl fmt::Display for RuleTaint {
+    /// As kubectl writes it: `key=value:effect`, without the equals sign where there is no value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, value, effect } = self;
+        if value.is_empty() {
+            write!(f, "{key}:{effect}")
+        } else {
+            write!(f, "{key}={value}:{effect}")
+        }
+    }
+}
+
+/// Effect of a taint.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
+pub enum TaintEffect {
+    /// New pods are not scheduled.
+    NoSchedule,
+    /// New pods are scheduled only if there is no other node.
+    PreferNoSchedule,
+    /// New pods are not scheduled and running ones are evicted.
+    NoExecute,
+}
+
+impl TaintEffect {
+    /// The effect as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSchedule => "NoSchedule",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+            Self::NoExecute => "NoExecute",
+        }
+    }
+}
+
+impl fmt::Display for TaintEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How the reporters of a rule run.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReporterOptions {
+    /// Seconds after which a condition is written again although nothing changed.
+    #[serde(default = "ReporterOptions::default_heartbeat_seconds")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub heartbeat_seconds: u32,
+
+    /// Whether the pods use the node's network. Without it, localhost is the pod's own.
+    #[serde(default = "ReporterOptions::default_host_network")]
+    pub host_network: bool,
+
+    /// Secrets in the reporters' namespace with which to pull the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+
+    /// What the container requests and is limited to, instead of the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Tolerations instead of the default, which is to tolerate every taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub tolerations: Option<Vec<Toleration>>,
+
+    /// Priority class instead of the default, which is system-node-critical.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+
+    /// User id of the process instead of the default, 65532. It cannot be root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub run_as_user: Option<i64>,
+
+    /// Labels to add to the pods. Those that the operator sets win.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_labels: BTreeMap<String, String>,
+
+    /// Annotations to add to the pods. Those that the operator sets win.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_annotations: BTreeMap<String, String>,
+}
+
+impl ReporterOptions {
+    fn default_heartbeat_seconds() -> u32 {
+        300
+    }
+
+    fn default_host_network() -> bool {
+        true
+    }
+}
+
+impl Default for ReporterOptions {
+    fn default() -> Self {
+        Self {
+            heartbeat_seconds: Self::default_heartbeat_seconds(),
+            host_network: Self::default_host_network(),
+            image_pull_secrets: Vec::new(),
+            resources: None,
+            tolerations: None,
+            priority_class_name: None,
+            run_as_user: None,
+            pod_labels: BTreeMap::new(),
+            pod_annotations: BTreeMap::new(),
+        }
+    }
+}

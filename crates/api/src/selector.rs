@@ -1,0 +1,56 @@
+//! The schema of a rule's node selector.
+//!
+//! The Rust type is Kubernetes' own `LabelSelector`, whose generated schema checks next to
+//! nothing. A selector that cannot be evaluated should be refused when it is written, so its
+//! schema is spelled out here.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// Schema of a `LabelSelector` that is not empty and can be evaluated.
+pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "description": "Selects the nodes that the rule covers, by their labels. It must not be empty; to cover every node, \
+            use an expression that always holds, such as kubernetes.io/os Exists.",
+        "type": "object",
+        "properties": {
+            "matchLabels": {
+                "description": "Labels that a node must have with exactly these values.",
+                "type": "object",
+                "maxProperties": 64,
+                "additionalProperties": {"type": "string", "maxLength": 63},
+            },
+            "matchExpressions": {
+                "description": "Requirements that a node's labels must all meet.",
+                "type": "array",
+                "maxItems": 64,
+                "items": {
+                    "type": "object",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": {"description": "Label key.", "type": "string", "minLength": 1, "maxLength": 317},
+                        "operator": {
+                            "description": "How the node's value relates to values.",
+                            "type": "string",
+                            "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                        },
+                        "values": {
+                            "description": "Values for In and NotIn; none for Exists and DoesNotExist.",
+                            "type": "array",
+                            "maxItems": 64,
+                            "items": {"type": "string", "maxLength": 63},
+                        },
+                    },
+                    "x-kubernetes-validations": [{
+                        "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+                        "message": "values must be given for the operators In and NotIn, and must not be for Exists and DoesNotExist",
+                        "fieldPath": ".values",
+                    }],
+                },
+            },
+        },
+        "x-kubernetes-validations": [{
+            "rule": "(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",
+            "message": "nodeSelector must not be empty; to cover every node, use matchExpressions with kubernetes.io/os Exists",
+        }],
+    })
+}

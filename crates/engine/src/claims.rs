@@ -1,0 +1,66 @@
+//! Reading and writing the record of claims on a node.
+
+use node_readiness_api::{AUTOSCALER_TAINT_PREFIX, CLAIMS_ANNOTATION, Claims, TAINT_PREFIX};
+
+use crate::{Node, completion};
+
+/// The claims recorded on a node.
+///
+/// A record that does not parse counts as none: a rule that still covers the node takes its taint
+/// again. A claim on a taint that no rule may manage is dropped, because whoever can write a node's
+/// annotations must not be able to have the operator remove other controllers' taints.
+pub(crate) fn recorded(node: &Node) -> Claims {
+    let mut claims: Claims = node
+        .annotation(CLAIMS_ANNOTATION)
+        .and_then(|record| serde_json::from_str(record).ok())
+        .unwrap_or_default();
+    claims.retain(|_, claim| is_manageable(&claim.taint.key));
+    claims
+}
+
+/// The record's text, or `None` where there is nothing to record.
+pub(crate) fn to_record(claims: &Claims) -> Option<String> {
+    (!claims.is_empty())
+        .then(|| serde_json::to_string(claims).expect("claims are strings and a timestamp"))
+}
+
+/// Whether a node still carries anything of a rule: a claim, or the mark of its completion.
+pub fn carries_trace(node: &Node, rule_name: &str, rule_uid: &str) -> bool {
+    recorded(node).contains_key(rule_name)
+        || completion::suffixes(node).any(|suffix| suffix == rule_uid || suffix == rule_name)
+}
+
+fn is_manageable(key: &str) -> bool {
+    key.starts_with(TAINT_PREFIX) || key.starts_with(AUTOSCALER_TAINT_PREFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(record: &str) -> Node {
+        serde_json::from_value(json!({"metadata": {
+            "name": "n",
+            "annotations": {"readiness.k8s.io/rules": record},
+        }}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_record_is_written_as_it_was_read() {
+        let record = r#"{"cni":{"taint":{"key":"readiness.k8s.io/Net","value":"pending","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z"}}"#;
+        assert_eq!(to_record(&recorded(&node(record))).as_deref(), Some(record));
+    }
+
+    #[test]
+    fn a_record_that_does_not_parse_is_none() {
+        assert!(recorded(&node("{")).is_empty());
+    }
+
+    #[test]
+    fn a_claim_on_a_foreign_taint_is_dropped() {
+        let record = r#"{"x":{"taint":{"key":"node.kubernetes.io/unschedulable","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z"}}"#;
+        assert!(recorded(&node(record)).is_empty());
+    }
+}

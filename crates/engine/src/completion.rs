@@ -1,0 +1,48 @@
+//! The node annotation that says a bootstrap-only rule is done with a node.
+
+use node_readiness_api::{BOOTSTRAP_COMPLETED_PREFIX, EnforcementMode};
+use serde_json::json;
+
+use crate::{Node, Rule, RuleSet};
+
+/// Key of the annotation for a rule.
+pub(crate) fn key(rule: &Rule) -> String {
+    format!("{BOOTSTRAP_COMPLETED_PREFIX}{}", rule.uid)
+}
+
+/// Value of the annotation for a rule.
+pub(crate) fn value(rule: &Rule) -> String {
+    json!({"rule-name": rule.name}).to_string()
+}
+
+/// Whether a rule is done with a node. An older controller wrote the rule's name in place of its
+/// uid, which still counts.
+pub(crate) fn is_recorded(node: &Node, rule: &Rule) -> bool {
+    suffixes(node).any(|suffix| suffix == rule.uid || suffix == rule.name)
+}
+
+/// Uids, or names, of the rules that are recorded as done with a node.
+pub(crate) fn suffixes(node: &Node) -> impl Iterator<Item = &str> {
+    node.annotation_keys().filter_map(|key| key.strip_prefix(BOOTSTRAP_COMPLETED_PREFIX))
+}
+
+/// Keys of the annotations on a node that no rule needs any more.
+///
+/// While some rule cannot be read none is given up: its uid is not known.
+pub(crate) fn obsolete<'n>(node: &'n Node, rules: &RuleSet) -> Vec<&'n str> {
+    if rules.has_unreadable() {
+        return Vec::new();
+    }
+    let needed = |suffix: &str| {
+        rules.iter().any(|rule| {
+            (suffix == rule.uid || suffix == rule.name)
+                && !rule.deleting
+                && (rule.dry_run || rule.mode == EnforcementMode::BootstrapOnly)
+        })
+    };
+    node.annotation_keys()
+        .filter(|key| {
+            key.strip_prefix(BOOTSTRAP_COMPLETED_PREFIX).is_some_and(|suffix| !needed(suffix))
+        })
+        .collect()
+}

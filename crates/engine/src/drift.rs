@@ -1,0 +1,40 @@
+//! Whether an object in the cluster is still what was generated.
+
+use serde_json::Value;
+
+/// Whether `live` has everything that `wanted` says. What the API server or others added beside it
+/// does not matter; lists must be alike, item by item.
+///
+/// A field that was generated once and is no more does not show here; the digest annotation on
+/// each generated object differs then.
+pub fn contains(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| live.get(key).is_some_and(|live| contains(live, wanted))),
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| contains(l, w))
+        }
+        (live, wanted) => live == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_others_added_is_no_drift() {
+        let live = json!({"a": {"b": 1, "defaulted": true}, "list": [{"x": 1, "y": 2}]});
+        assert!(contains(&live, &json!({"a": {"b": 1}, "list": [{"x": 1}]})));
+    }
+
+    #[test]
+    fn a_changed_removed_or_added_item_is_drift() {
+        let wanted = json!({"a": {"b": 1}, "list": [1, 2]});
+        assert!(!contains(&json!({"a": {"b": 2}, "list": [1, 2]}), &wanted));
+        assert!(!contains(&json!({"a": {}, "list": [1, 2]}), &wanted));
+        assert!(!contains(&json!({"a": {"b": 1}, "list": [1, 2, 3]}), &wanted));
+    }
+}

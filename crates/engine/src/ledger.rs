@@ -1,0 +1,100 @@
+//! What was found and done, node by node: the memory between node path and rule status.
+
+use std::collections::{BTreeMap, HashSet};
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::{Finding, NodePlan};
+
+/// What is known of one node under one rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// How the node was found.
+    pub finding: Finding,
+    /// When this came to be so.
+    pub since: Timestamp,
+    /// Why the node could not be written, if it could not.
+    pub failure: Option<Failure>,
+}
+
+/// Why a node could not be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Machine-readable cause.
+    pub reason: String,
+    /// The cause in the API server's words.
+    pub message: String,
+}
+
+/// Every entry, by rule and node.
+///
+/// It is written from what was *applied*, so that a status cannot tell what was only intended.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    rules: BTreeMap<String, BTreeMap<String, Entry>>,
+}
+
+impl Ledger {
+    /// Enters how a node was found, and why it could not be written if it could not. Returns the
+    /// uids of the rules for which that is news.
+    pub fn enter(
+        &mut self,
+        node: &str,
+        plan: &NodePlan,
+        failure: Option<&Failure>,
+        now: Timestamp,
+    ) -> HashSet<String> {
+        let covering: HashSet<&str> = plan.findings.iter().map(|f| f.rule_uid.as_str()).collect();
+        let mut news = self.remove(node, |uid| !covering.contains(uid));
+        for finding in &plan.findings {
+            let entries = self.rules.entry(finding.rule_uid.clone()).or_default();
+            let known = entries.get(node);
+            let same =
+                known.is_some_and(|e| e.finding == *finding && e.failure.as_ref() == failure);
+            if !same {
+                let entry =
+                    Entry { finding: finding.clone(), since: now, failure: failure.cloned() };
+                entries.insert(node.to_owned(), entry);
+                news.insert(finding.rule_uid.clone());
+            }
+        }
+        news
+    }
+
+    /// Forgets a node that is gone. Returns the uids of the rules that covered it.
+    pub fn forget(&mut self, node: &str) -> HashSet<String> {
+        self.remove(node, |_| true)
+    }
+
+    /// Forgets a rule that is gone.
+    pub fn forget_rule(&mut self, uid: &str) {
+        self.rules.remove(uid);
+    }
+
+    /// Forgets every node that is not named.
+    pub fn retain(&mut self, exists: impl Fn(&str) -> bool) -> HashSet<String> {
+        let gone: HashSet<String> = self
+            .rules
+            .values()
+            .flat_map(BTreeMap::keys)
+            .filter(|node| !exists(node))
+            .cloned()
+            .collect();
+        gone.iter().flat_map(|node| self.forget(node)).collect()
+    }
+
+    /// Entries of a rule by node.
+    pub fn of(&self, rule_uid: &str) -> impl Iterator<Item = (&str, &Entry)> {
+        self.rules.get(rule_uid).into_iter().flatten().map(|(node, entry)| (node.as_str(), entry))
+    }
+
+    fn remove(&mut self, node: &str, concerns: impl Fn(&str) -> bool) -> HashSet<String> {
+        let mut removed = HashSet::new();
+        for (uid, entries) in &mut self.rules {
+            if concerns(uid) && entries.remove(node).is_some() {
+                removed.insert(uid.clone());
+            }
+        }
+        removed
+    }
+}

@@ -1,0 +1,184 @@
+//! What is kept of a node: what a decision can depend on, and nothing else.
+//!
+//! A Node on the wire is 10 to 50 KB; what remains of it here is under one. Most of what is left
+//! out, such as images and heartbeats' bookkeeping, changes often and decides nothing.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use node_readiness_api::RuleTaint;
+use node_readiness_api::{BOOTSTRAP_COMPLETED_PREFIX, CLAIMS_ANNOTATION, ConditionStatus};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A node, slim. It is read from the API server as a Node and never written back.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "k8s_openapi::api::core::v1::Node")]
+pub struct Node {
+    /// Metadata without managed fields, and with this project's annotations only.
+    #[serde(deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    spec: NodeSpec,
+    #[serde(default)]
+    status: NodeStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct NodeSpec {
+    #[serde(default)]
+    taints: Vec<Taint>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct NodeStatus {
+    #[serde(default)]
+    conditions: Vec<NodeCondition>,
+}
+
+/// A taint as the API server has it, to the last field: a patch names the taints that it was
+/// computed from, and a field that was dropped on the way would make each such patch fail.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value, which Kubernetes leaves out where it is empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// Effect, as text: other controllers' taints may have one that rules do not.
+    pub effect: String,
+    /// Everything else, such as `timeAdded`.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, serde_json::Value>,
+}
+
+impl Taint {
+    /// Whether this is the taint that a rule means. Kubernetes tells taints apart by key and
+    /// effect; the value is an attribute.
+    pub fn is(&self, taint: &RuleTaint) -> bool {
+        self.key == taint.key && self.effect == taint.effect.as_str()
+    }
+}
+
+impl From<&RuleTaint> for Taint {
+    fn from(taint: &RuleTaint) -> Self {
+        Self {
+            key: taint.key.clone(),
+            value: taint.value.clone(),
+            effect: taint.effect.as_str().to_owned(),
+            rest: BTreeMap::new(),
+        }
+    }
+}
+
+/// Type and status of a node condition.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct NodeCondition {
+    /// Type of the condition.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// Its status.
+    pub status: ConditionStatus,
+}
+
+impl Node {
+    /// Name of the node.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Labels of the node.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.metadata.labels.as_ref().unwrap_or(&NONE)
+    }
+
+    /// This project's annotation of that key.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Keys of this project's annotations.
+    pub fn annotation_keys(&self) -> impl Iterator<Item = &str> {
+        self.metadata.annotations.iter().flat_map(BTreeMap::keys).map(String::as_str)
+    }
+
+    /// Whether the node has any annotations, of whomever. A patch cannot add the first one without
+    /// the map.
+    pub fn has_annotations(&self) -> bool {
+        self.metadata.annotations.is_some()
+    }
+
+    /// Taints of the node, of whomever.
+    pub fn taints(&self) -> &[Taint] {
+        &self.spec.taints
+    }
+
+    /// Whether the node carries a rule's taint.
+    pub fn carries(&self, taint: &RuleTaint) -> bool {
+        self.spec.taints.iter().any(|t| t.is(taint))
+    }
+
+    /// Status of the condition of that type, if the node has it.
+    pub fn condition(&self, type_: &str) -> Option<ConditionStatus> {
+        self.status.conditions.iter().find(|c| c.type_ == type_).map(|c| c.status)
+    }
+
+    /// Conditions of the node.
+    pub fn conditions(&self) -> &[NodeCondition] {
+        &self.status.conditions
+    }
+}
+
+fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let mut metadata = ObjectMeta::deserialize(deserializer)?;
+    metadata.managed_fields = None;
+    metadata.owner_references = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| {
+            key == CLAIMS_ANNOTATION || key.starts_with(BOOTSTRAP_COMPLETED_PREFIX)
+        });
+    }
+    Ok(metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_taint_is_written_as_it_was_read() {
+        let taints = json!([
+            {"key": "a", "effect": "NoSchedule"},
+            {"key": "b", "value": "x", "effect": "NoExecute", "timeAdded": "2026-01-02T03:04:05Z"},
+            {"key": "c", "effect": "SomethingNew", "fromTheFuture": {"a": [1, 2]}},
+        ]);
+        let node: Node =
+            serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"taints": taints}}))
+                .unwrap();
+        assert_eq!(serde_json::to_value(node.taints()).unwrap(), taints);
+    }
+
+    #[test]
+    fn other_annotations_and_managed_fields_are_not_kept() {
+        let node: Node = serde_json::from_value(json!({"metadata": {
+            "name": "n",
+            "managedFields": [{"manager": "kubelet"}],
+            "annotations": {"example.com/large": "x", "readiness.k8s.io/rules": "{}"},
+        }}))
+        .unwrap();
+        assert!(node.metadata.managed_fields.is_none());
+        assert_eq!(node.annotation_keys().collect::<Vec<_>>(), ["readiness.k8s.io/rules"]);
+    }
+
+    #[test]
+    fn a_node_with_only_foreign_annotations_still_has_the_map() {
+        let with = |annotations| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": "n", "annotations": annotations}}))
+                .unwrap()
+        };
+        assert!(with(json!({"example.com/a": "x"})).has_annotations());
+        assert!(!with(json!(null)).has_annotations());
+    }
+}

@@ -1,0 +1,103 @@
+//! The one patch of a node: taints and records, together or not at all.
+//!
+//! It is a JSON Patch (RFC 6902) that first tests what it was computed from. A change of taints or
+//! records by anybody else in the meantime makes it fail as a whole; a heartbeat does not, since it
+//! touches neither. A merge patch would overwrite other controllers' taints instead.
+
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation, jsonptr};
+use jsonptr::PointerBuf;
+use node_readiness_api::CLAIMS_ANNOTATION;
+use serde_json::{Map, Value, json};
+
+use crate::{Node, Taint};
+
+/// What is to be recorded on a node beside its taints.
+pub(crate) struct Records<'n> {
+    /// Text of the record of claims; `None` where there are no claims.
+    pub claims: Option<String>,
+    /// Completion annotations to set, as key and value.
+    pub completed: Vec<(String, String)>,
+    /// Keys of completion annotations to remove.
+    pub obsolete: Vec<&'n str>,
+}
+
+/// The patch that brings `node` to these taints and records, or `None` where it is there.
+pub(crate) fn conditional(node: &Node, taints: &[Taint], records: &Records<'_>) -> Option<Patch> {
+    let changes: Vec<_> =
+        taint_change(node, taints).into_iter().chain(record_changes(node, records)).collect();
+    if changes.is_empty() {
+        return None;
+    }
+    let mut operations = preconditions(node);
+    operations.extend(changes);
+    Some(Patch(operations))
+}
+
+/// Tests that the node is still what the plan was computed from.
+fn preconditions(node: &Node) -> Vec<PatchOperation> {
+    // Kubernetes' JSON Patch takes a missing member for null, which is how absence is tested.
+    let current = if node.taints().is_empty() { Value::Null } else { to_value(node.taints()) };
+    let mut tests = vec![test(["spec", "taints"], current)];
+    if let Some(uid) = &node.metadata.uid {
+        // A node that was deleted and made again under the same name starts anew.
+        tests.insert(0, test(["metadata", "uid"], json!(uid)));
+    }
+    if node.has_annotations() {
+        let record = json!(node.annotation(CLAIMS_ANNOTATION));
+        tests.push(test(["metadata", "annotations", CLAIMS_ANNOTATION], record));
+    } else {
+        tests.push(test(["metadata", "annotations"], Value::Null));
+    }
+    tests
+}
+
+fn taint_change(node: &Node, taints: &[Taint]) -> Option<PatchOperation> {
+    let path = ["spec", "taints"];
+    if taints == node.taints() {
+        None
+    } else if taints.is_empty() {
+        Some(remove(path))
+    } else {
+        Some(add(path, to_value(taints)))
+    }
+}
+
+fn record_changes(node: &Node, records: &Records<'_>) -> Vec<PatchOperation> {
+    let mut set: Vec<(&str, &str)> =
+        records.completed.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let mut unset = records.obsolete.clone();
+    match (records.claims.as_deref(), node.annotation(CLAIMS_ANNOTATION)) {
+        (Some(next), current) if current != Some(next) => set.push((CLAIMS_ANNOTATION, next)),
+        (None, Some(_)) => unset.push(CLAIMS_ANNOTATION),
+        _ => {}
+    }
+    if !node.has_annotations() && !set.is_empty() {
+        let all: Map<_, _> = set.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
+        return vec![add(["metadata", "annotations"], Value::Object(all))];
+    }
+    let path = |key| ["metadata", "annotations", key];
+    let set = set.into_iter().map(|(key, value)| add(path(key), json!(value)));
+    let unset = unset.into_iter().map(|key| remove(path(key)));
+    set.chain(unset).collect()
+}
+
+fn test<const N: usize>(path: [&str; N], value: Value) -> PatchOperation {
+    PatchOperation::Test(TestOperation { path: pointer(path), value })
+}
+
+fn add<const N: usize>(path: [&str; N], value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path: pointer(path), value })
+}
+
+fn remove<const N: usize>(path: [&str; N]) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation { path: pointer(path) })
+}
+
+/// A JSON Pointer (RFC 6901) of these members; slashes in them are escaped.
+fn pointer<const N: usize>(path: [&str; N]) -> PointerBuf {
+    PointerBuf::from_tokens(path)
+}
+
+fn to_value(taints: &[Taint]) -> Value {
+    serde_json::to_value(taints).expect("a taint is strings and JSON values")
+}

@@ -1,0 +1,62 @@
+//! What the operator and its reporters may do, as typed values.
+//!
+//! The manifests in `config/rbac` are generated from here, and so is what a reporter is granted, so
+//! that neither can drift from what the code needs.
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use node_readiness_api::GROUP;
+
+/// Lets a reporter impersonate the node that its pod runs on, and no other.
+///
+/// KEP-5284: the API server takes the node from the token, which is bound to the pod.
+pub fn impersonate_own_node() -> Vec<PolicyRule> {
+    vec![rule("authentication.k8s.io", "nodes", &["impersonate:associated-node"])]
+}
+
+/// What a reporter may do as its node: read it, and update its status.
+///
+/// KEP-5284: an action is allowed only where both this and the node's own permissions allow it.
+pub fn update_own_status() -> Vec<PolicyRule> {
+    vec![
+        rule("", "nodes", &["impersonate-on:associated-node:get"]),
+        rule("", "nodes/status", &["impersonate-on:associated-node:update"]),
+    ]
+}
+
+/// What the operator needs in the whole cluster.
+pub fn operator_cluster_rules() -> Vec<PolicyRule> {
+    let mut rules = vec![
+        rule(GROUP, "nodereadinessrules", &["list", "watch", "patch"]),
+        rule(GROUP, "nodereadinessrules/status", &["patch"]),
+        rule("", "nodes", &["list", "watch", "patch"]),
+        rule("events.k8s.io", "events", &["create", "patch"]),
+    ];
+    for resource in ["clusterroles", "clusterrolebindings"] {
+        let verbs = ["list", "watch", "create", "patch", "delete"];
+        rules.push(rule("rbac.authorization.k8s.io", resource, &verbs));
+    }
+    // The API server lets nobody grant what they do not hold, so the operator holds exactly what
+    // it grants to reporters. Without the verb escalate it can grant nothing wider.
+    rules.extend(impersonate_own_node());
+    rules.extend(update_own_status());
+    rules
+}
+
+/// What the operator needs in the reporters' namespace.
+pub fn operator_reporters_rules() -> Vec<PolicyRule> {
+    let verbs = ["list", "watch", "create", "patch", "delete"];
+    vec![
+        rule("", "serviceaccounts", &verbs),
+        rule("", "configmaps", &verbs),
+        rule("apps", "daemonsets", &verbs),
+    ]
+}
+
+fn rule(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    }
+}

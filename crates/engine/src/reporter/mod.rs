@@ -1,0 +1,179 @@
+//! The objects that run a rule's probes.
+//!
+//! All of them are derived from the rule alone, owned by it, and applied whole: whoever edits one
+//! sees it come back. There is one ServiceAccount a rule, because what is granted to one subject
+//! adds up.
+
+mod daemon_set;
+mod names;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
+use node_readiness_api::{
+    MANAGED_BY, MANAGED_BY_LABEL, NodeReadinessRule, REPORTER_CONFIG_FILE, RULE_NAME_ANNOTATION,
+    RULE_UID_LABEL, ReporterConfig, ReporterOptions,
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::rbac;
+pub use names::ReporterNames;
+
+/// What the operator was told about reporters when it was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Namespace that reporters run in.
+    pub namespace: String,
+    /// Image of the reporters.
+    pub image: String,
+}
+
+/// Everything that is generated for one rule with probes, in the order in which it is applied: a
+/// pod is not started before it may do what it is for.
+#[derive(Clone, Debug)]
+pub struct ReporterObjects {
+    /// Who the reporters are.
+    pub service_account: ServiceAccount,
+    /// Lets them impersonate the node they run on.
+    pub impersonator_role: ClusterRole,
+    /// Grants that.
+    pub impersonator_binding: ClusterRoleBinding,
+    /// Lets that node identity read the node and update its status.
+    pub status_role: ClusterRole,
+    /// Grants that.
+    pub status_binding: ClusterRoleBinding,
+    /// What they are told.
+    pub config_map: ConfigMap,
+    /// Runs them.
+    pub daemon_set: DaemonSet,
+}
+
+/// Generates the objects for a rule; `None` for one without probes.
+///
+/// # Errors
+/// When an object cannot be written as JSON, which plain values always can.
+pub fn generate(
+    rule: &NodeReadinessRule,
+    settings: &Settings,
+) -> serde_json::Result<Option<ReporterObjects>> {
+    if rule.spec.probes.is_empty() || rule.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let rule_name = rule.metadata.name.as_deref().unwrap_or_default();
+    let names = ReporterNames::of(rule_name);
+    let options = rule.spec.reporter.clone().unwrap_or_default();
+    let config = config(rule_name, rule, &options).to_json()?;
+    let meta = |name: &str| metadata(rule, name, None);
+    let namespaced = |name: &str| metadata(rule, name, Some(&settings.namespace));
+
+    let pod = daemon_set::Pod {
+        names: &names,
+        options: &options,
+        settings,
+        node_selector: &rule.spec.node_selector,
+        rule_uid: rule.metadata.uid.as_deref().unwrap_or_default(),
+        config_digest: digest(&config),
+    };
+    Ok(Some(ReporterObjects {
+        service_account: ServiceAccount {
+            metadata: namespaced(&names.namespaced),
+            // The token is projected into the pods, bound to each; nothing else may mount one.
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        },
+        impersonator_role: role(meta(&names.impersonator), rbac::impersonate_own_node()),
+        impersonator_binding: binding(meta(&names.impersonator), &names, settings),
+        status_role: role(meta(&names.status_updater), rbac::update_own_status()),
+        status_binding: binding(meta(&names.status_updater), &names, settings),
+        config_map: ConfigMap {
+            metadata: namespaced(&names.namespaced),
+            data: Some(BTreeMap::from([(REPORTER_CONFIG_FILE.to_owned(), config)])),
+            ..ConfigMap::default()
+        },
+        daemon_set: DaemonSet {
+            metadata: namespaced(&names.namespaced),
+            spec: daemon_set::spec(&pod),
+            status: None,
+        },
+    }))
+}
+
+/// A short digest of what was generated, for the digest annotation.
+pub fn digest(text: &str) -> String {
+    let mut head = [0; 8];
+    head.copy_from_slice(&Sha256::digest(text)[..8]);
+    format!("{:016x}", u64::from_be_bytes(head))
+}
+
+/// The digest of an object as it is generated, before the digest annotation is added to it.
+///
+/// # Errors
+/// When the object cannot be written as JSON, which plain values always can.
+pub fn digest_of(object: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string(object).map(|json| digest(&json))
+}
+
+fn config(name: &str, rule: &NodeReadinessRule, options: &ReporterOptions) -> ReporterConfig {
+    ReporterConfig {
+        rule: name.to_owned(),
+        heartbeat_seconds: options.heartbeat_seconds,
+        probes: rule.spec.probes.clone(),
+    }
+}
+
+fn metadata(rule: &NodeReadinessRule, name: &str, namespace: Option<&str>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: namespace.map(str::to_owned),
+        labels: Some(BTreeMap::from([
+            (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),
+            ("app.kubernetes.io/name".to_owned(), "node-readiness-reporter".to_owned()),
+            (RULE_UID_LABEL.to_owned(), rule.metadata.uid.clone().unwrap_or_default()),
+        ])),
+        annotations: Some(BTreeMap::from([(
+            RULE_NAME_ANNOTATION.to_owned(),
+            rule.metadata.name.clone().unwrap_or_default(),
+        )])),
+        owner_references: Some(vec![owner(rule)]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn owner(rule: &NodeReadinessRule) -> OwnerReference {
+    OwnerReference {
+        api_version: NodeReadinessRule::api_version(&()).into_owned(),
+        kind: NodeReadinessRule::kind(&()).into_owned(),
+        name: rule.metadata.name.clone().unwrap_or_default(),
+        uid: rule.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
+}
+
+fn role(metadata: ObjectMeta, rules: Vec<k8s_openapi::api::rbac::v1::PolicyRule>) -> ClusterRole {
+    ClusterRole { metadata, rules: Some(rules), aggregation_rule: None }
+}
+
+/// Binds the role of the same name to the rule's ServiceAccount.
+fn binding(metadata: ObjectMeta, names: &ReporterNames, settings: &Settings) -> ClusterRoleBinding {
+    let role = metadata.name.clone().unwrap_or_default();
+    ClusterRoleBinding {
+        metadata,
+        role_ref: RoleRef {
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
+            kind: "ClusterRole".to_owned(),
+            name: role,
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: names.namespaced.clone(),
+            namespace: Some(settings.namespace.clone()),
+            api_group: None,
+        }]),
+    }
+}

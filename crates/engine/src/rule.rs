@@ -1,0 +1,131 @@
+//! Rules as the engine uses them: compiled once, as often as they change.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::core::{Selector, SelectorExt};
+use node_readiness_api::{
+    ConditionPolicy, ConditionRequirement, EnforcementMode, NodeReadinessRule, RuleTaint,
+};
+use thiserror::Error;
+
+use crate::Node;
+
+/// A rule that can be evaluated.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Name of the rule.
+    pub name: String,
+    /// Uid of the rule, which a rule of the same name made later does not share.
+    pub uid: String,
+    /// The taint that it manages.
+    pub taint: RuleTaint,
+    /// The conditions that it requires.
+    pub conditions: Vec<ConditionRequirement>,
+    /// How these are combined.
+    pub policy: ConditionPolicy,
+    /// When it applies.
+    pub mode: EnforcementMode,
+    /// Whether it only says what it would do.
+    pub dry_run: bool,
+    /// Whether it is being deleted, and so wants nothing any more.
+    pub deleting: bool,
+    selector: Selector,
+    created: Timestamp,
+}
+
+/// Why a rule cannot be evaluated. The CRD's schema lets no such rule through; this is for rules
+/// that were stored before it was so.
+#[derive(Debug, Error)]
+pub enum Rejection {
+    /// The API server sets these on every object.
+    #[error("NodeReadinessRule has no {0}, which the API server sets on every object")]
+    Metadata(&'static str),
+    /// The selector does not parse.
+    #[error(
+        "spec.nodeSelector of NodeReadinessRule {rule} cannot be evaluated: {cause}; correct it"
+    )]
+    Selector {
+        /// Name of the rule.
+        rule: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+impl Rule {
+    /// Compiles a rule as it was read.
+    ///
+    /// # Errors
+    /// When the selector cannot be evaluated.
+    pub fn compile(object: &NodeReadinessRule) -> Result<Self, Rejection> {
+        let metadata = &object.metadata;
+        let spec = &object.spec;
+        let name = metadata.name.clone().ok_or(Rejection::Metadata("metadata.name"))?;
+        let selector = Selector::try_from(spec.node_selector.clone()).map_err(|error| {
+            Rejection::Selector { rule: name.clone(), cause: error.to_string() }
+        })?;
+        Ok(Self {
+            name,
+            uid: metadata.uid.clone().ok_or(Rejection::Metadata("metadata.uid"))?,
+            taint: spec.taint.clone(),
+            conditions: spec.conditions.clone(),
+            policy: spec.condition_policy,
+            mode: spec.enforcement_mode,
+            dry_run: spec.dry_run,
+            deleting: metadata.deletion_timestamp.is_some(),
+            selector,
+            created: metadata
+                .creation_timestamp
+                .as_ref()
+                .ok_or(Rejection::Metadata("metadata.creationTimestamp"))?
+                .0,
+        })
+    }
+
+    /// Whether the rule covers a node. One that is being deleted covers none.
+    pub fn covers(&self, node: &Node) -> bool {
+        !self.deleting && self.selector.matches(node.labels())
+    }
+}
+
+/// Every rule of the cluster, oldest first.
+///
+/// Age decides between rules that disagree, so that adding a rule never changes what an existing
+/// one does.
+#[derive(Clone, Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    unreadable: Vec<String>,
+}
+
+impl RuleSet {
+    /// Collects rules. `unreadable` names those that exist and cannot be evaluated: whatever they
+    /// did stays as it is until somebody repairs or deletes them.
+    pub fn new(
+        rules: impl IntoIterator<Item = Rule>,
+        unreadable: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let mut rules: Vec<_> = rules.into_iter().collect();
+        rules.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        Self { rules, unreadable: unreadable.into_iter().collect() }
+    }
+
+    /// The rules that can be evaluated, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
+    /// The rule of that name, if it can be evaluated.
+    pub fn get(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// Whether a rule of that name exists and cannot be evaluated.
+    pub fn is_unreadable(&self, name: &str) -> bool {
+        self.unreadable.iter().any(|unreadable| unreadable == name)
+    }
+
+    /// Whether any rule cannot be evaluated.
+    pub fn has_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+}

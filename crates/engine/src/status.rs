@@ -1,0 +1,274 @@
+//! Folding what is known of a rule into its status.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use node_readiness_api::{
+    DryRunResults, NodeCounts, NodeEvaluation, NodeFailure, NodeReadinessRuleStatus,
+    ReporterStatus, TaintPresence,
+};
+
+use crate::{Entry, Rule, Standing};
+
+/// How many nodes a status names at most in each of its lists.
+pub const MAX_NODES: usize = 100;
+
+/// How many nodes a condition's message names at most.
+const MAX_NAMED: usize = 3;
+
+/// How the reporters of a rule are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reporters {
+    /// The rule has no probes.
+    None,
+    /// Their objects are in place.
+    Applied(ReporterStatus),
+    /// Their objects could not be put in place; the message names object and cause.
+    Failed(String),
+}
+
+/// The status of a rule that can be evaluated.
+///
+/// `entries` are what the ledger has of it; `previous` is the status as it stands, from which the
+/// conditions keep the times of their last transitions.
+pub fn fold<'a>(
+    rule: &Rule,
+    generation: Option<i64>,
+    entries: impl Iterator<Item = (&'a str, &'a Entry)>,
+    reporters: &Reporters,
+    previous: Option<&NodeReadinessRuleStatus>,
+    now: Timestamp,
+) -> NodeReadinessRuleStatus {
+    let entries: Vec<_> = entries.collect();
+    let counts = count(rule, &entries);
+    let (named, omitted) = select(&entries);
+    let mut conditions = vec![accepted(), ready(rule, &entries, counts)];
+    conditions.extend(reporter_ready(reporters));
+    NodeReadinessRuleStatus {
+        observed_generation: generation,
+        conditions: stamp(conditions, generation, previous, now),
+        nodes: Some(counts),
+        reporter: match reporters {
+            Reporters::Applied(status) => Some(status.clone()),
+            Reporters::None | Reporters::Failed(_) => None,
+        },
+        applied_nodes: applied(rule, &named),
+        failed_nodes: named.iter().filter_map(|(node, entry)| failure(node, entry)).collect(),
+        node_evaluations: named.iter().map(|(node, entry)| evaluation(rule, node, entry)).collect(),
+        nodes_omitted: (omitted > 0).then_some(omitted),
+        dry_run_results: rule.dry_run.then(|| dry_run(&entries)),
+    }
+}
+
+/// The status of a rule that cannot be evaluated. What was known of its nodes is kept, as is what
+/// the rule did to them.
+pub fn rejected(
+    cause: &str,
+    generation: Option<i64>,
+    previous: Option<&NodeReadinessRuleStatus>,
+    now: Timestamp,
+) -> NodeReadinessRuleStatus {
+    let conditions = vec![
+        Verdict::new("Accepted", false, "Invalid", cause.to_owned()),
+        Verdict::new(
+            "Ready",
+            false,
+            "NotAccepted",
+            "the rule cannot be carried out; see Accepted".to_owned(),
+        ),
+    ];
+    NodeReadinessRuleStatus {
+        observed_generation: generation,
+        conditions: stamp(conditions, generation, previous, now),
+        ..previous.cloned().unwrap_or_default()
+    }
+}
+
+type Named<'a> = Vec<(&'a str, &'a Entry)>;
+
+fn count(rule: &Rule, entries: &[(&str, &Entry)]) -> NodeCounts {
+    let number = |keep: &dyn Fn(&Entry) -> bool| {
+        u32::try_from(entries.iter().filter(|(_, entry)| keep(entry)).count()).unwrap_or(u32::MAX)
+    };
+    NodeCounts {
+        matched: number(&|_| true),
+        ready: number(&|e| e.finding.standing != Standing::Held),
+        held: if rule.dry_run { 0 } else { number(&|e| is_held(e) && e.failure.is_none()) },
+        failed: number(&|e| e.failure.is_some()),
+    }
+}
+
+fn is_held(entry: &Entry) -> bool {
+    entry.finding.standing == Standing::Held
+}
+
+/// The nodes that the lists name, and how many they do not: all while they are few, and beyond that
+/// those that need a person, failed ones first.
+fn select<'a>(entries: &[(&'a str, &'a Entry)]) -> (Named<'a>, u32) {
+    if entries.len() <= MAX_NODES {
+        return (entries.to_vec(), 0);
+    }
+    let failed = entries.iter().filter(|(_, e)| e.failure.is_some());
+    let held = entries.iter().filter(|(_, e)| e.failure.is_none() && is_held(e));
+    let named: Named<'a> = failed.chain(held).take(MAX_NODES).copied().collect();
+    let omitted = u32::try_from(entries.len() - named.len()).unwrap_or(u32::MAX);
+    (named, omitted)
+}
+
+fn applied(rule: &Rule, named: &Named<'_>) -> Vec<String> {
+    if rule.dry_run {
+        return Vec::new();
+    }
+    named.iter().filter(|(_, e)| e.failure.is_none()).map(|(node, _)| (*node).to_owned()).collect()
+}
+
+fn failure(node: &str, entry: &Entry) -> Option<NodeFailure> {
+    let failure = entry.failure.as_ref()?;
+    Some(NodeFailure {
+        node_name: node.to_owned(),
+        reason: failure.reason.clone(),
+        message: failure.message.chars().take(1024).collect(),
+        last_evaluation_time: Time(entry.since),
+    })
+}
+
+fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
+    NodeEvaluation {
+        node_name: node.to_owned(),
+        condition_results: entry.finding.evaluation.results(rule),
+        taint_status: if entry.finding.tainted {
+            TaintPresence::Present
+        } else {
+            TaintPresence::Absent
+        },
+        last_evaluation_time: Time(entry.since),
+    }
+}
+
+fn dry_run(entries: &[(&str, &Entry)]) -> DryRunResults {
+    let number = |keep: &dyn Fn(&Entry) -> bool| {
+        u32::try_from(entries.iter().filter(|(_, entry)| keep(entry)).count()).unwrap_or(u32::MAX)
+    };
+    let taints_to_add = number(&|e| is_held(e) && !e.finding.tainted);
+    let taints_to_remove = number(&|e| !is_held(e) && e.finding.tainted);
+    let risky_operations = number(&|e| e.finding.evaluation.has_missing());
+    let parts: Vec<_> = [
+        (taints_to_add, format!("would add {taints_to_add} taints")),
+        (taints_to_remove, format!("would remove {taints_to_remove} taints")),
+        (risky_operations, format!("{risky_operations} nodes have missing conditions")),
+    ]
+    .into_iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(_, text)| text)
+    .collect();
+    DryRunResults {
+        affected_nodes: number(&|_| true),
+        taints_to_add,
+        taints_to_remove,
+        risky_operations,
+        summary: if parts.is_empty() { "No changes needed".to_owned() } else { parts.join(", ") },
+    }
+}
+
+/// A condition before it has its time.
+struct Verdict {
+    type_: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl Verdict {
+    fn new(type_: &'static str, status: bool, reason: &'static str, message: String) -> Self {
+        Self { type_, status, reason, message }
+    }
+}
+
+fn accepted() -> Verdict {
+    Verdict::new("Accepted", true, "Accepted", "the rule is carried out".to_owned())
+}
+
+fn ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict {
+    let NodeCounts { matched, ready, failed, .. } = counts;
+    let verdict = |status, reason, message| Verdict::new("Ready", status, reason, message);
+    if matched == 0 {
+        let hint =
+            "no node matches spec.nodeSelector; compare it with kubectl get nodes --show-labels";
+        return verdict(true, "NoNodes", hint.to_owned());
+    }
+    if failed > 0 {
+        let failures = entries.iter().filter_map(|(node, entry)| {
+            entry.failure.as_ref().map(|failure| format!("{node}: {}", failure.message))
+        });
+        let message =
+            format!("{failed} of {matched} nodes could not be written: {}", few(failures));
+        return verdict(false, "NodesFailed", message);
+    }
+    if ready < matched {
+        let held = entries
+            .iter()
+            .filter(|(_, entry)| is_held(entry))
+            .map(|(node, entry)| format!("{node}: {}", entry.finding.evaluation.unmet(rule)));
+        let verb = if rule.dry_run { "would be held" } else { "are held" };
+        let number = matched - ready;
+        let message = format!("{number} of {matched} nodes {verb}: {}", few(held));
+        return verdict(false, "NodesHeld", message);
+    }
+    verdict(true, "NodesReady", format!("all {matched} nodes meet the conditions"))
+}
+
+fn reporter_ready(reporters: &Reporters) -> Option<Verdict> {
+    let verdict =
+        |status, reason, message| Some(Verdict::new("ReporterReady", status, reason, message));
+    match reporters {
+        Reporters::None => None,
+        Reporters::Failed(message) => verdict(false, "ApplyFailed", message.clone()),
+        Reporters::Applied(ReporterStatus { daemon_set, desired, ready }) => {
+            let count = format!("{ready} of {desired} reporters are ready");
+            if ready < desired {
+                let (namespace, name) = daemon_set.split_once('/').unwrap_or_default();
+                let hint =
+                    format!("see kubectl -n {namespace} describe daemonset {name} and its pods");
+                verdict(false, "ReportersNotReady", format!("{count}; {hint}"))
+            } else {
+                verdict(true, "ReportersReady", count)
+            }
+        }
+    }
+}
+
+/// The first few of a list, and how many more there are.
+fn few(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<_> = items.collect();
+    let named = items.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(MAX_NAMED) {
+        0 => named,
+        more => format!("{named}, and {more} more"),
+    }
+}
+
+/// Gives conditions their times: that of the last transition while the status is as it was.
+fn stamp(
+    verdicts: Vec<Verdict>,
+    generation: Option<i64>,
+    previous: Option<&NodeReadinessRuleStatus>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let before = |type_: &str| previous?.conditions.iter().find(|c| c.type_ == type_);
+    verdicts
+        .into_iter()
+        .map(|Verdict { type_, status, reason, message }| {
+            let status = if status { "True" } else { "False" }.to_owned();
+            let last_transition_time = before(type_)
+                .filter(|before| before.status == status)
+                .map_or(Time(now), |before| before.last_transition_time.clone());
+            Condition {
+                type_: type_.to_owned(),
+                status,
+                reason: reason.to_owned(),
+                message,
+                observed_generation: generation,
+                last_transition_time,
+            }
+        })
+        .collect()
+}

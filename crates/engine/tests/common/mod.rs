@@ -1,0 +1,187 @@
+//! A node and rules as the API server would have them, and what a patch makes of the node.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use json_patch::{Patch, PatchOperation};
+use k8s_openapi::jiff::Timestamp;
+use node_readiness_engine::{Node, NodePlan, Rule, RuleSet, plan};
+use serde_json::{Value, json};
+
+/// The time at which these tests happen, in seconds after the epoch.
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+/// A node in the form in which the API server has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TestNode(pub Value);
+
+impl TestNode {
+    pub fn new(name: &str) -> Self {
+        Self(json!({
+            "metadata": {"name": name, "uid": format!("uid-of-{name}")},
+            "spec": {},
+            "status": {},
+        }))
+    }
+
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.0["metadata"]["labels"][key] = json!(value);
+        self
+    }
+
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.0["metadata"]["annotations"][key] = json!(value);
+        self
+    }
+
+    pub fn taint(mut self, key: &str, value: &str, effect: &str) -> Self {
+        let taint = match value {
+            "" => json!({"key": key, "effect": effect}),
+            value => json!({"key": key, "value": value, "effect": effect}),
+        };
+        match self.0["spec"]["taints"].as_array_mut() {
+            Some(taints) => taints.push(taint),
+            None => self.0["spec"]["taints"] = json!([taint]),
+        }
+        self
+    }
+
+    pub fn condition(mut self, type_: &str, status: &str) -> Self {
+        let mut conditions: Vec<Value> =
+            self.0["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.retain(|condition| condition["type"] != type_);
+        conditions.push(json!({"type": type_, "status": status}));
+        self.0["status"]["conditions"] = json!(conditions);
+        self
+    }
+
+    pub fn view(&self) -> Node {
+        serde_json::from_value(self.0.clone()).unwrap()
+    }
+
+    /// `key=value:effect` of each taint, sorted.
+    pub fn taints(&self) -> Vec<String> {
+        let taints = self.0["spec"]["taints"].as_array().cloned().unwrap_or_default();
+        let text = |taint: &Value, field: &str| taint[field].as_str().unwrap_or("").to_owned();
+        let mut taints: Vec<_> = taints
+            .iter()
+            .map(|t| format!("{}={}:{}", text(t, "key"), text(t, "value"), text(t, "effect")))
+            .collect();
+        taints.sort();
+        taints
+    }
+
+    /// This project's record, without times.
+    pub fn record(&self) -> Value {
+        let text = self.0["metadata"]["annotations"]["readiness.k8s.io/rules"].as_str();
+        let mut record: Value = serde_json::from_str(text.unwrap_or("{}")).unwrap();
+        for claim in record.as_object_mut().unwrap().values_mut() {
+            claim.as_object_mut().unwrap().remove("since");
+        }
+        record
+    }
+
+    /// Suffixes of the completion annotations.
+    pub fn completed(&self) -> Vec<String> {
+        let annotations =
+            self.0["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+        annotations
+            .keys()
+            .filter_map(|key| key.strip_prefix("readiness.k8s.io/bootstrap-completed-"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Applies a patch as the API server does: whole or not at all, and a test for null passes
+    /// where the member is missing.
+    pub fn apply(&mut self, patch: &Patch) -> Result<(), String> {
+        let mut next = self.0.clone();
+        for operation in &patch.0 {
+            if let PatchOperation::Test(test) = operation
+                && test.value.is_null()
+            {
+                let pointer = test.path.as_str();
+                match next.pointer(pointer) {
+                    None | Some(Value::Null) => continue,
+                    Some(found) => return Err(format!("{pointer} is {found}")),
+                }
+            }
+            json_patch::patch(&mut next, std::slice::from_ref(operation))
+                .map_err(|error| error.to_string())?;
+        }
+        self.0 = next;
+        Ok(())
+    }
+
+    /// Plans the node and applies the patch.
+    pub fn reconcile(&mut self, rules: &RuleSet, now: Timestamp) -> NodePlan {
+        let plan = plan(&self.view(), rules, now);
+        if let Some(patch) = &plan.patch {
+            self.apply(patch).unwrap();
+        }
+        plan
+    }
+}
+
+/// A rule in the form in which the API server has it.
+#[derive(Clone, Debug)]
+pub struct TestRule(pub Value);
+
+pub const KEY: &str = "readiness.k8s.io/Net";
+
+impl TestRule {
+    /// A continuous rule over every node with the label `os`, which needs `Ready1`=True.
+    pub fn new(name: &str) -> Self {
+        Self(json!({
+            "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+            "kind": "NodeReadinessRule",
+            "metadata": {
+                "name": name,
+                "uid": format!("uid-{name}"),
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "generation": 1,
+            },
+            "spec": {
+                "nodeSelector": {"matchExpressions": [{"key": "os", "operator": "Exists"}]},
+                "conditions": [{"type": "Ready1", "requiredStatus": "True"}],
+                "enforcementMode": "continuous",
+                "taint": {"key": KEY, "value": "pending", "effect": "NoSchedule"},
+            },
+        }))
+    }
+
+    pub fn spec(mut self, field: &str, value: Value) -> Self {
+        self.0["spec"][field] = value;
+        self
+    }
+
+    pub fn bootstrap(self) -> Self {
+        self.spec("enforcementMode", json!("bootstrap-only"))
+    }
+
+    pub fn taint(self, key: &str, value: &str) -> Self {
+        self.spec("taint", json!({"key": key, "value": value, "effect": "NoSchedule"}))
+    }
+
+    pub fn created(mut self, time: &str) -> Self {
+        self.0["metadata"]["creationTimestamp"] = json!(time);
+        self
+    }
+
+    pub fn deleting(mut self) -> Self {
+        self.0["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
+        self
+    }
+
+    pub fn object(&self) -> node_readiness_api::NodeReadinessRule {
+        serde_json::from_value(self.0.clone()).unwrap()
+    }
+
+    pub fn compile(&self) -> Rule {
+        Rule::compile(&self.object()).unwrap()
+    }
+}
+
+pub fn rules(rules: &[TestRule]) -> RuleSet {
+    RuleSet::new(rules.iter().map(TestRule::compile), [])
+}

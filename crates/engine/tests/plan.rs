@@ -1,0 +1,258 @@
+//! What becomes of one node, case by case.
+
+mod common;
+
+use common::{KEY, TestNode, TestRule, at, rules};
+use node_readiness_engine::{ChangeKind, NodePlan, RuleSet, Standing, plan};
+use serde_json::json;
+
+const HELD: &str = "readiness.k8s.io/Net=pending:NoSchedule";
+
+fn node() -> TestNode {
+    TestNode::new("n").label("os", "linux")
+}
+
+fn ready(node: TestNode) -> TestNode {
+    node.condition("Ready1", "True")
+}
+
+fn kinds(plan: &NodePlan) -> Vec<ChangeKind> {
+    plan.changes.iter().map(|change| change.kind).collect()
+}
+
+#[test]
+fn an_unready_node_is_held_and_the_claim_recorded_with_it() {
+    let mut node = node();
+    let plan = node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
+    assert_eq!(node.taints(), [HELD]);
+    let taint = json!({"key": KEY, "value": "pending", "effect": "NoSchedule"});
+    assert_eq!(node.record(), json!({"cni": {"taint": taint, "state": "held"}}));
+    assert_eq!(kinds(&plan), [ChangeKind::Added]);
+    assert_eq!(plan.findings[0].standing, Standing::Held);
+    assert!(plan.findings[0].tainted);
+}
+
+#[test]
+fn a_ready_node_is_released() {
+    let mut node = node();
+    let rules = rules(&[TestRule::new("cni")]);
+    node.reconcile(&rules, at(0));
+    let mut node = ready(node);
+    let plan = node.reconcile(&rules, at(1));
+    assert_eq!(node.taints(), [""; 0]);
+    assert_eq!(node.record()["cni"]["state"], "released");
+    assert_eq!(kinds(&plan), [ChangeKind::Removed]);
+    assert_eq!(plan.changes[0].rule, "cni");
+}
+
+#[test]
+fn a_taint_that_kubelet_registered_is_adopted_once() {
+    let mut node = node().taint(KEY, "pending", "NoSchedule");
+    let rules = rules(&[TestRule::new("cni")]);
+    assert_eq!(kinds(&node.reconcile(&rules, at(0))), [ChangeKind::Adopted]);
+    assert!(node.reconcile(&rules, at(1)).patch.is_none());
+    assert_eq!(node.taints(), [HELD]);
+}
+
+#[test]
+fn a_taint_that_kubelet_registered_goes_from_a_node_that_is_ready_when_first_seen() {
+    let mut node = ready(node().taint(KEY, "pending", "NoSchedule"));
+    let plan = node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
+    assert_eq!(node.taints(), [""; 0]);
+    assert_eq!(kinds(&plan), [ChangeKind::Removed]);
+}
+
+#[test]
+fn a_taint_of_another_effect_or_key_is_not_touched() {
+    let others = ["other/key=pending:NoSchedule", "readiness.k8s.io/Net=pending:NoExecute"];
+    let mut node = ready(node()).taint("other/key", "pending", "NoSchedule").taint(
+        KEY,
+        "pending",
+        "NoExecute",
+    );
+    node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
+    assert_eq!(node.taints(), others);
+}
+
+#[test]
+fn a_shared_taint_stays_while_either_rule_wants_it() {
+    let second = TestRule::new("csi")
+        .spec("conditions", json!([{"type": "Ready2", "requiredStatus": "True"}]));
+    let rules = rules(&[TestRule::new("cni"), second]);
+    let mut node = node();
+    node.reconcile(&rules, at(0));
+    let mut node = ready(node);
+    let plan = node.reconcile(&rules, at(1));
+    assert_eq!(node.taints(), [HELD]);
+    assert_eq!(kinds(&plan), []);
+    let mut node = node.condition("Ready2", "True");
+    node.reconcile(&rules, at(2));
+    assert_eq!(node.taints(), [""; 0]);
+}
+
+#[test]
+fn of_two_values_the_oldest_rules_one_is_set() {
+    let old = TestRule::new("z").taint(KEY, "old").created("2025-01-01T00:00:00Z");
+    let new = TestRule::new("a").taint(KEY, "new").created("2026-01-01T00:00:00Z");
+    let mut node = node();
+    node.reconcile(&rules(&[new.clone(), old.clone()]), at(0));
+    assert_eq!(node.taints(), ["readiness.k8s.io/Net=old:NoSchedule"]);
+    node.reconcile(&rules(&[new, old.deleting()]), at(1));
+    assert_eq!(node.taints(), ["readiness.k8s.io/Net=new:NoSchedule"]);
+}
+
+#[test]
+fn completion_and_taint_go_in_one_patch() {
+    let rules = rules(&[TestRule::new("boot").bootstrap()]);
+    let mut node = node();
+    node.reconcile(&rules, at(0));
+    assert_eq!(node.taints(), [HELD]);
+    let mut node = ready(node);
+    let plan = node.reconcile(&rules, at(1));
+    assert_eq!(node.taints(), [""; 0]);
+    assert_eq!(node.completed(), ["uid-boot"]);
+    assert_eq!(node.record(), json!({}));
+    assert_eq!(plan.findings[0].standing, Standing::Bootstrapped);
+}
+
+#[test]
+fn a_completed_rule_is_done_with_the_node() {
+    let rules = rules(&[TestRule::new("boot").bootstrap()]);
+    let mut node = ready(node());
+    node.reconcile(&rules, at(0));
+    let mut node = node.condition("Ready1", "False").taint(KEY, "by-hand", "NoSchedule");
+    let plan = node.reconcile(&rules, at(1));
+    assert!(plan.patch.is_none());
+    assert_eq!(plan.findings[0].standing, Standing::Bootstrapped);
+}
+
+#[test]
+fn a_taint_that_changed_in_between_refuses_the_completion_too() {
+    let rules = rules(&[TestRule::new("boot").bootstrap()]);
+    let seen = ready(node());
+    let patch = plan(&seen.view(), &rules, at(0)).patch.unwrap();
+    let mut now = seen.taint(KEY, "pending", "NoSchedule");
+    now.apply(&patch).unwrap_err();
+    assert_eq!(now.completed(), [""; 0]);
+}
+
+#[test]
+fn a_heartbeat_or_a_foreign_annotation_in_between_does_not_refuse_the_patch() {
+    let rules = rules(&[TestRule::new("cni")]);
+    let seen = node().annotation("example.com/a", "1");
+    let patch = plan(&seen.view(), &rules, at(0)).patch.unwrap();
+    let mut now = seen.condition("Ready", "True").annotation("example.com/b", "2");
+    now.apply(&patch).unwrap();
+    assert_eq!(now.taints(), [HELD]);
+}
+
+#[test]
+fn the_first_annotation_of_a_node_does_not_overwrite_one_that_came_in_between() {
+    let rules = rules(&[TestRule::new("cni")]);
+    let seen = node();
+    let patch = plan(&seen.view(), &rules, at(0)).patch.unwrap();
+    let mut now = seen.annotation("example.com/a", "1");
+    now.apply(&patch).unwrap_err();
+}
+
+#[test]
+fn a_legacy_completion_under_the_rules_name_counts_and_goes_with_the_rule() {
+    let rule = TestRule::new("boot").bootstrap();
+    let mut node =
+        node().annotation("readiness.k8s.io/bootstrap-completed-boot", r#"{"rule-name":"boot"}"#);
+    assert!(node.reconcile(&rules(std::slice::from_ref(&rule)), at(0)).patch.is_none());
+    node.reconcile(&rules(&[rule.deleting()]), at(1));
+    assert_eq!(node.completed(), [""; 0]);
+}
+
+#[test]
+fn a_relabelled_node_is_cleaned_from_its_record() {
+    let rules = rules(&[TestRule::new("cni")]);
+    let mut node = node();
+    node.reconcile(&rules, at(0));
+    node.0["metadata"]["labels"] = json!({});
+    let plan = node.reconcile(&rules, at(1));
+    assert_eq!(node.taints(), [""; 0]);
+    assert_eq!(node.record(), json!({}));
+    assert_eq!(plan.findings, []);
+}
+
+#[test]
+fn a_rule_that_vanished_while_nobody_watched_leaves_nothing() {
+    let mut node = node();
+    node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
+    let plan = node.reconcile(&rules(&[]), at(1));
+    assert_eq!(node.taints(), [""; 0]);
+    assert_eq!(plan.changes[0].rule, "cni");
+}
+
+#[test]
+fn an_edited_taint_moves_in_one_patch() {
+    let mut node = node();
+    node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
+    let plan =
+        node.reconcile(&rules(&[TestRule::new("cni").taint("readiness.k8s.io/Other", "")]), at(1));
+    assert_eq!(node.taints(), ["readiness.k8s.io/Other=:NoSchedule"]);
+    assert_eq!(kinds(&plan), [ChangeKind::Added, ChangeKind::Removed]);
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_says_what_it_would() {
+    let rule = TestRule::new("dry").spec("dryRun", json!(true));
+    let mut node = node().taint(KEY, "", "NoSchedule");
+    let plan = node.reconcile(&rules(std::slice::from_ref(&rule)), at(0));
+    assert!(plan.patch.is_none());
+    assert_eq!(plan.findings[0].standing, Standing::Held);
+    assert!(node.reconcile(&rules(&[rule.deleting()]), at(1)).patch.is_none());
+    assert_eq!(node.taints(), ["readiness.k8s.io/Net=:NoSchedule"]);
+}
+
+#[test]
+fn a_rule_that_turns_to_dry_run_keeps_what_it_held_until_it_is_deleted() {
+    let mut node = node();
+    node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
+    let dry = TestRule::new("cni").spec("dryRun", json!(true));
+    let mut node = ready(node);
+    assert!(node.reconcile(&rules(std::slice::from_ref(&dry)), at(1)).patch.is_none());
+    assert_eq!(node.taints(), [HELD]);
+    node.reconcile(&rules(&[dry.deleting()]), at(2));
+    assert_eq!(node.taints(), [""; 0]);
+}
+
+#[test]
+fn what_an_unreadable_rule_did_stays() {
+    let mut node = node();
+    node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
+    let unreadable = RuleSet::new([], ["cni".to_owned()]);
+    assert!(node.reconcile(&unreadable, at(1)).patch.is_none());
+}
+
+#[test]
+fn a_default_stands_in_for_a_condition_that_is_not_there_only() {
+    let conditions = json!([{"type": "Ready1", "requiredStatus": "True", "defaultStatus": "True"}]);
+    let rules = rules(&[TestRule::new("cni").spec("conditions", conditions)]);
+    let mut absent = node();
+    let plan = absent.reconcile(&rules, at(0));
+    assert_eq!(plan.findings[0].standing, Standing::Ready);
+    assert!(plan.findings[0].evaluation.has_missing());
+    let mut unknown = node().condition("Ready1", "Unknown");
+    assert_eq!(unknown.reconcile(&rules, at(0)).findings[0].standing, Standing::Held);
+}
+
+#[test]
+fn any_of_needs_one_condition_and_all_of_needs_each() {
+    let conditions = json!([
+        {"type": "Ready1", "requiredStatus": "True"},
+        {"type": "Problem", "requiredStatus": "False"},
+    ]);
+    let rule = TestRule::new("cni").spec("conditions", conditions);
+    let standing = |rule: TestRule, node: TestNode| {
+        plan(&node.view(), &rules(&[rule]), at(0)).findings[0].standing
+    };
+    assert_eq!(standing(rule.clone(), ready(node())), Standing::Held);
+    let both = ready(node()).condition("Problem", "False");
+    assert_eq!(standing(rule.clone(), both), Standing::Ready);
+    let any = rule.spec("conditionPolicy", json!("anyOf"));
+    assert_eq!(standing(any.clone(), ready(node())), Standing::Ready);
+    assert_eq!(standing(any, node()), Standing::Held);
+}

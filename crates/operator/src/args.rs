@@ -1,0 +1,82 @@
+//! Command line of the operator.
+#![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Holds nodes that are not ready, as NodeReadinessRules say.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "node-readiness-operator", version)]
+pub struct Args {
+    /// Kubeconfig to use. Without it: $KUBECONFIG, then the pod's own ServiceAccount, then
+    /// ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Address that serves /healthz and /readyz, as [HOST]:PORT; 0 serves neither.
+    #[arg(long, value_name = "ADDRESS", default_value = ":8081", value_parser = bind_address)]
+    pub health_probe_bind_address: BindAddress,
+
+    /// Image that reporters run.
+    #[arg(long, value_name = "IMAGE", env = "REPORTER_IMAGE")]
+    pub reporter_image: String,
+
+    /// Namespace that reporters run in.
+    #[arg(long, value_name = "NAMESPACE", default_value = "nrr-reporters")]
+    pub reporters_namespace: String,
+
+    /// Form of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What to log: error, warn, info, debug or trace, or a list such as
+    /// info,node_readiness_operator=debug.
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "RUST_LOG")]
+    pub log_level: String,
+}
+
+/// An address to listen on; `None` for not at all.
+pub type BindAddress = Option<SocketAddr>;
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Reads an address as Go programs write it: `:8081` is every address of the machine.
+fn bind_address(text: &str) -> Result<BindAddress, String> {
+    if text == "0" {
+        return Ok(None);
+    }
+    if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse::<u16>().ok()) {
+        return Ok(Some((Ipv6Addr::UNSPECIFIED, port).into()));
+    }
+    text.parse().map(Some).map_err(|_| "must be :PORT, IP:PORT, or 0 to serve nothing".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_host_is_every_address() {
+        assert_eq!(bind_address(":8081").unwrap().unwrap().to_string(), "[::]:8081");
+    }
+
+    #[test]
+    fn zero_is_off_and_an_ip_is_itself() {
+        assert_eq!(bind_address("0").unwrap(), None);
+        assert_eq!(bind_address("127.0.0.1:9").unwrap().unwrap().to_string(), "127.0.0.1:9");
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_forms_that_are_not() {
+        assert!(bind_address("8081").unwrap_err().contains(":PORT"));
+    }
+}

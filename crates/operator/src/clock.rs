@@ -1,0 +1,10 @@
+//! The operator's clock, the one place that reads the time for decisions.
+
+use k8s_openapi::jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+
+/// Now, in whole seconds: that is what Kubernetes keeps of a time, and a status that differed from
+/// its stored form by a fraction would be written for ever.
+pub(crate) fn now() -> Timestamp {
+    let seconds = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
+    Timestamp::now().round(seconds).expect("rounding to seconds never overflows towards zero")
+}

@@ -1,0 +1,38 @@
+//! `/healthz` and `/readyz`.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::Fatal;
+
+/// Serves health until the process ends. `/healthz` says that the process runs, `/readyz` whether
+/// rules and nodes have been read.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub(crate) async fn serve(
+    address: SocketAddr,
+    synced: watch::Receiver<bool>,
+    end: CancellationToken,
+) -> Result<(), Fatal> {
+    let ready = move || {
+        let synced = *synced.borrow();
+        async move {
+            if synced {
+                (StatusCode::OK, "ok")
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, "rules and nodes have not been read yet")
+            }
+        }
+    };
+    let app = Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready));
+    let cannot = |cause| Fatal::Health { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    axum::serve(listener, app).with_graceful_shutdown(end.cancelled_owned()).await.map_err(cannot)
+}

@@ -1,0 +1,66 @@
+//! The ledger that node path and rule path share: one enters, the other reads and is told.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use node_readiness_engine::{Failure, Ledger, NodePlan};
+
+use crate::clock;
+
+/// A [`Ledger`] whose news are told to the rule path.
+#[derive(Debug)]
+pub struct SharedLedger {
+    ledger: Mutex<Ledger>,
+    news: UnboundedSender<String>,
+}
+
+impl SharedLedger {
+    /// An empty ledger, and the uids of rules for which something changed. The queue is not
+    /// bounded; its reader collapses repetitions as they come.
+    pub fn new() -> (Self, UnboundedReceiver<String>) {
+        let (news, told) = unbounded();
+        (Self { ledger: Mutex::default(), news }, told)
+    }
+
+    /// Enters what was found on a node, once it was applied or could not be.
+    pub fn enter(&self, node: &str, plan: &NodePlan, failure: Option<&Failure>) {
+        let news = self.lock().enter(node, plan, failure, clock::now());
+        self.tell(news);
+    }
+
+    /// Forgets a node that is gone.
+    pub fn forget(&self, node: &str) {
+        let news = self.lock().forget(node);
+        self.tell(news);
+    }
+
+    /// Forgets every node that does not exist.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        let news = self.lock().retain(exists);
+        self.tell(news);
+    }
+
+    /// Forgets a rule that is gone.
+    pub fn forget_rule(&self, uid: &str) {
+        self.lock().forget_rule(uid);
+    }
+
+    /// Reads the ledger. It stays locked while `read` runs.
+    pub fn read<T>(&self, read: impl FnOnce(&Ledger) -> T) -> T {
+        read(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        // A panic elsewhere cannot leave the ledger half-written in a way that matters: the next
+        // evaluation of the node overwrites the entry.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, news: HashSet<String>) {
+        for uid in news {
+            // The reader is gone only when the process ends.
+            let _ = self.news.unbounded_send(uid);
+        }
+    }
+}

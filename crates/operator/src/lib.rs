@@ -1,0 +1,31 @@
+//! The operator: watches rules and nodes, and is the only writer of taints, reporters and rule
+//! status.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//! watch nodes ─► node store ─┐
+//! watch rules ─► rule set   ─┴► plan ─► patch node ─► ledger ─► events
+//! watch rules, owned objects ─► generate ─► apply ─► fold(ledger) ─► patch status
+//! ```
+//!
+//! - [`watches`]: what is watched, and how rules become a [`RuleSet`](node_readiness_engine::RuleSet).
+//! - [`nodes`]: the node path, the only writer of nodes.
+//! - [`rules`]: the rule path, the only writer of rules' status and of reporters.
+//! - [`ledger`]: what the first tells the second.
+
+mod args;
+mod clock;
+mod events;
+mod health;
+pub mod ledger;
+pub mod logging;
+pub mod nodes;
+mod retries;
+pub mod rules;
+mod run;
+pub mod termination;
+pub mod watches;
+
+pub use args::{Args, LogFormat};
+pub use run::{Fatal, run};

@@ -1,0 +1,102 @@
+//! The one place that writes nodes.
+
+use std::time::Duration;
+
+use json_patch::Patch as JsonPatch;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::Status;
+use node_readiness_api::CONTROLLER_NAME;
+use node_readiness_engine::{Failure, Node};
+
+/// How long a write may take. The API server's own limit is a minute.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What came of a write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The node is as planned.
+    Written,
+    /// Somebody else changed taints or records in between: the plan is void.
+    Stale,
+    /// The node is no more.
+    Gone,
+    /// The API server refused, or could not be reached.
+    Failed(Failure),
+}
+
+pub(super) struct Writer {
+    nodes: Api<Node>,
+}
+
+impl Writer {
+    pub(super) fn new(client: kube::Client) -> Self {
+        Self { nodes: Api::all(client) }
+    }
+
+    /// Writes a node by a conditional patch. Only metadata is asked for in return: a whole node
+    /// would be tens of kilobytes that nobody reads.
+    pub(super) async fn write(&self, node: &str, patch: JsonPatch) -> Outcome {
+        let params =
+            PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..Default::default() };
+        let patch = Patch::Json::<()>(patch);
+        match tokio::time::timeout(TIMEOUT, self.nodes.patch_metadata(node, &params, &patch)).await
+        {
+            Ok(Ok(_)) => Outcome::Written,
+            Ok(Err(kube::Error::Api(status))) => refused(&status),
+            Ok(Err(error)) => failed("RequestFailed", error.to_string()),
+            Err(_) => failed("Timeout", format!("the API server did not answer in {TIMEOUT:?}")),
+        }
+    }
+}
+
+/// Reads the API server's refusal.
+fn refused(status: &Status) -> Outcome {
+    let has_causes = status.details.as_ref().is_some_and(|details| !details.causes.is_empty());
+    match status.code {
+        404 => Outcome::Gone,
+        409 => Outcome::Stale,
+        // A test in the patch that fails and a node that would be invalid are both answered by 422;
+        // only the latter says what is wrong.
+        422 if !has_causes => Outcome::Stale,
+        code => failed(&reason(status, code), status.message.clone()),
+    }
+}
+
+fn reason(status: &Status, code: u16) -> String {
+    if status.reason.chars().all(|c| c.is_ascii_alphabetic()) && !status.reason.is_empty() {
+        status.reason.clone()
+    } else {
+        format!("Http{code}")
+    }
+}
+
+fn failed(reason: &str, message: String) -> Outcome {
+    Outcome::Failed(Failure { reason: reason.to_owned(), message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn answered(status: Value) -> Outcome {
+        refused(&serde_json::from_value(status).unwrap())
+    }
+
+    #[test]
+    fn a_failed_test_is_stale_and_an_invalid_node_is_a_failure() {
+        let test =
+            json!({"code": 422, "reason": "Invalid", "message": "the server rejected our request"});
+        assert_eq!(answered(test), Outcome::Stale);
+        let invalid = json!({"code": 422, "reason": "Invalid", "message": "bad taint",
+            "details": {"causes": [{"field": "spec.taints[0]", "message": "bad"}]}});
+        assert!(matches!(answered(invalid), Outcome::Failed(f) if f.message == "bad taint"));
+    }
+
+    #[test]
+    fn an_answer_that_is_no_status_has_a_reason_all_the_same() {
+        let answer =
+            json!({"code": 502, "reason": "Failed to parse error data", "message": "<html>"});
+        assert!(matches!(answered(answer), Outcome::Failed(f) if f.reason == "Http502"));
+    }
+}

@@ -1,0 +1,60 @@
+//! How long each failing object waits before it is tried again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// Failures in a row, by object.
+///
+/// One object that fails waits longer and longer, and the others do not notice.
+#[derive(Debug, Default)]
+pub(crate) struct Retries {
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+impl Retries {
+    /// Notes a failure and says how long to wait: twice as long each time, up to five minutes, and
+    /// up to a fifth less, so that objects that failed together are not retried together.
+    pub(crate) fn failed(&self, object: &str) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(object.to_owned()).or_default();
+        let wait = delay(*count);
+        *count = count.saturating_add(1);
+        wait.mul_f64(1.0 - fastrand::f64() / 5.0)
+    }
+
+    /// Notes a success.
+    pub(crate) fn succeeded(&self, object: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+    }
+}
+
+fn delay(failures: u32) -> Duration {
+    FIRST.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_five_minutes() {
+        let waits: Vec<_> = (0..11).map(|n| delay(n).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(delay(u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn a_success_starts_over_and_objects_wait_alone() {
+        let retries = Retries::default();
+        retries.failed("a");
+        retries.failed("a");
+        assert!(retries.failed("a") > Duration::from_secs(3));
+        assert!(retries.failed("b") <= FIRST);
+        retries.succeeded("a");
+        assert!(retries.failed("a") <= FIRST);
+    }
+}

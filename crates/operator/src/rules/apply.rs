@@ -1,0 +1,215 @@
+//! Bringing a rule's reporters to where they should be, by server-side apply.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource, ResourceExt};
+use node_readiness_api::{
+    DIGEST_ANNOTATION, MANAGED_BY, NodeReadinessRule, RULE_UID_LABEL, ReporterStatus,
+};
+use node_readiness_engine::contains;
+use node_readiness_engine::reporter::{ReporterObjects, digest_of};
+use node_readiness_engine::status::Reporters;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::time::timeout;
+use tracing::info;
+
+use super::WRITE_TIMEOUT;
+use crate::watches::OwnedStores;
+
+/// A generated object could not be applied or deleted.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// The API server refused, or could not be reached.
+    #[error("{kind} {name} could not be {verb}: {cause}")]
+    Refused {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// What was tried.
+        verb: &'static str,
+        /// The API server's words.
+        cause: String,
+    },
+    /// An object could not be written as JSON.
+    #[error("{kind} {name} could not be written as JSON: {cause}")]
+    Encode {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Why.
+        cause: serde_json::Error,
+    },
+}
+
+/// Writes what is generated for rules.
+pub(super) struct Applier {
+    client: Client,
+    namespace: String,
+}
+
+impl Applier {
+    pub(super) fn new(client: Client, namespace: &str) -> Self {
+        Self { client, namespace: namespace.to_owned() }
+    }
+
+    /// Applies what a rule should have, in the order that [`ReporterObjects`] states, and deletes
+    /// what it should not. An object that is as it should be is not written.
+    pub(super) async fn apply(
+        &self,
+        rule: &NodeReadinessRule,
+        desired: Option<&ReporterObjects>,
+        stores: &OwnedStores,
+    ) -> Result<Reporters, ApplyError> {
+        let uid = rule.uid().unwrap_or_default();
+        let Some(desired) = desired else {
+            self.delete_all(&uid, stores).await?;
+            return Ok(Reporters::None);
+        };
+        // Every field by name: one that is added does not compile until it is applied.
+        let ReporterObjects {
+            service_account,
+            impersonator_role,
+            impersonator_binding,
+            status_role,
+            status_binding,
+            config_map,
+            daemon_set,
+        } = desired;
+        let (roles, bindings) = (&stores.cluster_roles, &stores.cluster_role_bindings);
+        ensure(&self.namespaced(), service_account, &stores.service_accounts).await?;
+        ensure(&self.cluster(), impersonator_role, roles).await?;
+        ensure(&self.cluster(), status_role, roles).await?;
+        ensure(&self.cluster(), impersonator_binding, bindings).await?;
+        ensure(&self.cluster(), status_binding, bindings).await?;
+        ensure(&self.namespaced(), config_map, &stores.config_maps).await?;
+        let live = ensure(&self.namespaced(), daemon_set, &stores.daemon_sets).await?;
+        Ok(Reporters::Applied(reporter_status(&live)))
+    }
+
+    /// Deletes everything generated for a rule, the pods first: a reporter that has lost its
+    /// permissions would only fill the log.
+    async fn delete_all(&self, uid: &str, stores: &OwnedStores) -> Result<(), ApplyError> {
+        let OwnedStores {
+            service_accounts,
+            config_maps,
+            daemon_sets,
+            cluster_roles,
+            cluster_role_bindings,
+        } = stores;
+        delete(&self.namespaced(), uid, daemon_sets).await?;
+        delete(&self.namespaced(), uid, config_maps).await?;
+        delete(&self.cluster(), uid, cluster_role_bindings).await?;
+        delete(&self.cluster(), uid, cluster_roles).await?;
+        delete(&self.namespaced(), uid, service_accounts).await
+    }
+
+    fn namespaced<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn cluster<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>,
+    {
+        Api::all(self.client.clone())
+    }
+}
+
+/// Applies an object unless it is in the cluster as wanted, and returns it as it is there.
+async fn ensure<K>(api: &Api<K>, wanted: &K, store: &Store<K>) -> Result<K, ApplyError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let name = wanted.name_any();
+    let encode = |cause| ApplyError::Encode { kind: kind::<K>(), name: name.clone(), cause };
+    let mut wanted = wanted.clone();
+    let digest = digest_of(&wanted).map_err(encode)?;
+    wanted.annotations_mut().insert(DIGEST_ANNOTATION.to_owned(), digest);
+
+    if let Some(live) = store.get(&ObjectRef::from_obj(&wanted)) {
+        let as_json = |object: &K| serde_json::to_value(object).map_err(encode);
+        if contains(&as_json(&live)?, &as_json(&wanted)?) {
+            return Ok((*live).clone());
+        }
+    }
+    let params = PatchParams::apply(MANAGED_BY).force();
+    let applied = bounded(api.patch(&name, &params, &Patch::Apply(&wanted)))
+        .await
+        .map_err(|cause| refused::<K>(&name, "applied", cause))?;
+    info!(kind = kind::<K>(), name, "applied");
+    Ok(applied)
+}
+
+/// Deletes every object that was generated for a rule.
+async fn delete<K>(api: &Api<K>, rule_uid: &str, store: &Store<K>) -> Result<(), ApplyError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let theirs = store.state_filter(|object| {
+        object.labels().get(RULE_UID_LABEL).is_some_and(|uid| uid == rule_uid)
+            && object.meta().deletion_timestamp.is_none()
+    });
+    for object in theirs {
+        let name = object.name_any();
+        let params = DeleteParams {
+            // One of the same name that was made in between is somebody else's.
+            preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
+            ..DeleteParams::background()
+        };
+        match bounded(api.delete(&name, &params)).await {
+            Ok(_) => info!(kind = kind::<K>(), name, "deleted"),
+            Err(Cause::Api(404 | 409, _)) => {}
+            Err(cause) => return Err(refused::<K>(&name, "deleted", cause)),
+        }
+    }
+    Ok(())
+}
+
+/// Why a write failed: the API server's code and words, or something on the way to it.
+enum Cause {
+    Api(u16, String),
+    Other(String),
+}
+
+async fn bounded<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, Cause> {
+    match timeout(WRITE_TIMEOUT, write).await {
+        Ok(Ok(written)) => Ok(written),
+        Ok(Err(kube::Error::Api(status))) => Err(Cause::Api(status.code, status.message)),
+        Ok(Err(error)) => Err(Cause::Other(error.to_string())),
+        Err(_) => Err(Cause::Other(format!("no answer in {WRITE_TIMEOUT:?}"))),
+    }
+}
+
+fn refused<K: Resource<DynamicType = ()>>(
+    name: &str,
+    verb: &'static str,
+    cause: Cause,
+) -> ApplyError {
+    let (Cause::Api(_, cause) | Cause::Other(cause)) = cause;
+    ApplyError::Refused { kind: kind::<K>(), name: name.to_owned(), verb, cause }
+}
+
+fn kind<K: Resource<DynamicType = ()>>() -> String {
+    K::kind(&()).into_owned()
+}
+
+fn reporter_status(daemon_set: &DaemonSet) -> ReporterStatus {
+    let namespace = daemon_set.namespace().unwrap_or_default();
+    let status = daemon_set.status.as_ref();
+    ReporterStatus {
+        daemon_set: format!("{namespace}/{}", daemon_set.name_any()),
+        desired: status.map_or(0, |status| status.desired_number_scheduled),
+        ready: status.map_or(0, |status| status.number_ready),
+    }
+}

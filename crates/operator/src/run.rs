@@ -1,0 +1,145 @@
+//! Putting the operator together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use node_readiness_engine::reporter::Settings;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::Args;
+use crate::events::Events;
+use crate::health;
+use crate::ledger::SharedLedger;
+use crate::nodes::NodePath;
+use crate::rules::RulePath;
+use crate::watches::{self, NodeStore, Owned, OwnedStores, RuleStore};
+
+/// Why the operator cannot run.
+#[derive(Debug, Error)]
+pub enum Fatal {
+    /// The kubeconfig cannot be used.
+    #[error("--kubeconfig {}: {cause}", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// There is no way to the API server.
+    #[error("no cluster to work with: {0}; run in a pod, or name a kubeconfig with --kubeconfig")]
+    NoCluster(String),
+    /// The client cannot be made.
+    #[error("cannot make a client for the API server: {0}")]
+    Client(String),
+    /// The health address cannot be used.
+    #[error("--health-probe-bind-address {address}: {cause}")]
+    Health {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
+}
+
+/// Runs the operator until `end`.
+///
+/// # Errors
+/// When it cannot start. An API server that cannot be reached is no reason to end: it is tried
+/// again until it can.
+pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
+    let client = connect(&args).await?;
+    let (ledger, news) = SharedLedger::new();
+    let ledger = Arc::new(ledger);
+    let (events, write_events) = Events::new(client.clone());
+    let (rule_store, rules, rule_changes) = watches::rules(client.clone());
+    let (node_store, node_changes) = watches::nodes(client.clone(), Arc::clone(&ledger));
+    let owned = Owned::watch(&client, &args.reporters_namespace);
+    let (synced_tx, synced) = watch::channel(false);
+
+    let sync = announce(rule_store.clone(), node_store.clone(), owned.stores.clone(), synced_tx);
+    let node_path = NodePath {
+        client: client.clone(),
+        rules,
+        ledger: Arc::clone(&ledger),
+        events: events.clone(),
+    };
+    let rule_path = RulePath {
+        client,
+        nodes: node_store.clone(),
+        ledger,
+        events,
+        settings: Settings { namespace: args.reporters_namespace, image: args.reporter_image },
+    };
+    let side = tokio::spawn(async move { tokio::join!(sync, write_events) });
+    let work = async {
+        tokio::join!(
+            node_path.run(node_store, node_changes, end.clone()),
+            rule_path.run(rule_store, rule_changes, owned, news, end.clone()),
+        );
+        Ok(())
+    };
+    let health = async {
+        match args.health_probe_bind_address {
+            Some(address) => health::serve(address, synced, end.clone()).await,
+            None => Ok(()),
+        }
+    };
+    let ended = tokio::try_join!(work, health).map(|_| ());
+    side.abort();
+    ended
+}
+
+/// Says once that everything has been read.
+async fn announce(
+    rules: RuleStore,
+    nodes: NodeStore,
+    owned: OwnedStores,
+    synced: watch::Sender<bool>,
+) {
+    let read = async {
+        rules.wait_until_ready().await?;
+        nodes.wait_until_ready().await?;
+        owned.wait_until_ready().await
+    };
+    if read.await.is_ok() {
+        info!(rules = rules.len(), nodes = nodes.len(), "rules and nodes have been read");
+        synced.send_replace(true);
+    }
+}
+
+/// A client by the way that the arguments name, or the usual ones in their usual order.
+async fn connect(args: &Args) -> Result<Client, Fatal> {
+    let mut config = config(args).await?;
+    // Each write is retried by its own path, which knows whether it still makes sense.
+    config.default_retry = false;
+    info!(server = %config.cluster_url, "using the API server");
+    Client::try_from(config).map_err(|error| Fatal::Client(error.to_string()))
+}
+
+async fn config(args: &Args) -> Result<Config, Fatal> {
+    // Not `Config::infer`, which lets debugging variables replace the server and the identity.
+    let options = KubeConfigOptions::default();
+    if let Some(path) = &args.kubeconfig {
+        let cannot = |cause: &dyn std::error::Error| Fatal::Kubeconfig {
+            path: path.clone(),
+            cause: cause.to_string(),
+        };
+        let file = Kubeconfig::read_from(path).map_err(|error| cannot(&error))?;
+        return Config::from_custom_kubeconfig(file, &options)
+            .await
+            .map_err(|error| cannot(&error));
+    }
+    if std::env::var_os("KUBECONFIG").is_none()
+        && let Ok(config) = Config::incluster()
+    {
+        return Ok(config);
+    }
+    let config = Config::from_kubeconfig(&options).await;
+    config.map_err(|error| Fatal::NoCluster(error.to_string()))
+}

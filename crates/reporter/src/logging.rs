@@ -1,0 +1,50 @@
+//! Log lines on standard output, for people or for machines.
+//!
+//! Standard error is kept for the one line that a fatal error is.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing::{Level, level_filters::LevelFilter};
+use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, registry};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A line of text.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Sets up logging for the process; a second call changes nothing.
+pub fn init(format: Format, level: Level) {
+    let lines = fmt::layer().with_ansi(io::stdout().is_terminal());
+    let lines = match format {
+        Format::Text => lines.boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let subscriber = registry().with(lines.with_filter(filter(level)));
+    // An error means that there is a subscriber already, as there may be in a test.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Libraries speak up only when something is being looked into. kube in particular logs every failed
+/// request as an error, and those that matter are logged here, with what follows from them.
+fn filter(level: Level) -> Targets {
+    let libraries = if level >= Level::DEBUG { level.into() } else { LevelFilter::OFF };
+    Targets::new().with_target("node_readiness_reporter", level).with_default(libraries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_silent_unless_debugging() {
+        let normal = filter(Level::INFO);
+        assert!(normal.would_enable("node_readiness_reporter::writer", &Level::INFO));
+        assert!(!normal.would_enable("kube_client::client::builder", &Level::ERROR));
+        let debugging = filter(Level::DEBUG);
+        assert!(debugging.would_enable("kube_client::client::builder", &Level::DEBUG));
+    }
+}

@@ -1,0 +1,116 @@
+//! Why there is no answer, in stable words.
+//!
+//! Libraries put addresses, ephemeral ports and durations into their errors, which would make the
+//! same failure a different message each time. Here an error is reduced to one of a few causes.
+
+use std::{error::Error, io, time::Duration};
+
+/// What kept a probe from an answer. Its `Display` goes into the condition's message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("no complete answer within {0:?}")]
+    TimedOut(Duration),
+    #[error("connection refused")]
+    ConnectionRefused,
+    #[error("connection closed before a complete answer")]
+    ConnectionClosed,
+    #[error("host or network unreachable")]
+    Unreachable,
+    #[error("host name not resolved")]
+    NameNotResolved,
+    #[error("TLS certificate not accepted")]
+    Certificate,
+    #[error("TLS handshake failed")]
+    Tls,
+    #[error("not a valid HTTP answer")]
+    NotHttp,
+    #[error("too many redirects")]
+    TooManyRedirects,
+    #[error("request could not be made")]
+    Request,
+    #[error("request failed")]
+    Other,
+}
+
+impl From<&reqwest::Error> for Fault {
+    fn from(error: &reqwest::Error) -> Self {
+        if error.is_builder() {
+            return Self::Request;
+        }
+        if error.is_redirect() {
+            return Self::TooManyRedirects;
+        }
+        if error.is_dns() {
+            return Self::NameNotResolved;
+        }
+        chain(error).find_map(known).unwrap_or(Self::Other)
+    }
+}
+
+/// An error and its causes. What an `io::Error` wraps is not among its sources, so it is added.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .map_or_else(|| error.source(), |inner| Some(inner))
+    })
+}
+
+fn known(error: &(dyn Error + 'static)) -> Option<Fault> {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(match error {
+            rustls::Error::InvalidCertificate(_) => Fault::Certificate,
+            _ => Fault::Tls,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return from_io(error);
+    }
+    let error = error.downcast_ref::<hyper::Error>()?;
+    if error.is_incomplete_message() || error.is_canceled() {
+        Some(Fault::ConnectionClosed)
+    } else if error.is_parse() {
+        Some(Fault::NotHttp)
+    } else {
+        // The cause is further down.
+        None
+    }
+}
+
+fn from_io(error: &io::Error) -> Option<Fault> {
+    use io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Some(Fault::ConnectionRefused),
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::NotConnected
+        | ErrorKind::UnexpectedEof => Some(Fault::ConnectionClosed),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut => {
+            Some(Fault::Unreachable)
+        }
+        // The cause may be what it wraps, such as a TLS error.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_found_inside_an_io_error() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let error = io::Error::new(io::ErrorKind::InvalidData, tls);
+        assert_eq!(chain(&error).find_map(known), Some(Fault::Certificate));
+        let outer = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert_eq!(chain(&outer).find_map(known), Some(Fault::ConnectionRefused));
+    }
+
+    #[test]
+    fn an_unknown_cause_is_not_guessed() {
+        let error = io::Error::other("port 41234 is haunted");
+        assert_eq!(chain(&error).find_map(known), None);
+    }
+}

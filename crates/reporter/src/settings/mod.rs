@@ -1,0 +1,163 @@
+//! What a reporter is told to do, and the two forms in which it can be told.
+//!
+//! [`file`] reads what the operator generates, [`env`](mod@env) the variables of the Go project's
+//! reporter. Both end in [`Settings`], and from there on nothing knows which form it was. Everything
+//! that can be wrong with a setting is found here, before the first probe and before the first
+//! request, and each error names the setting and says what to do.
+
+pub mod env;
+pub mod file;
+mod go_duration;
+
+use std::{path::PathBuf, time::Duration};
+
+use node_readiness_api::{KUBELET_CONDITIONS, NODE_NAME_ENV};
+
+use crate::{probe::Check, threshold::Thresholds};
+
+/// Everything that a reporter needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The node whose conditions are written.
+    pub node: String,
+    /// Whether to act as that node. Without it the reporter acts as its ServiceAccount, which then
+    /// needs permissions on every node.
+    pub impersonate: bool,
+    /// Time after which a condition is written again although nothing changed.
+    pub heartbeat: Duration,
+    /// What to observe; one probe a condition type.
+    pub probes: Vec<ProbeSettings>,
+}
+
+/// One probe and the condition that it decides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeSettings {
+    /// Type of the condition.
+    pub condition_type: String,
+    /// What is probed.
+    pub check: Check,
+    /// Time from the start to the first probe.
+    pub initial_delay: Duration,
+    /// Time between the starts of two probes.
+    pub period: Duration,
+    /// Time after which a probe counts as failed.
+    pub timeout: Duration,
+    /// How many probes in a row decide.
+    pub thresholds: Thresholds,
+}
+
+/// A setting that is missing or wrong. Each message is one line that names the setting and the
+/// remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A required variable is not set, or empty.
+    #[error("{variable} is not set: {remedy}")]
+    Missing {
+        /// The environment variable.
+        variable: &'static str,
+        /// What to set it to.
+        remedy: &'static str,
+    },
+    /// A variable has a value that cannot be used.
+    #[error("{variable} is {value:?}, which {problem}: {remedy}")]
+    Invalid {
+        /// The environment variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to set it to.
+        remedy: &'static str,
+    },
+    /// The configuration file cannot be read.
+    #[error(
+        "--config {}: the file cannot be read ({source}): mount the rule's ConfigMap there",
+        path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configuration file is not what it should be.
+    #[error(
+        "--config {}: not a reporter configuration ({source}): use a reporter and an operator of the same release",
+        path.display()
+    )]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A field of the configuration file has a value that cannot be used.
+    #[error("--config {}: {field} {problem}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The field, with its place in the file.
+        field: String,
+        /// What is wrong with it and what would be right.
+        problem: String,
+    },
+}
+
+/// What is wrong with a condition type, if anything. The rules are those that the rule's CRD has.
+fn condition_type_problem(condition_type: &str) -> Option<String> {
+    if condition_type.is_empty() || condition_type.chars().count() > 316 {
+        return Some("is not a condition type of 1 to 316 characters".into());
+    }
+    KUBELET_CONDITIONS
+        .contains(&condition_type)
+        .then(|| "is a condition that kubelet owns".into())
+}
+
+/// Reads the node's name, which every form needs.
+fn node_name(variable: impl Fn(&str) -> Option<String>) -> Result<String, SettingsError> {
+    const REMEDY: &str =
+        "let the pod set it from the field spec.nodeName (env, valueFrom, fieldRef)";
+    let name = variable(NODE_NAME_ENV)
+        .filter(|name| !name.is_empty())
+        .ok_or(SettingsError::Missing { variable: NODE_NAME_ENV, remedy: REMEDY })?;
+    // The name goes into a path and a header: nothing but a DNS subdomain (RFC 1123) may pass.
+    let is_name = name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        });
+    if is_name {
+        Ok(name)
+    } else {
+        Err(SettingsError::Invalid {
+            variable: NODE_NAME_ENV,
+            value: name,
+            problem: "is not the name of a node".into(),
+            remedy: REMEDY,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    #[test]
+    fn a_node_name_is_a_dns_subdomain() {
+        let read = |name: &str| node_name(|_| Some(name.to_owned()));
+        for good in ["a", "node-1", "ip-10-0-0-1.ec2.internal", "0"] {
+            assert_eq!(read(good).unwrap(), good);
+        }
+        for bad in ["..", "a/b", "a/../b", "Node", "a..b", "-a", "a-", "a b", "a\nb", &"a".repeat(254)]
+        {
+            let message = read(bad).unwrap_err().to_string();
+            assert!(message.starts_with("NODE_NAME is "), "{message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+        assert!(matches!(read(""), Err(SettingsError::Missing { variable: "NODE_NAME", .. })));
+    }
+}

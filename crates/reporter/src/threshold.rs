@@ -1,0 +1,131 @@
+//! From outcomes to verdicts: how many probes in a row decide a condition.
+//!
+//! The counting is kubelet's: an outcome that differs from the one before starts a new run, and a
+//! verdict changes when a run is as long as its threshold. Until the first run is, there is no
+//! verdict and nothing is written. What an earlier reporter wrote then stays, so that a restart
+//! of the reporter changes no condition.
+
+use crate::probe::Outcome;
+
+/// How many equal outcomes in a row it takes, each at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Successes in a row that make the condition True.
+    pub success: u32,
+    /// Failures in a row that make it False.
+    pub failure: u32,
+}
+
+/// What a condition should say. Only a [`Judge`] makes one, so that nothing can be written that has
+/// not passed the thresholds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict(Outcome);
+
+impl Verdict {
+    /// The condition's status.
+    pub fn status(&self) -> &'static str {
+        if self.0.healthy { "True" } else { "False" }
+    }
+
+    /// The condition's reason.
+    pub fn reason(&self) -> &'static str {
+        self.0.reason
+    }
+
+    /// The condition's message.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+/// The state of one probe between its runs.
+#[derive(Debug)]
+pub struct Judge {
+    thresholds: Thresholds,
+    /// Whether the latest outcome was healthy, and how many in a row were the same.
+    run: Option<(bool, u32)>,
+    decided: Option<bool>,
+}
+
+impl Judge {
+    /// A judge that has seen nothing.
+    pub fn new(thresholds: Thresholds) -> Self {
+        Self { thresholds, run: None, decided: None }
+    }
+
+    /// Takes one outcome. Returns the verdict if the outcome agrees with it: an outcome that does
+    /// not, or not yet, decides nothing and is not to be reported.
+    pub fn observe(&mut self, outcome: Outcome) -> Option<Verdict> {
+        let healthy = outcome.healthy;
+        let length = match self.run {
+            Some((same, length)) if same == healthy => length.saturating_add(1),
+            _ => 1,
+        };
+        self.run = Some((healthy, length));
+        let needed = if healthy { self.thresholds.success } else { self.thresholds.failure };
+        if length >= needed {
+            self.decided = Some(healthy);
+        }
+        (self.decided == Some(healthy)).then_some(Verdict(outcome))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds outcomes, `+` or `-`, and returns the verdict after each: `T`, `F`, or `.` for none.
+    fn verdicts(success: u32, failure: u32, outcomes: &str) -> String {
+        let mut judge = Judge::new(Thresholds { success, failure });
+        outcomes
+            .chars()
+            .map(|outcome| {
+                let outcome = Outcome {
+                    healthy: outcome == '+',
+                    reason: "Reason",
+                    message: String::new(),
+                };
+                match judge.observe(outcome).as_ref().map(Verdict::status) {
+                    Some("True") => 'T',
+                    Some(_) => 'F',
+                    None => '.',
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nothing_is_said_before_a_threshold_is_reached() {
+        assert_eq!(verdicts(3, 3, "++-++--"), ".......");
+    }
+
+    #[test]
+    fn a_run_as_long_as_its_threshold_decides() {
+        assert_eq!(verdicts(1, 3, "--+---"), "..T..F");
+        assert_eq!(verdicts(2, 1, "+-++"), ".F.T");
+    }
+
+    #[test]
+    fn a_short_dip_changes_nothing() {
+        assert_eq!(verdicts(1, 3, "+--+--+"), "T..T..T");
+        assert_eq!(verdicts(3, 1, "-++-++-"), "F..F..F");
+    }
+
+    #[test]
+    fn thresholds_of_one_follow_every_outcome() {
+        assert_eq!(verdicts(1, 1, "+-+-"), "TFTF");
+    }
+
+    #[test]
+    fn an_agreeing_outcome_brings_its_own_words() {
+        let mut judge = Judge::new(Thresholds { success: 1, failure: 1 });
+        let outcome = |message: &str| Outcome {
+            healthy: false,
+            reason: "ProbeFailed",
+            message: message.to_owned(),
+        };
+        judge.observe(outcome("status 500"));
+        let verdict = judge.observe(outcome("connection refused"));
+        assert_eq!(verdict.as_ref().map(Verdict::message), Some("connection refused"));
+    }
+}

@@ -1,0 +1,63 @@
+//! The latest verdict of each condition, between the probes that find them and the one writer.
+//!
+//! It is a place, not a queue: a verdict that the writer did not get to is replaced by the next one,
+//! so that an API server out of reach for a day costs no memory.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+
+use crate::threshold::Verdict;
+
+/// The latest verdicts by condition type. Conditions without a verdict are not in it.
+pub type Verdicts = BTreeMap<String, Verdict>;
+
+/// The probes' end. It can be cloned, one for each.
+#[derive(Clone, Debug)]
+pub struct Publisher(watch::Sender<Verdicts>);
+
+/// A place for verdicts: the probes' end, and the writer's, which wakes when one changes.
+pub fn channel() -> (Publisher, watch::Receiver<Verdicts>) {
+    let (sender, receiver) = watch::channel(Verdicts::new());
+    (Publisher(sender), receiver)
+}
+
+impl Publisher {
+    /// Replaces a condition's verdict. Returns whether that changed anything; if not, the writer is
+    /// not woken.
+    pub fn publish(&self, condition_type: &str, verdict: &Verdict) -> bool {
+        self.0.send_if_modified(|verdicts| {
+            if verdicts.get(condition_type) == Some(verdict) {
+                return false;
+            }
+            verdicts.insert(condition_type.to_owned(), verdict.clone());
+            true
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+    use crate::{
+        probe::Outcome,
+        threshold::{Judge, Thresholds},
+    };
+
+    #[test]
+    fn an_unchanged_verdict_wakes_nobody() {
+        let (publisher, receiver) = channel();
+        let outcome = Outcome { healthy: true, reason: "R", message: "m".into() };
+        let verdict =
+            Judge::new(Thresholds { success: 1, failure: 1 }).observe(outcome).unwrap();
+        assert!(publisher.publish("a", &verdict));
+        assert!(receiver.has_changed().unwrap());
+        let mut receiver = receiver;
+        receiver.mark_unchanged();
+        assert!(!publisher.publish("a", &verdict));
+        assert!(!receiver.has_changed().unwrap());
+        assert!(publisher.publish("b", &verdict));
+        assert_eq!(receiver.borrow_and_update().len(), 2);
+    }
+}

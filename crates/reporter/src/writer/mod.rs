@@ -1,0 +1,176 @@
+//! The one writer of the process: makes the Node say what the verdicts say.
+//!
+//! It sleeps until a verdict changes or a heartbeat is due, and makes no request while neither is.
+//! Then it reads the Node, puts all verdicts into it, and writes it if that made a difference. A
+//! write never overwrites someone else's, since it carries the `resourceVersion` that was read. One
+//! whose fate is unknown is not repeated blindly either: the next read tells. What fails is tried
+//! again, ever more slowly, always with the latest verdicts.
+
+mod api;
+mod backoff;
+mod ledger;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+pub use self::{
+    api::{ApiError, NodeApi},
+    backoff::BackoffRange,
+    ledger::Pace,
+};
+use self::{backoff::Backoff, ledger::Ledger};
+use crate::verdicts::Verdicts;
+
+/// The times that a writer keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// When to write.
+    pub pace: Pace,
+    /// How long to wait after a failure.
+    pub backoff: BackoffRange,
+    /// How long a due write waits for company: probes of a node start together, and what they find
+    /// within this time shares one write.
+    pub settle: Duration,
+}
+
+impl Timing {
+    /// The times for real use.
+    pub fn new(heartbeat: Duration) -> Self {
+        Self {
+            pace: Pace { heartbeat, detail: Duration::from_secs(30) },
+            backoff: BackoffRange {
+                first: Duration::from_millis(500),
+                longest: Duration::from_mins(1),
+            },
+            settle: Duration::from_millis(100),
+        }
+    }
+}
+
+/// What one look at the Node came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// The Node said it all already.
+    Unchanged,
+    /// The Node was written.
+    Written,
+    /// The process is stopping, and so nothing was written.
+    Stopped,
+}
+
+/// Writes one Node's conditions.
+pub struct Writer {
+    api: NodeApi,
+    timing: Timing,
+    ledger: Ledger,
+    backoff: Backoff,
+    /// The failure that the log told last, so that it is not told again and again.
+    told: Option<String>,
+}
+
+impl Writer {
+    /// A writer that knows nothing of the Node yet.
+    pub fn new(api: NodeApi, timing: Timing) -> Self {
+        Self {
+            api,
+            timing,
+            ledger: Ledger::new(timing.pace),
+            backoff: Backoff::new(timing.backoff),
+            told: None,
+        }
+    }
+
+    /// Writes until `stop`. A request under way at that moment is finished, within its deadline, and
+    /// no other is begun.
+    pub async fn run(mut self, mut verdicts: watch::Receiver<Verdicts>, stop: CancellationToken) {
+        let mut not_before = Instant::now();
+        loop {
+            let wanted = verdicts.borrow_and_update().clone();
+            let due = self.ledger.due(&wanted, Instant::now()).map(|due| due.max(not_before));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = verdicts.changed() => match changed {
+                    Ok(()) => continue,
+                    // Without probes there will be no news.
+                    Err(_) => return,
+                },
+                () = sleep_until(due) => {}
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = time::sleep(self.timing.settle) => {}
+            }
+            let wanted = verdicts.borrow_and_update().clone();
+            match self.pass(&wanted, &stop).await {
+                Ok(Pass::Stopped) => return,
+                Ok(pass) => self.tell_success(pass),
+                Err(error) => not_before = Instant::now() + self.tell_failure(&error),
+            }
+        }
+    }
+
+    /// Looks at the Node once and writes it if need be.
+    ///
+    /// # Errors
+    /// When a request failed; then the Node is as it was, or, if an answer did not come, perhaps
+    /// written.
+    pub async fn pass(
+        &mut self,
+        wanted: &Verdicts,
+        stop: &CancellationToken,
+    ) -> Result<Pass, ApiError> {
+        let mut node = self.api.get().await?;
+        let now = Timestamp::now();
+        let write = node.update(wanted, self.timing.pace.freshness(), now);
+        if write {
+            if stop.is_cancelled() {
+                return Ok(Pass::Stopped);
+            }
+            self.api.put_status(&node).await?;
+        }
+        let dice = fastrand::f64();
+        for (condition_type, verdict) in wanted {
+            let age = node.heartbeat_age(condition_type, now).unwrap_or_default();
+            let age = if write { Duration::ZERO } else { age };
+            self.ledger.record(condition_type, verdict, age, Instant::now(), dice);
+        }
+        Ok(if write { Pass::Written } else { Pass::Unchanged })
+    }
+
+    fn tell_success(&mut self, pass: Pass) {
+        self.told = None;
+        if self.backoff.succeeded() {
+            info!("the Node can be written again");
+        }
+        debug!(?pass, "looked at the Node");
+    }
+
+    /// Logs a failure, as a warning if it is news, and returns how long to wait.
+    fn tell_failure(&mut self, error: &ApiError) -> Duration {
+        let wait = self.backoff.failed(error, fastrand::f64());
+        let text = error.to_string();
+        if error.is_conflict() || self.told.as_ref() == Some(&text) {
+            debug!(?wait, "the Node was not written: {text}");
+        } else {
+            warn!(?wait, "the Node was not written and will be tried again: {text}");
+            self.told = Some(text);
+        }
+        wait
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,252 @@
+//! The programs of the cluster, built from `hack/cluster` and cached outside the
+//! checkout under the hash of everything that they are made of. A build happens in
+//! a directory beside and is moved into place when it is complete, so what is in
+//! the cache is whole, however the build before it ended.
+
+use std::{
+    env,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    command,
+    error::{Error, Result},
+    files,
+};
+
+/// The Go module's files that decide what is built, in the order they are hashed.
+const INPUTS: [&str; 4] = ["go.mod", "go.sum", "etcd/main.go", "kubernetes/main.go"];
+
+/// The packages to build. `etcd` is first because it is quick: what is wrong with
+/// the toolchain shows there.
+const PACKAGES: [&str; 2] = ["etcd", "kubernetes"];
+
+/// The names by which the one Kubernetes binary is called.
+const KUBERNETES_NAMES: [&str; 5] =
+    ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
+
+/// How often a long build says that it is still at it.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// The built programs.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    dir: PathBuf,
+}
+
+impl Binaries {
+    /// Takes the programs from the cache, building them first when they are not there.
+    ///
+    /// # Errors
+    /// When there is no Go toolchain, or the build fails.
+    pub fn ensure(progress: &dyn Fn(&str)) -> Result<Self> {
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/cluster");
+        let recipe = Recipe::read(&module)?;
+        let cache = cache_dir();
+        files::create_dir(&cache)?;
+        let dir = cache.join(format!("cluster-{}", recipe.key()));
+        if !dir.is_dir() {
+            // Two test processes must not build the same thing at once.
+            let _lock = files::lock(&cache.join("lock"))?;
+            if !dir.is_dir() {
+                recipe.build(&module, &dir, progress)?;
+            }
+        }
+        Ok(Self { dir })
+    }
+
+    /// Links the programs under the names they are known by into `bin`.
+    pub(crate) fn link_into(&self, bin: &Path) -> Result<()> {
+        files::create_dir(bin)?;
+        let links = KUBERNETES_NAMES.map(|name| (name, "kubernetes"));
+        for (name, target) in links.into_iter().chain([("etcd", "etcd")]) {
+            let link = bin.join(name);
+            files::remove(&link)?;
+            std::os::unix::fs::symlink(self.dir.join(target), &link)
+                .map_err(files::failed("create", &link))?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that decides what the build gives.
+struct Recipe {
+    inputs: Vec<(&'static str, String)>,
+    ldflags: String,
+    go_version: String,
+}
+
+impl Recipe {
+    fn read(module: &Path) -> Result<Self> {
+        let inputs = INPUTS
+            .iter()
+            .map(|name| Ok((*name, files::read(&module.join(name))?)))
+            .collect::<Result<Vec<_>>>()?;
+        let version = kubernetes_version(&inputs[0].1).ok_or_else(|| Error::Damaged {
+            path: module.join("go.mod"),
+            reason: "it requires no k8s.io/kubernetes v1.x".to_owned(),
+        })?;
+        let go_version = match command::run(Command::new("go").arg("version").current_dir(module)) {
+            Err(Error::Start { .. }) => return Err(Error::NoGo),
+            other => other?,
+        };
+        Ok(Self { inputs, ldflags: ldflags(&version), go_version })
+    }
+
+    /// A hash of all of it, short enough for a path and long enough to be unique.
+    fn key(&self) -> String {
+        let mut hash = Sha256::new();
+        let settings = [("ldflags", &self.ldflags), ("go version", &self.go_version)];
+        for (name, text) in self.inputs.iter().map(|(name, text)| (*name, text)).chain(settings) {
+            // Lengths make the concatenation unambiguous.
+            hash.update(format!("{name} {}\n", text.len()));
+            hash.update(text);
+        }
+        let digest = hash.finalize();
+        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn build(&self, module: &Path, target: &Path, progress: &dyn Fn(&str)) -> Result<()> {
+        let unfinished = target.with_extension("unfinished");
+        files::remove(&unfinished)?;
+        files::create_dir(&unfinished)?;
+        let log = target.with_extension("log");
+        progress(&format!(
+            "building Kubernetes and etcd from source, once: about 7 minutes on two cores, and 3 GB in Go's caches (log: {})",
+            log.display()
+        ));
+        for package in PACKAGES {
+            self.build_package(module, package, &unfinished, &log, progress)?;
+        }
+        fs::rename(&unfinished, target).map_err(files::failed("create", target))
+    }
+
+    fn build_package(
+        &self,
+        module: &Path,
+        package: &str,
+        target: &Path,
+        log: &Path,
+        progress: &dyn Fn(&str),
+    ) -> Result<()> {
+        let output = File::create(log).map_err(files::failed("create", log))?;
+        let mut go = Command::new("go");
+        go.args(["build", "-trimpath", "-ldflags", &self.ldflags, "-o"])
+            .arg(target.join(package))
+            .arg(format!("./{package}"))
+            .current_dir(module)
+            .stderr(output);
+        let start = Instant::now();
+        let mut next_word = HEARTBEAT;
+        let mut child =
+            go.spawn().map_err(|source| Error::Start { program: "go".to_owned(), source })?;
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) => thread::sleep(Duration::from_millis(200)),
+                Err(source) => return Err(Error::Start { program: "go".to_owned(), source }),
+            }
+            if start.elapsed() >= next_word {
+                next_word += HEARTBEAT;
+                progress(&format!("building {package}: {} s so far", start.elapsed().as_secs()));
+            }
+        };
+        if !status.success() {
+            return Err(Error::Command {
+                command: command::describe(&go),
+                status: status.to_string(),
+                stderr: fs::read_to_string(log).unwrap_or_default(),
+            });
+        }
+        progress(&format!("built {package} in {} s", start.elapsed().as_secs()));
+        Ok(())
+    }
+}
+
+/// The version that go.mod requires, such as `v1.37.2`.
+fn kubernetes_version(go_mod: &str) -> Option<String> {
+    go_mod.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["k8s.io/kubernetes", version] if version.starts_with("v1.") => Some(version.to_owned()),
+        _ => None,
+    })
+}
+
+/// Linker flags: no debug information, and the version, which Kubernetes' own build
+/// sets in the same way and without which clients choke on `v0.0.0-master`.
+fn ldflags(version: &str) -> String {
+    let package = "k8s.io/component-base/version";
+    let mut numbers = version.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    format!(
+        "-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+    )
+}
+
+/// `$XDG_CACHE_HOME` or `~/.cache`, by the XDG base directory specification, which
+/// says to ignore a relative path.
+fn cache_dir() -> PathBuf {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .unwrap_or_else(env::temp_dir)
+        .join("node-readiness")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    const GO_MOD: &str = "module x\n\nrequire (\n\tk8s.io/kubectl v0.0.0\n\tk8s.io/kubernetes v1.37.2\n)\n";
+
+    fn recipe() -> Recipe {
+        Recipe {
+            inputs: vec![("go.mod", GO_MOD.to_owned()), ("go.sum", "a\n".to_owned())],
+            ldflags: ldflags("v1.37.2"),
+            go_version: "go1.26".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_version_comes_from_go_mod_and_not_from_a_replaced_module() {
+        assert_eq!(kubernetes_version(GO_MOD).as_deref(), Some("v1.37.2"));
+        let replaced = "replace k8s.io/kubernetes v1.37.2 => ../kubernetes\n";
+        assert_eq!(kubernetes_version(replaced), None);
+    }
+
+    #[test]
+    fn the_linker_is_told_major_and_minor() {
+        let flags = ldflags("v1.37.2");
+        assert!(flags.ends_with(
+            "version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"
+        ), "{flags}");
+    }
+
+    #[test]
+    fn anything_that_changes_the_build_changes_its_key() {
+        let key = recipe().key();
+        assert_eq!(key, recipe().key());
+
+        let mut other_sum = recipe();
+        other_sum.inputs[1].1.push('b');
+        let mut other_flags = recipe();
+        other_flags.ldflags.push_str(" -X a=b");
+        let mut other_go = recipe();
+        other_go.go_version = "go1.27".to_owned();
+        // The same text on the other side of a file's end.
+        let mut moved = recipe();
+        moved.inputs[0].1.push('a');
+        moved.inputs[1].1 = "\n".to_owned();
+
+        for (what, changed) in [("sum", other_sum), ("flags", other_flags), ("go", other_go), ("moved", moved)] {
+            assert_ne!(key, changed.key(), "{what}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Control groups. A kubelet counts and limits below one root group, and nodes
+//! that share a kernel must not share it: `/node-readiness/<node>`.
+//!
+//! With cgroup v1 that group has to be made in every hierarchy; with v2 there is
+//! one hierarchy, in which controllers have to be handed down.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::{Error, Result},
+    files,
+};
+
+/// The group above all nodes' groups, seen from a hierarchy's root.
+const PARENT: &str = "node-readiness";
+
+/// What kubelet takes as its `cgroupRoot`.
+pub(crate) fn root_of(node: &str) -> String {
+    format!("/{PARENT}/{node}")
+}
+
+/// The kernel's mounted hierarchies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hierarchies {
+    mounts: Vec<Hierarchy>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchy {
+    path: PathBuf,
+    /// Its controllers in v1, none in v2, where a file tells them.
+    v1_controllers: Option<Vec<String>>,
+}
+
+impl Hierarchies {
+    /// What is mounted now.
+    pub(crate) fn mounted() -> Result<Self> {
+        Ok(Self::parse(&files::read(Path::new("/proc/self/mountinfo"))?))
+    }
+
+    /// Reads the lines of `/proc/self/mountinfo`, see proc(5).
+    fn parse(mountinfo: &str) -> Self {
+        let mounts = mountinfo.lines().filter_map(Hierarchy::parse).collect();
+        Self { mounts }
+    }
+
+    /// Whether kubelet can work with them.
+    pub(crate) fn check(&self) -> Result<()> {
+        let has_memory = self.mounts.iter().any(|hierarchy| match &hierarchy.v1_controllers {
+            Some(controllers) => controllers.iter().any(|controller| controller == "memory"),
+            None => fs::read_to_string(hierarchy.path.join("cgroup.controllers"))
+                .is_ok_and(|controllers| controllers.split_whitespace().any(|name| name == "memory")),
+        });
+        if has_memory { Ok(()) } else { Err(Error::NoCgroups) }
+    }
+
+    /// Makes the node's group in every hierarchy.
+    pub(crate) fn create(&self, node: &str) -> Result<()> {
+        for hierarchy in &self.mounts {
+            let parent = hierarchy.path.join(PARENT);
+            let group = parent.join(node);
+            files::create_dir(&group)?;
+            match &hierarchy.v1_controllers {
+                Some(controllers) if controllers.iter().any(|name| name == "cpuset") => {
+                    copy_cpuset(&hierarchy.path, &parent)?;
+                    copy_cpuset(&parent, &group)?;
+                }
+                Some(_) => {}
+                None => {
+                    for level in [&hierarchy.path, &parent, &group] {
+                        hand_down_controllers(level)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the node's group with all groups below. They must hold no processes.
+    pub(crate) fn remove(&self, node: &str) -> Result<()> {
+        for hierarchy in &self.mounts {
+            let parent = hierarchy.path.join(PARENT);
+            remove_tree(&parent.join(node))?;
+            // Other nodes' groups may still be there; the last one takes it away.
+            let _ = fs::remove_dir(&parent);
+        }
+        Ok(())
+    }
+}
+
+impl Hierarchy {
+    fn parse(line: &str) -> Option<Self> {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let path = PathBuf::from(mount.split(' ').nth(4)?);
+        let mut file_system = file_system.split(' ');
+        let v1_controllers = match file_system.next()? {
+            "cgroup2" => None,
+            "cgroup" => Some(file_system.nth(1)?.split(',').map(str::to_owned).collect()),
+            _ => return None,
+        };
+        Some(Self { path, v1_controllers })
+    }
+}
+
+/// A new cpuset of v1 may use no processor and no memory until it is told which.
+fn copy_cpuset(from: &Path, to: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        files::write(&to.join(file), files::read(&from.join(file))?)?;
+    }
+    Ok(())
+}
+
+/// Lets the groups below this one of v2 use all controllers that it can.
+fn hand_down_controllers(group: &Path) -> Result<()> {
+    let controllers = files::read(&group.join("cgroup.controllers"))?;
+    for controller in controllers.split_whitespace() {
+        files::write(&group.join("cgroup.subtree_control"), format!("+{controller}"))?;
+    }
+    Ok(())
+}
+
+/// Removes directories from the inside out; the files in them are the kernel's.
+fn remove_tree(group: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(group).map_err(files::failed("remove", group))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    const HYBRID: &str = "\
+21 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+29 28 0:26 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
+31 28 0:28 / /sys/fs/cgroup/cpuset rw,relatime shared:9 - cgroup cgroup rw,cpuset
+36 28 0:33 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
+37 28 0:34 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn hierarchies_of_both_versions_are_found_in_mountinfo() {
+        let hierarchies = Hierarchies::parse(HYBRID);
+        let found: Vec<_> = hierarchies
+            .mounts
+            .iter()
+            .map(|hierarchy| (hierarchy.path.to_str().unwrap(), hierarchy.v1_controllers.is_some()))
+            .collect();
+        let expected = [
+            ("/sys/fs/cgroup/cpu", true),
+            ("/sys/fs/cgroup/cpuset", true),
+            ("/sys/fs/cgroup/systemd", true),
+            ("/sys/fs/cgroup/unified", false),
+        ];
+        assert_eq!(found, expected);
+        let cpuset = hierarchies.mounts[1].v1_controllers.as_ref().unwrap();
+        assert!(cpuset.iter().any(|controller| controller == "cpuset"));
+    }
+
+    #[test]
+    fn a_cpuset_gets_the_processors_of_the_one_above() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cpuset.cpus"), "0-1").unwrap();
+        fs::write(dir.path().join("cpuset.mems"), "0").unwrap();
+        let line = format!("31 28 0:28 / {} rw - cgroup cgroup rw,cpuset", dir.path().display());
+
+        Hierarchies::parse(&line).create("node-a").unwrap();
+        let group = dir.path().join("node-readiness/node-a");
+        assert_eq!(fs::read_to_string(group.join("cpuset.cpus")).unwrap(), "0-1");
+        assert_eq!(fs::read_to_string(group.join("cpuset.mems")).unwrap(), "0");
+    }
+
+    #[test]
+    fn groups_are_removed_from_the_inside_out_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = format!("36 28 0:33 / {} rw - cgroup cgroup rw,name=systemd", dir.path().display());
+        let hierarchies = Hierarchies::parse(&line);
+        hierarchies.create("node-a").unwrap();
+        hierarchies.create("node-b").unwrap();
+        fs::create_dir_all(dir.path().join("node-readiness/node-a/kubepods/besteffort/pod1")).unwrap();
+
+        hierarchies.remove("node-a").unwrap();
+        assert!(!dir.path().join("node-readiness/node-a").exists());
+        assert!(dir.path().join("node-readiness/node-b").exists());
+        hierarchies.remove("node-b").unwrap();
+        assert!(!dir.path().join("node-readiness").exists());
+    }
+}

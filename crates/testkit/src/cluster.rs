@@ -1,0 +1,305 @@
+//! A whole cluster: started in order, and ended without trace.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    binaries::Binaries,
+    cgroup::Hierarchies,
+    control_plane,
+    error::{Error, Result},
+    files, host,
+    kubectl::Kubectl,
+    layout::Layout,
+    network,
+    node::{self, Machine, Namespaces, Node},
+    pki::Pki,
+    service::{self, Service},
+    spec::{ClusterSpec, Nodes, RealNodes},
+    state::{StartedProcess, State},
+    sysctl,
+};
+
+/// How long nodes may take to be Ready; normally a few seconds.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// A running cluster. It ends when this value is dropped, unless
+/// [`detach`](Cluster::detach) lets it go on.
+#[derive(Debug)]
+pub struct Cluster {
+    layout: Layout,
+    services: Vec<Service>,
+    machines: Vec<Machine>,
+    ends_on_drop: bool,
+}
+
+impl Cluster {
+    /// Starts a cluster and returns when it is usable: the API server is ready, the
+    /// default ServiceAccount exists, and all nodes are Ready and carry no taints
+    /// but their startup taints. One that an earlier run left in the same directory
+    /// is ended first. `progress` is told of everything that takes a second or more.
+    ///
+    /// # Errors
+    /// When something that is needed is missing or does not start; the message says
+    /// what to do or shows the log. What had been started is ended again, the logs stay.
+    pub fn up(spec: &ClusterSpec, progress: &dyn Fn(&str)) -> Result<Self> {
+        if let Nodes::Real(_) = spec.nodes {
+            host::check()?;
+        }
+        let binaries = Binaries::ensure(progress)?;
+        let layout = open(&spec.dir)?;
+        let _lock = files::lock(&layout.lock())?;
+        clear(&layout)?;
+        remove_logs(&layout)?;
+        files::create_dir(&layout.log())?;
+        binaries.link_into(&layout.bin())?;
+
+        let state = State::load(layout.state())?;
+        let mut cluster = Self { layout, services: Vec::new(), machines: Vec::new(), ends_on_drop: true };
+        match cluster.start(spec, state, progress) {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                // The lock is held here: drop must not end it a second time.
+                cluster.ends_on_drop = false;
+                cluster.end()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the cluster in `dir`, whoever started it, and removes all that it left on
+    /// the machine except its logs. Without a cluster there this does nothing.
+    ///
+    /// # Errors
+    /// When a process cannot be ended or something cannot be removed.
+    pub fn down(dir: &Path) -> Result<()> {
+        let layout = open(dir)?;
+        let lock = files::lock(&layout.lock())?;
+        clear(&layout)?;
+        files::remove(&layout.lock())?;
+        drop(lock);
+        Ok(())
+    }
+
+    /// The cluster that runs in `dir`, whoever started it. It goes on when the returned
+    /// value is dropped.
+    ///
+    /// # Errors
+    /// When none runs there.
+    pub fn attach(dir: &Path) -> Result<Self> {
+        let layout = open(dir)?;
+        let state = State::load(layout.state())?;
+        let runs = |process: &StartedProcess| process.identity.is_running();
+        if state.processes().is_empty() || !state.processes().iter().all(runs) {
+            return Err(Error::NotRunning { dir: layout.dir().to_owned() });
+        }
+        Ok(Self { layout, services: Vec::new(), machines: Vec::new(), ends_on_drop: false })
+    }
+
+    /// The names of the nodes that are machines, none for a control plane only.
+    ///
+    /// # Errors
+    /// When the cluster's record is damaged.
+    pub fn nodes(&self) -> Result<Vec<String>> {
+        Ok(State::load(self.layout.state())?.nodes().to_vec())
+    }
+
+    /// Gives images to all nodes. Pods must not pull (`imagePullPolicy: IfNotPresent`
+    /// or `Never`): there is no registry.
+    ///
+    /// # Errors
+    /// When a node has ended or refuses an archive.
+    pub fn load_images(&self, archives: &[PathBuf]) -> Result<()> {
+        let state = State::load(self.layout.state())?;
+        for name in state.nodes() {
+            let node = Namespaces::find(name, &state)
+                .ok_or_else(|| Error::NotRunning { dir: self.layout.node(name) })?;
+            archives.iter().try_for_each(|archive| node::import_image(node, archive))?;
+        }
+        Ok(())
+    }
+
+    /// The paths of the cluster's files.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.layout.kubeconfig()
+    }
+
+    /// Cuts a node off from the API server, as pulling its cable would.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn disconnect(&self, node: &str) -> Result<()> {
+        network::set_link(node, false)
+    }
+
+    /// Undoes [`disconnect`](Cluster::disconnect).
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn reconnect(&self, node: &str) -> Result<()> {
+        network::set_link(node, true)
+    }
+
+    /// Lets the cluster go on without this value, until [`Cluster::down`].
+    pub fn detach(mut self) {
+        self.ends_on_drop = false;
+    }
+
+    fn start(&mut self, spec: &ClusterSpec, mut state: State, progress: &dyn Fn(&str)) -> Result<()> {
+        let pki = Pki::create(self.layout.pki())?;
+        match &spec.nodes {
+            Nodes::ControlPlaneOnly { .. } => {
+                self.services = control_plane::start(spec, &self.layout, &pki, &mut state, progress)?;
+            }
+            Nodes::Real(nodes) => {
+                self.boot_machines(nodes, &mut state)?;
+                self.services = control_plane::start(spec, &self.layout, &pki, &mut state, progress)?;
+                self.join_machines(nodes, &pki, &mut state)?;
+                progress("waiting for the nodes to be Ready");
+                self.wait_for_nodes()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes' containerds start while the control plane does.
+    fn boot_machines(&mut self, nodes: &RealNodes, state: &mut State) -> Result<()> {
+        let all = Node::all(nodes.count)?;
+        claim_bridge(self.layout.dir())?;
+        let hierarchies = Hierarchies::mounted()?;
+        hierarchies.check()?;
+        state.add_sysctls(sysctl::current())?;
+        state.add_nodes(all.iter().map(|node| node.name.clone()))?;
+        network::create_bridge(self.layout.dir())?;
+        for node in all {
+            self.machines.push(Machine::boot(node, nodes, &self.layout, &hierarchies, state)?);
+        }
+        Ok(())
+    }
+
+    fn join_machines(&mut self, nodes: &RealNodes, pki: &Pki, state: &mut State) -> Result<()> {
+        let sandbox_image = node::write_sandbox_image(nodes, &self.layout)?;
+        for machine in &mut self.machines {
+            machine.join(nodes, &sandbox_image, &self.layout, pki, state)?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_nodes(&mut self) -> Result<()> {
+        let kubectl = Kubectl::new(&self.layout);
+        let names: Vec<String> = self.machines.iter().map(|machine| machine.name().to_owned()).collect();
+        let mut kubelets: Vec<_> = self.machines.iter_mut().filter_map(Machine::kubelet_mut).collect();
+        service::wait_until(&mut kubelets, "all nodes to be Ready", READY_WITHIN, || {
+            let report = kubectl.ask(&["get", "nodes", "--output", NODE_REPORT])?;
+            Ok(report.is_some_and(|report| all_ready(&report, &names)))
+        })
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let ended = clear(&self.layout);
+        let machines = self.machines.drain(..).flat_map(Machine::into_services);
+        self.services.drain(..).chain(machines).for_each(Service::reap);
+        ended
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !self.ends_on_drop {
+            return;
+        }
+        let ended = files::lock(&self.layout.lock()).and_then(|_lock| self.end());
+        if let Err(error) = ended {
+            eprintln!("the cluster in {} was not ended: {error}", self.layout.dir().display());
+        }
+    }
+}
+
+/// A line a node: its name, the status of its Ready condition, its taints' keys.
+const NODE_REPORT: &str = "jsonpath={range .items[*]}{.metadata.name} \
+    {.status.conditions[?(@.type==\"Ready\")].status} {.spec.taints[*].key}{\"\\n\"}{end}";
+
+/// Whether every one of these nodes is Ready, and the node lifecycle controller has
+/// taken its own taints off.
+fn all_ready(report: &str, names: &[String]) -> bool {
+    names.iter().all(|name| {
+        report.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|words| {
+            matches!(words[..], [node, "True", ref taints @ ..]
+                if node == name && !taints.iter().any(|key| key.starts_with("node.kubernetes.io/")))
+        })
+    })
+}
+
+/// The layout of a cluster's directory, which is created when it is not there.
+fn open(dir: &Path) -> Result<Layout> {
+    files::create_dir(dir)?;
+    let dir = dir.canonicalize().map_err(files::failed("open", dir))?;
+    Ok(Layout::new(dir))
+}
+
+/// Ends what the record says, in the reverse order of its start, and removes it.
+fn clear(layout: &Layout) -> Result<()> {
+    let state = State::load(layout.state())?;
+    for process in state.processes().iter().rev() {
+        process.identity.kill().map_err(|source| Error::Kill {
+            name: process.name.clone(),
+            pid: process.identity.pid,
+            source,
+        })?;
+    }
+    if !state.nodes().is_empty() {
+        node::clear(state.nodes())?;
+        sysctl::restore(state.sysctls())?;
+    }
+    // The record last: until then, the next run can do again what failed here.
+    layout.ephemeral().iter().try_for_each(|path| files::remove(path))
+}
+
+/// Makes sure that the bridge is nobody else's. One whose cluster is gone with its
+/// record, such as that of a removed checkout, is taken away.
+fn claim_bridge(dir: &Path) -> Result<()> {
+    match network::bridge_owner() {
+        Some(owner) if owner != dir && Layout::new(owner.clone()).state().exists() => {
+            Err(Error::OtherCluster { owner, bridge: network::BRIDGE })
+        }
+        Some(_) => network::remove_bridge(),
+        None => Ok(()),
+    }
+}
+
+/// Removes the logs of the cluster before this one.
+fn remove_logs(layout: &Layout) -> Result<()> {
+    let Ok(entries) = fs::read_dir(layout.log()) else { return Ok(()) };
+    let logs = entries.flatten().map(|entry| entry.path());
+    logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .try_for_each(|path| files::remove(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_ready_when_only_their_startup_taints_are_left() {
+        let names = ["node-a".to_owned(), "node-b".to_owned()];
+        let ready = "node-a True readiness.k8s.io/NetworkReady\nnode-b True \n";
+        assert!(all_ready(ready, &names));
+
+        for report in [
+            "",
+            "node-a True \n",
+            "node-a True \nnode-b False \n",
+            "node-a True \nnode-b True node.kubernetes.io/not-ready\n",
+        ] {
+            assert!(!all_ready(report, &names), "{report}");
+        }
+    }
+}

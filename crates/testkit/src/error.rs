@@ -1,0 +1,161 @@
+//! What can go wrong while a cluster is made or ended. Every message names the
+//! object and, where there is one, the remedy: most readers see it only once, on
+//! a machine that lacks something.
+
+use std::{io, path::PathBuf, time::Duration};
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a cluster, a build or an image archive could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file operation failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// The verb that completes "cannot …".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A program could not be started at all.
+    #[error("cannot start `{program}`: {source}")]
+    Start {
+        /// The program as it was called.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A program that was run to its end failed.
+    #[error("`{command}` failed with {status}: {stderr}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// Its exit status.
+        status: String,
+        /// What it wrote to standard error, trimmed.
+        stderr: String,
+    },
+
+    /// A program that should keep running has ended.
+    #[error("{name} ended with {status}. Its last lines:\n{tail}\nThe whole log is {}", log.display())]
+    Ended {
+        /// The service's name.
+        name: String,
+        /// Its exit status.
+        status: String,
+        /// The last lines of its log.
+        tail: String,
+        /// Its log.
+        log: PathBuf,
+    },
+
+    /// A condition did not come true before its deadline.
+    #[error("waited {} s for {condition} in vain. The last lines of {}:\n{tail}", waited.as_secs(), log.display())]
+    Deadline {
+        /// What was waited for.
+        condition: String,
+        /// How long.
+        waited: Duration,
+        /// The last lines of the log that most likely tells why.
+        tail: String,
+        /// That log.
+        log: PathBuf,
+    },
+
+    /// A started process could not be ended.
+    #[error("cannot end {name} (process {pid}): {source}")]
+    Kill {
+        /// The service's name.
+        name: String,
+        /// Its process id.
+        pid: i32,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// No cluster runs where one was expected.
+    #[error("no cluster runs in {}: start one with `make cluster-up`", dir.display())]
+    NotRunning {
+        /// The directory.
+        dir: PathBuf,
+    },
+
+    /// A file that this crate wrote earlier does not hold what it should.
+    #[error("{} is damaged ({reason}); remove it", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A certificate could not be made.
+    #[error("cannot make the certificate of {subject}: {source}")]
+    Certificate {
+        /// Whose certificate.
+        subject: String,
+        /// What the library said.
+        source: rcgen::Error,
+    },
+
+    /// A configuration could not be rendered.
+    #[error("cannot render {}: {reason}", path.display())]
+    Render {
+        /// The file it was meant for.
+        path: PathBuf,
+        /// What the library said.
+        reason: String,
+    },
+
+    /// Nodes need root.
+    #[error("real nodes need root, for namespaces and cgroups: use sudo, or NODES=0 for a control plane only")]
+    NotRoot,
+
+    /// Programs that nodes need are missing.
+    #[error("missing: {}. On Debian and Ubuntu: apt-get install {}", programs.join(", "), packages.join(" "))]
+    MissingTools {
+        /// The programs.
+        programs: Vec<String>,
+        /// The Debian packages that bring them.
+        packages: Vec<String>,
+    },
+
+    /// The Go toolchain is missing.
+    #[error("the Go toolchain is missing (`go` is not in PATH): it builds Kubernetes from source; install Go 1.26 or newer")]
+    NoGo,
+
+    /// Another checkout's cluster holds the bridge that real nodes share.
+    #[error("the cluster of {} is running and uses the bridge {bridge}: end that one first (`make cluster-down` there)", owner.display())]
+    OtherCluster {
+        /// The directory of that cluster.
+        owner: PathBuf,
+        /// The bridge's interface name.
+        bridge: &'static str,
+    },
+
+    /// No `iptables` here can masquerade.
+    #[error("no iptables of this machine can masquerade in a new network namespace, which pods need; the last said: {stderr}")]
+    NoMasquerade {
+        /// What the last one tried said.
+        stderr: String,
+    },
+
+    /// The cgroup file systems are not mounted in a way that kubelet understands.
+    #[error("no cgroup hierarchy with the memory controller is mounted under /sys/fs/cgroup: kubelet needs cgroup v2, or v1 with cpu, cpuset, memory and pids")]
+    NoCgroups,
+
+    /// The number of nodes is out of range.
+    #[error("{count} nodes asked for: from 1 to {max} are possible")]
+    NodeCount {
+        /// How many were asked for.
+        count: usize,
+        /// How many there can be.
+        max: usize,
+    },
+}

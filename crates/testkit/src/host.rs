@@ -1,0 +1,109 @@
+//! What nodes need of the machine: root, and a few programs of the distribution.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use crate::error::{Error, Result};
+
+/// A program that a node needs, and the Debian package that brings it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tool {
+    /// The program.
+    pub program: &'static str,
+    /// The package.
+    pub package: &'static str,
+}
+
+const TOOLS: [Tool; 9] = [
+    Tool { program: "containerd", package: "containerd" },
+    Tool { program: "containerd-shim-runc-v2", package: "containerd" },
+    Tool { program: "ctr", package: "containerd" },
+    Tool { program: "runc", package: "runc" },
+    Tool { program: "iptables", package: "iptables" },
+    Tool { program: "ip", package: "iproute2" },
+    Tool { program: "mount", package: "mount" },
+    Tool { program: "nsenter", package: "util-linux" },
+    Tool { program: "unshare", package: "util-linux" },
+];
+
+const CNI_PLUGINS: [Tool; 3] = [
+    Tool { program: "ptp", package: "containernetworking-plugins" },
+    Tool { program: "host-local", package: "containernetworking-plugins" },
+    Tool { program: "loopback", package: "containernetworking-plugins" },
+];
+
+/// Where distributions put CNI plugins: Debian, then everyone else.
+const CNI_DIRS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
+
+/// The programs that are missing for real nodes.
+pub fn missing_tools() -> Vec<Tool> {
+    let missing = TOOLS.into_iter().filter(|tool| find(tool.program).is_none());
+    let plugins: &[Tool] = if cni_dir().is_some() { &[] } else { &CNI_PLUGINS };
+    missing.chain(plugins.iter().copied()).collect()
+}
+
+/// The packages of these programs, each once.
+pub fn packages(tools: &[Tool]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+/// Whether this process may make namespaces and mounts.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Fails with one message that says everything that has to be done first.
+pub(crate) fn check() -> Result<()> {
+    if !is_root() {
+        return Err(Error::NotRoot);
+    }
+    let missing = missing_tools();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::MissingTools {
+        programs: missing.iter().map(|tool| tool.program.to_owned()).collect(),
+        packages: packages(&missing).into_iter().map(str::to_owned).collect(),
+    })
+}
+
+/// The directory that holds all the CNI plugins that are needed.
+pub(crate) fn cni_dir() -> Option<&'static Path> {
+    CNI_DIRS
+        .iter()
+        .map(Path::new)
+        .find(|dir| CNI_PLUGINS.iter().all(|plugin| dir.join(plugin.program).is_file()))
+}
+
+/// The path of a program. Unprivileged shells often lack the `sbin` directories.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    #[test]
+    fn a_package_that_brings_several_programs_is_named_once() {
+        assert_eq!(packages(&CNI_PLUGINS), ["containernetworking-plugins"]);
+        assert_eq!(packages(&TOOLS[..4]), ["containerd", "runc"]);
+    }
+
+    #[test]
+    fn a_program_is_found_by_its_name() {
+        assert!(find("sh").unwrap().ends_with("sh"));
+        assert_eq!(find("no-such-program-anywhere"), None);
+    }
+}

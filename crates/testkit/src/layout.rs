@@ -1,0 +1,85 @@
+//! Where everything is, below a cluster's directory.
+
+use std::path::{Path, PathBuf};
+
+/// The paths of one cluster.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    /// The paths below `dir`, which must be absolute: processes are started with
+    /// them that have another working directory.
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
+    /// Links named `kubectl`, `etcd`, … to the binaries.
+    pub fn bin(&self) -> PathBuf {
+        self.dir.join("bin")
+    }
+
+    /// One log a process. They outlive the cluster, until the next one starts.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Keys and certificates.
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    /// etcd's data.
+    pub(crate) fn etcd(&self) -> PathBuf {
+        self.dir.join("etcd")
+    }
+
+    /// Everything of one node.
+    pub(crate) fn node(&self, name: &str) -> PathBuf {
+        self.nodes().join(name)
+    }
+
+    /// Everything of all nodes.
+    pub(crate) fn nodes(&self) -> PathBuf {
+        self.dir.join("nodes")
+    }
+
+    /// kubectl's cache of what the API server serves; of no use to another cluster.
+    pub(crate) fn kubectl_cache(&self) -> PathBuf {
+        self.dir.join("kubectl-cache")
+    }
+
+    /// What has been started, for whoever ends it.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.join("state.json")
+    }
+
+    /// Held while the cluster is started or ended.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    /// What ending the cluster removes. The logs stay, and what others put beside.
+    pub(crate) fn ephemeral(&self) -> [PathBuf; 7] {
+        [
+            self.kubeconfig(),
+            self.bin(),
+            self.pki(),
+            self.etcd(),
+            self.nodes(),
+            self.kubectl_cache(),
+            self.state(),
+        ]
+    }
+}

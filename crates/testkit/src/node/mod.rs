@@ -1,0 +1,245 @@
+//! Real nodes: each a containerd and a kubelet in namespaces, a cgroup and
+//! directories of its own, so that they share nothing but the kernel.
+
+mod config;
+mod namespaces;
+
+use std::{
+    env,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+pub(crate) use namespaces::Namespaces;
+
+use crate::{
+    cgroup::Hierarchies,
+    command::run,
+    control_plane,
+    error::{Error, Result},
+    files, host,
+    image::Image,
+    kubeconfig,
+    layout::Layout,
+    network,
+    pki::{Pki, User},
+    service::Service,
+    spec::RealNodes,
+    state::State,
+};
+
+/// As many as there are letters to name them.
+const MAX_NODES: usize = 26;
+
+/// How long containerd may take; normally it is half a second.
+const CONTAINERD_WITHIN: Duration = Duration::from_secs(60);
+
+/// A node's name and addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    index: u8,
+    pub(crate) name: String,
+    pub(crate) address: Ipv4Addr,
+}
+
+impl Node {
+    fn nth(index: u8) -> Self {
+        let letter = char::from(b'a' + index);
+        Self { index, name: format!("node-{letter}"), address: network::node_address(index) }
+    }
+
+    /// The first `count` nodes.
+    pub(crate) fn all(count: usize) -> Result<Vec<Self>> {
+        match u8::try_from(count) {
+            Ok(number) if (1..=MAX_NODES).contains(&count) => Ok((0..number).map(Self::nth).collect()),
+            _ => Err(Error::NodeCount { count, max: MAX_NODES }),
+        }
+    }
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    node: Node,
+    namespaces: Namespaces,
+    init: Service,
+    containerd: Service,
+    kubelet: Option<Service>,
+}
+
+impl Machine {
+    /// Starts a node's namespaces and containerd. The API server need not be there yet.
+    pub(crate) fn boot(
+        node: Node,
+        nodes: &RealNodes,
+        layout: &Layout,
+        hierarchies: &Hierarchies,
+        state: &mut State,
+    ) -> Result<Self> {
+        hierarchies.create(&node.name)?;
+        let (namespaces, init) = Namespaces::create(&node, &nodes.testkit_binary, layout, state)?;
+        network::connect(&node.name, namespaces.pid(), node.address)?;
+        let containerd = start_containerd(&node, namespaces, layout, state)?;
+        Ok(Self { node, namespaces, init, containerd, kubelet: None })
+    }
+
+    /// Gives containerd its images and starts the kubelet, which registers the Node.
+    pub(crate) fn join(
+        &mut self,
+        nodes: &RealNodes,
+        sandbox_image: &Path,
+        layout: &Layout,
+        pki: &Pki,
+        state: &mut State,
+    ) -> Result<()> {
+        let namespaces = self.namespaces;
+        self.containerd.wait_until("containerd to answer", CONTAINERD_WITHIN, || {
+            let version = ctr(namespaces, &["version"]).output();
+            Ok(version.is_ok_and(|output| output.status.success()))
+        })?;
+        import_image(namespaces, sandbox_image)?;
+        for image in &nodes.images {
+            import_image(namespaces, image)?;
+        }
+        self.kubelet = Some(start_kubelet(&self.node, namespaces, nodes, layout, pki, state)?);
+        Ok(())
+    }
+
+    /// The Node's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.node.name
+    }
+
+    /// The kubelet, once the node has joined.
+    pub(crate) fn kubelet_mut(&mut self) -> Option<&mut Service> {
+        self.kubelet.as_mut()
+    }
+
+    /// Gives up the processes to whoever ends the cluster.
+    pub(crate) fn into_services(self) -> impl Iterator<Item = Service> {
+        [Some(self.containerd), self.kubelet, Some(self.init)].into_iter().flatten()
+    }
+}
+
+/// Writes the image of every pod's sandbox: the testkit's own binary, whose default
+/// is to wait until it is told to end.
+pub(crate) fn write_sandbox_image(nodes: &RealNodes, layout: &Layout) -> Result<PathBuf> {
+    files::create_dir(&layout.nodes())?;
+    let archive = layout.nodes().join("sandbox.tar");
+    let image = Image {
+        reference: config::SANDBOX_IMAGE.to_owned(),
+        binary: nodes.testkit_binary.clone(),
+        default_arguments: vec!["pause".to_owned()],
+    };
+    image.write(&archive)?;
+    Ok(archive)
+}
+
+/// Imports an image archive into a running node.
+pub(crate) fn import_image(namespaces: Namespaces, archive: &Path) -> Result<()> {
+    let mut command = ctr(namespaces, &["--namespace", "k8s.io", "images", "import", "--snapshotter", "native"]);
+    run(command.arg(archive)).map(drop)
+}
+
+fn ctr(namespaces: Namespaces, arguments: &[&str]) -> Command {
+    let mut command = namespaces.command(Path::new("ctr"));
+    command.args(["--address", config::SOCKET]).args(arguments);
+    command
+}
+
+fn start_containerd(
+    node: &Node,
+    namespaces: Namespaces,
+    layout: &Layout,
+    state: &mut State,
+) -> Result<Service> {
+    let dir = layout.node(&node.name);
+    let cni_config = dir.join("cni");
+    files::create_dir(&cni_config)?;
+    let network = config::pod_network(&network::pod_range(node.index)).to_string();
+    files::write(&cni_config.join("10-node-readiness.conflist"), network)?;
+
+    let cni_plugins = host::cni_dir().unwrap_or(Path::new("/opt/cni/bin"));
+    let config = dir.join("containerd.toml");
+    files::write(&config, config::containerd(&dir.join("containerd"), &cni_config, cni_plugins))?;
+
+    let mut command = namespaces.command(&program("containerd"));
+    command.arg("--config").arg(config);
+    command.env("PATH", path_with_iptables(&dir.join("bin"), namespaces)?);
+    Service::start(&format!("containerd-{}", node.name), command, &layout.log(), state)
+}
+
+/// A search path on which `iptables` is one that works here, since the CNI plugins
+/// call it by that name.
+fn path_with_iptables(dir: &Path, namespaces: Namespaces) -> Result<std::ffi::OsString> {
+    let iptables = program(network::working_iptables(namespaces.pid())?);
+    files::create_dir(dir)?;
+    let link = dir.join("iptables");
+    std::os::unix::fs::symlink(iptables, &link).map_err(files::failed("create", &link))?;
+    let system = env::var_os("PATH").unwrap_or_default();
+    let rest = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+    let path = std::iter::once(dir.to_owned()).chain(env::split_paths(&system)).chain(rest);
+    env::join_paths(path).map_err(|error| Error::Render { path: link, reason: error.to_string() })
+}
+
+fn start_kubelet(
+    node: &Node,
+    namespaces: Namespaces,
+    nodes: &RealNodes,
+    layout: &Layout,
+    pki: &Pki,
+    state: &mut State,
+) -> Result<Service> {
+    let dir = layout.node(&node.name);
+    let (authority, name) = (pki.authority(), format!("kubelet-{}", node.name));
+    let client = pki.client(&name, &User::kubelet(&node.name))?;
+    let server = pki.kubelet_server(&node.name, node.address)?;
+    let url = control_plane::url_for_nodes();
+    let kubeconfig = kubeconfig::write(dir.join("kubelet.kubeconfig"), &url, &authority, &client)?;
+    // Empty: there is no name server, and the host's is out of reach.
+    let resolv_conf = dir.join("resolv.conf");
+    files::write(&resolv_conf, "")?;
+    let config = dir.join("kubelet.json");
+    let rendered = config::kubelet(node, &authority, &server, &resolv_conf, &nodes.startup_taints);
+    files::write(&config, format!("{rendered:#}\n"))?;
+
+    let mut command = namespaces.command(&layout.bin().join("kubelet"));
+    command.arg("--config").arg(config).arg("--kubeconfig").arg(kubeconfig);
+    command.arg(format!("--node-ip={}", node.address));
+    Service::start(&name, command, &layout.log(), state)
+}
+
+/// Removes what nodes have left on the machine outside the cluster's directory. All
+/// their processes must be gone.
+pub(crate) fn clear(names: &[String]) -> Result<()> {
+    network::remove_bridge()?;
+    let hierarchies = Hierarchies::mounted()?;
+    for name in names {
+        hierarchies.remove(name)?;
+    }
+    namespaces::remove_mount_points();
+    Ok(())
+}
+
+/// The path of a program that [`host::check`] has found.
+fn program(name: &str) -> PathBuf {
+    host::find(name).unwrap_or_else(|| PathBuf::from(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_named_by_letters() {
+        let names = |count| {
+            Node::all(count).map(|nodes| nodes.into_iter().map(|node| node.name).collect::<Vec<_>>()).ok()
+        };
+        assert_eq!(names(2), Some(vec!["node-a".to_owned(), "node-b".to_owned()]));
+        assert_eq!(names(26).and_then(|mut names| names.pop()), Some("node-z".to_owned()));
+        assert_eq!(names(27), None);
+        assert_eq!(names(0), None);
+    }
+}

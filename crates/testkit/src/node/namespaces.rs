@@ -1,0 +1,103 @@
+//! A node is a host of its own: an init process in new namespaces for processes,
+//! mounts, network, host name and IPC. containerd and kubelet enter them, and see the
+//! same mounts as each other.
+//!
+//! This is also how a node is removed: the kernel ends everything in a process
+//! namespace with its init, and mounts and interfaces with the last process.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use super::Node;
+use crate::{
+    command::words,
+    error::Result,
+    files,
+    layout::Layout,
+    service::Service,
+    state::State,
+};
+
+/// Makes the new mount namespace the node's own, then becomes its init. Where the
+/// node writes below `/var`, it gets directories of its own. A new `/run` hides the
+/// sockets of the host's containerd and systemd.
+///
+/// `$1` is the node's directory, `$2` its name, `$3` the init program.
+const SETUP: &str = r#"
+mount --make-rshared /
+mount -t tmpfs -o mode=755 tmpfs /run
+for dir in /var/lib/cni /var/lib/kubelet /var/log; do
+  mkdir -p "$dir" "$1$dir"
+  mount --bind "$1$dir" "$dir"
+done
+echo "$2" > /proc/sys/kernel/hostname
+: > "$1/made"
+exec "$3" pause
+"#;
+
+/// Directories that [`SETUP`] may have made on the host to mount something on.
+const MOUNT_POINTS: [&str; 2] = ["/var/lib/cni", "/var/lib/kubelet"];
+
+/// A node's namespaces, alive as long as their init process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Namespaces {
+    pid: u32,
+}
+
+impl Namespaces {
+    /// Starts the init process and waits until the mounts are made.
+    pub(super) fn create(
+        node: &Node,
+        init: &Path,
+        layout: &Layout,
+        state: &mut State,
+    ) -> Result<(Self, Service)> {
+        let dir = layout.node(&node.name);
+        files::create_dir(&dir)?;
+        let mut command = words(
+            "unshare",
+            // --kill-child: the recorded process is unshare itself, and its end must
+            // be the init's end.
+            ["--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--net", "--uts", "--ipc"],
+        );
+        command.args(["--propagation", "private", "--", "/bin/sh", "-euc", SETUP, "node-init"]);
+        command.arg(&dir).arg(&node.name).arg(init);
+        let mut init = Service::start(&init_name(&node.name), command, &layout.log(), state)?;
+        let made = dir.join("made");
+        init.wait_until("the node's namespaces", Duration::from_secs(30), || Ok(made.exists()))?;
+        Ok((Self { pid: init.pid() }, init))
+    }
+
+    /// Those of a node that another process started, if it runs.
+    pub(crate) fn find(node: &str, state: &State) -> Option<Self> {
+        let name = init_name(node);
+        let init = state.processes().iter().find(|process| process.name == name)?;
+        let pid = u32::try_from(init.identity.pid).ok()?;
+        init.identity.is_running().then_some(Self { pid })
+    }
+
+    /// The process whose namespaces, but for that of processes, are the node's.
+    pub(super) fn pid(self) -> u32 {
+        self.pid
+    }
+
+    /// A command that runs inside. Paths must be absolute.
+    pub(super) fn command(self, program: &Path) -> Command {
+        let pid = self.pid.to_string();
+        let children = format!("--pid=/proc/{pid}/ns/pid_for_children");
+        let mut command = words("nsenter", ["--target", &pid, "--mount", "--net", "--uts", "--ipc", &children, "--"]);
+        command.arg(program);
+        command
+    }
+}
+
+fn init_name(node: &str) -> String {
+    format!("init-{node}")
+}
+
+/// Removes the mount points, if nothing is in them: then they were made here, or
+/// serve nobody.
+pub(super) fn remove_mount_points() {
+    for path in MOUNT_POINTS {
+        let _ = std::fs::remove_dir(path);
+    }
+}

@@ -1,0 +1,120 @@
+//! The record of what has been started and what has been changed on the machine,
+//! written before it can be needed: a run that is killed leaves behind exactly
+//! what this file says, and the next `up` or `down` reads it.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    files,
+    identity::ProcessIdentity,
+};
+
+/// A process of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StartedProcess {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) identity: ProcessIdentity,
+}
+
+/// What the file holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    processes: Vec<StartedProcess>,
+    nodes: Vec<String>,
+    sysctls: BTreeMap<PathBuf, String>,
+}
+
+/// The record together with its file.
+#[derive(Debug)]
+pub(crate) struct State {
+    path: PathBuf,
+    record: Record,
+}
+
+impl State {
+    /// The record of a cluster, empty when there is none.
+    pub(crate) fn load(path: PathBuf) -> Result<Self> {
+        let record = if path.exists() {
+            serde_json::from_str(&files::read(&path)?)
+                .map_err(|error| Error::Damaged { path: path.clone(), reason: error.to_string() })?
+        } else {
+            Record::default()
+        };
+        Ok(Self { path, record })
+    }
+
+    /// Records a process that has just been started.
+    pub(crate) fn add_process(&mut self, name: &str, identity: ProcessIdentity) -> Result<()> {
+        self.record.processes.push(StartedProcess { name: name.to_owned(), identity });
+        self.save()
+    }
+
+    /// Records nodes that are about to be made.
+    pub(crate) fn add_nodes(&mut self, names: impl IntoIterator<Item = String>) -> Result<()> {
+        self.record.nodes.extend(names);
+        self.save()
+    }
+
+    /// Records kernel settings as they are, before a kubelet changes them.
+    pub(crate) fn add_sysctls(&mut self, sysctls: BTreeMap<PathBuf, String>) -> Result<()> {
+        self.record.sysctls.extend(sysctls);
+        self.save()
+    }
+
+    /// What was started, in order.
+    pub(crate) fn processes(&self) -> &[StartedProcess] {
+        &self.record.processes
+    }
+
+    /// The names of the nodes, none for a control plane only.
+    pub(crate) fn nodes(&self) -> &[String] {
+        &self.record.nodes
+    }
+
+    /// Kernel settings to restore.
+    pub(crate) fn sysctls(&self) -> &BTreeMap<PathBuf, String> {
+        &self.record.sysctls
+    }
+
+    fn save(&self) -> Result<()> {
+        let text = serde_json::to_string_pretty(&self.record)
+            .map_err(|error| Error::Render { path: self.path.clone(), reason: error.to_string() })?;
+        files::replace(&self.path, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_is_read_back_by_another_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        let identity = ProcessIdentity::of(std::process::id()).unwrap();
+
+        let mut state = State::load(path.clone()).unwrap();
+        state.add_nodes(["node-a".to_owned()]).unwrap();
+        state.add_process("etcd", identity.clone()).unwrap();
+
+        let read = State::load(path).unwrap();
+        assert_eq!(read.nodes(), ["node-a"]);
+        assert_eq!(read.processes(), [StartedProcess { name: "etcd".to_owned(), identity }]);
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        std::fs::write(&path, "{").unwrap();
+
+        let message = State::load(path.clone()).unwrap_err().to_string();
+        assert!(message.starts_with(path.to_str().unwrap()), "{message}");
+    }
+}

@@ -1,0 +1,70 @@
+//! `cargo xtask cluster`: the local cluster from the command line.
+
+use node_readiness_testkit::{
+    Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, RealNodes, StartupTaint,
+};
+
+use crate::{
+    images, setup,
+    workspace::{self, Progress},
+};
+
+/// The loopback /24 of a cluster without nodes that is started here. Tests take others.
+const LOOPBACK: LoopbackNet = LoopbackNet::new(0);
+
+/// What to do with the cluster.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Start it, after ending the one that runs
+    Up(UpOptions),
+    /// End it and remove all that it left on the machine
+    Down,
+}
+
+/// What the cluster should be.
+#[derive(clap::Args)]
+pub(crate) struct UpOptions {
+    /// How many nodes; 0 for a control plane only, where Node objects are data
+    #[arg(long, default_value_t = 2, env = "NODES")]
+    pub(crate) nodes: usize,
+    /// The Kubernetes version that it looks like: 1.37, 1.35 or 1.34
+    #[arg(long, default_value_t, env = "KUBE")]
+    pub(crate) kube: KubernetesVersion,
+}
+
+/// Runs one of the commands.
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(options) => up(&options),
+        Command::Down => Ok(Cluster::down(&workspace::cluster_dir())?),
+    }
+}
+
+/// Starts the cluster and leaves it running.
+pub(crate) fn up(options: &UpOptions) -> anyhow::Result<()> {
+    let progress = Progress::start();
+    let nodes = match options.nodes {
+        0 => Nodes::ControlPlaneOnly { loopback: LOOPBACK },
+        count => Nodes::Real(real_nodes(count, &progress)?),
+    };
+    let spec = ClusterSpec { dir: workspace::cluster_dir(), version: options.kube, nodes };
+    progress.say(&format!("starting Kubernetes {} with {} nodes", options.kube, options.nodes));
+    let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
+    progress.say("the cluster is ready:");
+    println!("\n  export KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("  export PATH={}:$PATH", cluster.layout().bin().display());
+    println!("  kubectl get nodes\n\nLogs are in {}. End it with: make cluster-down", cluster.layout().log().display());
+    cluster.detach();
+    Ok(())
+}
+
+fn real_nodes(count: usize, progress: &Progress) -> anyhow::Result<RealNodes> {
+    setup::packages_for_nodes(progress)?;
+    let testkit_binary = images::build_static(&["testkit"], progress)?.remove(0);
+    Ok(RealNodes {
+        count,
+        startup_taints: vec![StartupTaint::network_ready()],
+        testkit_binary,
+        images: Vec::new(),
+    })
+}

@@ -1,0 +1,101 @@
+//! `cargo xtask images`: static binaries, and image archives of them. Docker is not
+//! needed; who has it can use the Dockerfile instead.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use node_readiness_testkit::{Cluster, image::Image};
+
+use crate::workspace::{self, Progress};
+
+/// The programs that there are images of, by the last part of their names.
+const PROGRAMS: [&str; 3] = ["operator", "reporter", "testkit"];
+
+/// What the images are called, and what happens with them.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// What comes before `/operator`, `/reporter` and `/testkit` in the images' names
+    #[arg(long, default_value = "node-readiness", env = "IMG_PREFIX")]
+    pub(crate) img_prefix: String,
+    /// The images' tag
+    #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")), env = "IMG_TAG")]
+    pub(crate) img_tag: String,
+    /// Import them into the nodes of the running local cluster
+    #[arg(long)]
+    pub(crate) load: bool,
+    /// Build only these: operator, reporter, testkit
+    #[arg(long, value_delimiter = ',', default_values = PROGRAMS, hide_default_value = true)]
+    pub(crate) only: Vec<String>,
+}
+
+/// Builds the archives, and loads them if asked to.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let progress = Progress::start();
+    if let Some(unknown) = options.only.iter().find(|name| !PROGRAMS.contains(&name.as_str())) {
+        bail!("there is no image {unknown}; there are {}", PROGRAMS.join(", "));
+    }
+    let programs: Vec<&str> = options.only.iter().map(String::as_str).collect();
+    let binaries = build_static(&programs, &progress)?;
+    let dir = workspace::cluster_dir().join("images");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+
+    let mut archives = Vec::new();
+    for (program, binary) in programs.iter().zip(binaries) {
+        let archive = dir.join(format!("{program}.tar"));
+        let reference = format!("{}/{program}:{}", options.img_prefix, options.img_tag);
+        Image { reference: reference.clone(), binary, default_arguments: default_arguments(program) }
+            .write(&archive)?;
+        progress.say(&format!("{reference} is in {}", archive.display()));
+        archives.push(archive);
+    }
+    if options.load {
+        let cluster = Cluster::attach(&workspace::cluster_dir())?;
+        cluster.load_images(&archives)?;
+        progress.say(&format!("loaded into {}", cluster.nodes()?.join(", ")));
+    }
+    Ok(())
+}
+
+/// Builds static release binaries of these programs and returns their paths. cargo
+/// decides what has to be built.
+pub(crate) fn build_static(programs: &[&str], progress: &Progress) -> anyhow::Result<Vec<PathBuf>> {
+    progress.say(&format!(
+        "building {} as static release binaries (minutes when much has changed)",
+        programs.join(", ")
+    ));
+    let target = static_target()?;
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--quiet", "--locked", "--release", "--target", target]);
+    for program in programs {
+        cargo.args(["--package", &package(program), "--bin", &package(program)]);
+    }
+    // Also part of the Dockerfile: images from there hold the same binaries.
+    workspace::run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    let dir = target_dir().join(target).join("release");
+    Ok(programs.iter().map(|program| dir.join(package(program))).collect())
+}
+
+/// The package and the binary of a program, which are named alike.
+fn package(program: &str) -> String {
+    format!("node-readiness-{program}")
+}
+
+/// The testkit waits when it is not told to do anything, as a pod's sandbox.
+fn default_arguments(program: &str) -> Vec<String> {
+    if program == "testkit" { vec!["pause".to_owned()] } else { Vec::new() }
+}
+
+/// The target to build for, named explicitly so that `RUSTFLAGS` does not reach build
+/// scripts and procedural macros, which cannot be static.
+fn static_target() -> anyhow::Result<&'static str> {
+    match std::env::consts::ARCH {
+        "x86_64" => Ok("x86_64-unknown-linux-gnu"),
+        "aarch64" => Ok("aarch64-unknown-linux-gnu"),
+        other => bail!("images can be built on x86_64 and aarch64, and this is {other}"),
+    }
+}
+
+fn target_dir() -> PathBuf {
+    let configured = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    workspace::root().join(configured.as_deref().unwrap_or(Path::new("target")))
+}

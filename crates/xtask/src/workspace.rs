@@ -1,0 +1,51 @@
+//! Where things are in this checkout.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use anyhow::{Context as _, bail};
+
+/// The workspace's root directory.
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
+}
+
+/// The local cluster's directory, part of the interface that README names.
+pub(crate) fn cluster_dir() -> PathBuf {
+    root().join(".cluster")
+}
+
+/// The cargo that runs this program.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command whose output is the user's to see.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("{command:?} failed with {status}");
+    }
+    Ok(())
+}
+
+/// Prints lines with the time since it was made, for steps that take a while.
+pub(crate) struct Progress(Instant);
+
+impl Progress {
+    /// Starts the clock.
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Prints one line.
+    pub(crate) fn say(&self, line: &str) {
+        println!("[{:5.1} s] {line}", self.0.elapsed().as_secs_f32());
+    }
+}
