@@ -1,4 +1,5 @@
 //! What becomes of one node, case by case.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
 

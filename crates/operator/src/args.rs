@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 
 /// Holds nodes that are not ready, as NodeReadinessRules say.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "node-readiness-operator", version)]
+#[command(name = "node-readiness-operator", version, args_override_self = true)]
 pub struct Args {
     /// Kubeconfig to use. Without it: $KUBECONFIG, then the pod's own ServiceAccount, then
     /// ~/.kube/config.

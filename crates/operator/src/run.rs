@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -19,6 +20,9 @@ use crate::ledger::SharedLedger;
 use crate::nodes::NodePath;
 use crate::rules::RulePath;
 use crate::watches::{self, NodeStore, Owned, OwnedStores, RuleStore};
+
+/// How long writes may take to come to an end once the process is asked to.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Why the operator cannot run.
 #[derive(Debug, Error)]
@@ -90,9 +94,19 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
             None => Ok(()),
         }
     };
-    let ended = tokio::try_join!(work, health).map(|_| ());
+    let ended = tokio::select! {
+        ended = async { tokio::try_join!(work, health) } => ended.map(|_| ()),
+        () = grace(&end) => Ok(()),
+    };
     side.abort();
     ended
+}
+
+/// Ends some time after the process was asked to end: whatever has not come to an end by then, such
+/// as a controller that still waits for its first list, is dropped.
+async fn grace(end: &CancellationToken) {
+    end.cancelled().await;
+    tokio::time::sleep(GRACE).await;
 }
 
 /// Says once that everything has been read.

@@ -1,4 +1,5 @@
-//! The command line: few flags, read with lexopt, since clap would add a tenth to this binary.
+//! The command line: a handful of flags, read with lexopt. What clap adds, completions and
+//! suggestions for people at a terminal, is of no use in a pod and would be on every node.
 
 use std::{ffi::OsString, path::PathBuf};
 

@@ -47,9 +47,7 @@ pub fn connect(mut config: Config, settings: &Settings) -> Result<Client, Cluste
         // with groups, uid or extra (KEP-5284).
         config.auth_info.impersonate = Some(format!("system:node:{}", settings.node));
     }
-    config
-        .headers
-        .push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     // kube would try a request 15 times, up to 1000 s. The writer retries with what is news by then.
     config.default_retry = false;
     Client::try_from(config).map_err(|error| ClusterError::Credentials(Box::new(error)))

@@ -44,7 +44,7 @@ use crate::{
 /// Time that one request to the API server may take.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Time that a request under way has to complete when the process is told to stop.
+/// Time that a write under way has to complete when the process is told to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Why a reporter ends by itself.

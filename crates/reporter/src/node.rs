@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_kept_verbatim() {
-        let foreign = json!({"type": "Ready", "status": "True", "observedGeneration": 3, "new": {}});
+        let foreign =
+            json!({"type": "Ready", "status": "True", "observedGeneration": 3, "new": {}});
         let mut node = node(&json!([foreign]));
         let verdicts = wanted(&[("a", true, "m"), ("b", false, "n")]);
         assert!(node.update(&verdicts, FRESHNESS, at("10:00:00")));

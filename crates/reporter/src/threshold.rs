@@ -80,11 +80,8 @@ mod tests {
         outcomes
             .chars()
             .map(|outcome| {
-                let outcome = Outcome {
-                    healthy: outcome == '+',
-                    reason: "Reason",
-                    message: String::new(),
-                };
+                let outcome =
+                    Outcome { healthy: outcome == '+', reason: "Reason", message: String::new() };
                 match judge.observe(outcome).as_ref().map(Verdict::status) {
                     Some("True") => 'T',
                     Some(_) => 'F',

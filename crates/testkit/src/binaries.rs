@@ -12,10 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sha2::{Digest as _, Sha256};
-
 use crate::{
     command,
+    digest::sha256,
     error::{Error, Result},
     files,
 };
@@ -30,6 +29,9 @@ const PACKAGES: [&str; 2] = ["etcd", "kubernetes"];
 /// The names by which the one Kubernetes binary is called.
 const KUBERNETES_NAMES: [&str; 5] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
+
+/// The start of the extension that a directory has until its build is complete.
+const UNFINISHED: &str = "unfinished-";
 
 /// How often a long build says that it is still at it.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -53,7 +55,7 @@ impl Binaries {
         let dir = cache.join(format!("cluster-{}", recipe.key()));
         if !dir.is_dir() {
             // Two test processes must not build the same thing at once.
-            let _lock = files::lock(&cache.join("lock"))?;
+            let _lock = files::lock(&cache)?;
             if !dir.is_dir() {
                 recipe.build(&module, &dir, progress)?;
             }
@@ -88,7 +90,7 @@ impl Recipe {
             .iter()
             .map(|name| Ok((*name, files::read(&module.join(name))?)))
             .collect::<Result<Vec<_>>>()?;
-        let version = kubernetes_version(&inputs[0].1).ok_or_else(|| Error::Damaged {
+        let version = kubernetes_version(&inputs[0].1).ok_or_else(|| Error::Unexpected {
             path: module.join("go.mod"),
             reason: "it requires no k8s.io/kubernetes v1.x".to_owned(),
         })?;
@@ -101,20 +103,17 @@ impl Recipe {
 
     /// A hash of all of it, short enough for a path and long enough to be unique.
     fn key(&self) -> String {
-        let mut hash = Sha256::new();
         let settings = [("ldflags", &self.ldflags), ("go version", &self.go_version)];
-        for (name, text) in self.inputs.iter().map(|(name, text)| (*name, text)).chain(settings) {
-            // Lengths make the concatenation unambiguous.
-            hash.update(format!("{name} {}\n", text.len()));
-            hash.update(text);
-        }
-        let digest = hash.finalize();
-        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        let inputs = self.inputs.iter().map(|(name, text)| (*name, text)).chain(settings);
+        // Lengths make the concatenation unambiguous.
+        let all: Vec<_> =
+            inputs.map(|(name, text)| format!("{name} {}\n{text}", text.len())).collect();
+        sha256(all.concat())[..16].to_owned()
     }
 
     fn build(&self, module: &Path, target: &Path, progress: &dyn Fn(&str)) -> Result<()> {
-        let unfinished = target.with_extension("unfinished");
-        files::remove(&unfinished)?;
+        let unfinished = target.with_extension(format!("{UNFINISHED}{}", std::process::id()));
+        remove_unfinished(target)?;
         files::create_dir(&unfinished)?;
         let log = target.with_extension("log");
         progress(&format!(
@@ -169,6 +168,19 @@ impl Recipe {
     }
 }
 
+/// Removes what killed builds of the same target have left. A compiler that outlived
+/// its build finds its directory gone then, instead of writing into the new one.
+fn remove_unfinished(target: &Path) -> Result<()> {
+    let stem = target.with_extension(UNFINISHED);
+    let siblings = target.parent().and_then(|cache| fs::read_dir(cache).ok());
+    for sibling in siblings.into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if sibling.as_os_str().as_encoded_bytes().starts_with(stem.as_os_str().as_encoded_bytes()) {
+            files::remove(&sibling)?;
+        }
+    }
+    Ok(())
+}
+
 /// The version that go.mod requires, such as `v1.37.2`.
 fn kubernetes_version(go_mod: &str) -> Option<String> {
     go_mod.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -191,7 +203,8 @@ fn ldflags(version: &str) -> String {
 /// `$XDG_CACHE_HOME` or `~/.cache`, by the XDG base directory specification, which
 /// says to ignore a relative path.
 fn cache_dir() -> PathBuf {
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute =
+        |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .unwrap_or_else(env::temp_dir)
@@ -204,7 +217,8 @@ mod tests {
 
     use super::*;
 
-    const GO_MOD: &str = "module x\n\nrequire (\n\tk8s.io/kubectl v0.0.0\n\tk8s.io/kubernetes v1.37.2\n)\n";
+    const GO_MOD: &str =
+        "module x\n\nrequire (\n\tk8s.io/kubectl v0.0.0\n\tk8s.io/kubernetes v1.37.2\n)\n";
 
     fn recipe() -> Recipe {
         Recipe {
@@ -230,6 +244,19 @@ mod tests {
     }
 
     #[test]
+    fn only_unfinished_builds_of_the_same_target_are_removed() {
+        let cache = tempfile::tempdir().unwrap();
+        let names =
+            ["cluster-a", "cluster-a.log", "cluster-a.unfinished-7", "cluster-b.unfinished-7"];
+        for name in names {
+            fs::create_dir(cache.path().join(name)).unwrap();
+        }
+        remove_unfinished(&cache.path().join("cluster-a")).unwrap();
+        let left = names.map(|name| cache.path().join(name).exists());
+        assert_eq!(left, [true, true, false, true]);
+    }
+
+    #[test]
     fn anything_that_changes_the_build_changes_its_key() {
         let key = recipe().key();
         assert_eq!(key, recipe().key());
@@ -245,7 +272,9 @@ mod tests {
         moved.inputs[0].1.push('a');
         moved.inputs[1].1 = "\n".to_owned();
 
-        for (what, changed) in [("sum", other_sum), ("flags", other_flags), ("go", other_go), ("moved", moved)] {
+        for (what, changed) in
+            [("sum", other_sum), ("flags", other_flags), ("go", other_go), ("moved", moved)]
+        {
             assert_ne!(key, changed.key(), "{what}");
         }
     }

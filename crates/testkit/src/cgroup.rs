@@ -17,6 +17,9 @@ use crate::{
 /// The group above all nodes' groups, seen from a hierarchy's root.
 const PARENT: &str = "node-readiness";
 
+/// The controllers of v2 that kubelet and runc set limits with.
+const USED_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
+
 /// What kubelet takes as its `cgroupRoot`.
 pub(crate) fn root_of(node: &str) -> String {
     format!("/{PARENT}/{node}")
@@ -51,8 +54,9 @@ impl Hierarchies {
     pub(crate) fn check(&self) -> Result<()> {
         let has_memory = self.mounts.iter().any(|hierarchy| match &hierarchy.v1_controllers {
             Some(controllers) => controllers.iter().any(|controller| controller == "memory"),
-            None => fs::read_to_string(hierarchy.path.join("cgroup.controllers"))
-                .is_ok_and(|controllers| controllers.split_whitespace().any(|name| name == "memory")),
+            None => fs::read_to_string(hierarchy.path.join("cgroup.controllers")).is_ok_and(
+                |controllers| controllers.split_whitespace().any(|name| name == "memory"),
+            ),
         });
         if has_memory { Ok(()) } else { Err(Error::NoCgroups) }
     }
@@ -113,10 +117,11 @@ fn copy_cpuset(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lets the groups below this one of v2 use all controllers that it can.
+/// Lets the groups below this one of v2 use the controllers that kubelet uses, as far
+/// as it has them itself.
 fn hand_down_controllers(group: &Path) -> Result<()> {
-    let controllers = files::read(&group.join("cgroup.controllers"))?;
-    for controller in controllers.split_whitespace() {
+    let available = files::read(&group.join("cgroup.controllers"))?;
+    for controller in available.split_whitespace().filter(|name| USED_CONTROLLERS.contains(name)) {
         files::write(&group.join("cgroup.subtree_control"), format!("+{controller}"))?;
     }
     Ok(())
@@ -182,11 +187,13 @@ mod tests {
     #[test]
     fn groups_are_removed_from_the_inside_out_and_others_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let line = format!("36 28 0:33 / {} rw - cgroup cgroup rw,name=systemd", dir.path().display());
+        let line =
+            format!("36 28 0:33 / {} rw - cgroup cgroup rw,name=systemd", dir.path().display());
         let hierarchies = Hierarchies::parse(&line);
         hierarchies.create("node-a").unwrap();
         hierarchies.create("node-b").unwrap();
-        fs::create_dir_all(dir.path().join("node-readiness/node-a/kubepods/besteffort/pod1")).unwrap();
+        fs::create_dir_all(dir.path().join("node-readiness/node-a/kubepods/besteffort/pod1"))
+            .unwrap();
 
         hierarchies.remove("node-a").unwrap();
         assert!(!dir.path().join("node-readiness/node-a").exists());

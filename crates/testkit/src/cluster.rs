@@ -1,7 +1,6 @@
 //! A whole cluster: started in order, and ended without trace.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,7 +8,7 @@ use std::{
 use crate::{
     binaries::Binaries,
     cgroup::Hierarchies,
-    control_plane,
+    cleanup, control_plane,
     error::{Error, Result},
     files, host,
     kubectl::Kubectl,
@@ -24,7 +23,7 @@ use crate::{
 };
 
 /// How long nodes may take to be Ready; normally a few seconds.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// A running cluster. It ends when this value is dropped, unless
 /// [`detach`](Cluster::detach) lets it go on.
@@ -51,14 +50,15 @@ impl Cluster {
         }
         let binaries = Binaries::ensure(progress)?;
         let layout = open(&spec.dir)?;
-        let _lock = files::lock(&layout.lock())?;
-        clear(&layout)?;
-        remove_logs(&layout)?;
+        let _lock = files::lock(layout.dir())?;
+        cleanup::clear(&layout)?;
+        cleanup::remove_logs(&layout)?;
         files::create_dir(&layout.log())?;
         binaries.link_into(&layout.bin())?;
 
         let state = State::load(layout.state())?;
-        let mut cluster = Self { layout, services: Vec::new(), machines: Vec::new(), ends_on_drop: true };
+        let mut cluster =
+            Self { layout, services: Vec::new(), machines: Vec::new(), ends_on_drop: true };
         match cluster.start(spec, state, progress) {
             Ok(()) => Ok(cluster),
             Err(error) => {
@@ -76,12 +76,12 @@ impl Cluster {
     /// # Errors
     /// When a process cannot be ended or something cannot be removed.
     pub fn down(dir: &Path) -> Result<()> {
+        if !dir.exists() {
+            return Ok(());
+        }
         let layout = open(dir)?;
-        let lock = files::lock(&layout.lock())?;
-        clear(&layout)?;
-        files::remove(&layout.lock())?;
-        drop(lock);
-        Ok(())
+        let _lock = files::lock(layout.dir())?;
+        cleanup::clear(&layout)
     }
 
     /// The cluster that runs in `dir`, whoever started it. It goes on when the returned
@@ -153,15 +153,22 @@ impl Cluster {
         self.ends_on_drop = false;
     }
 
-    fn start(&mut self, spec: &ClusterSpec, mut state: State, progress: &dyn Fn(&str)) -> Result<()> {
+    fn start(
+        &mut self,
+        spec: &ClusterSpec,
+        mut state: State,
+        progress: &dyn Fn(&str),
+    ) -> Result<()> {
         let pki = Pki::create(self.layout.pki())?;
         match &spec.nodes {
             Nodes::ControlPlaneOnly { .. } => {
-                self.services = control_plane::start(spec, &self.layout, &pki, &mut state, progress)?;
+                self.services =
+                    control_plane::start(spec, &self.layout, &pki, &mut state, progress)?;
             }
             Nodes::Real(nodes) => {
                 self.boot_machines(nodes, &mut state)?;
-                self.services = control_plane::start(spec, &self.layout, &pki, &mut state, progress)?;
+                self.services =
+                    control_plane::start(spec, &self.layout, &pki, &mut state, progress)?;
                 self.join_machines(nodes, &pki, &mut state)?;
                 progress("waiting for the nodes to be Ready");
                 self.wait_for_nodes()?;
@@ -173,7 +180,7 @@ impl Cluster {
     /// The nodes' containerds start while the control plane does.
     fn boot_machines(&mut self, nodes: &RealNodes, state: &mut State) -> Result<()> {
         let all = Node::all(nodes.count)?;
-        claim_bridge(self.layout.dir())?;
+        cleanup::claim_bridge(self.layout.dir())?;
         let hierarchies = Hierarchies::mounted()?;
         hierarchies.check()?;
         state.add_sysctls(sysctl::current())?;
@@ -195,8 +202,10 @@ impl Cluster {
 
     fn wait_for_nodes(&mut self) -> Result<()> {
         let kubectl = Kubectl::new(&self.layout);
-        let names: Vec<String> = self.machines.iter().map(|machine| machine.name().to_owned()).collect();
-        let mut kubelets: Vec<_> = self.machines.iter_mut().filter_map(Machine::kubelet_mut).collect();
+        let names: Vec<String> =
+            self.machines.iter().map(|machine| machine.name().to_owned()).collect();
+        let mut kubelets: Vec<_> =
+            self.machines.iter_mut().filter_map(Machine::kubelet_mut).collect();
         service::wait_until(&mut kubelets, "all nodes to be Ready", READY_WITHIN, || {
             let report = kubectl.ask(&["get", "nodes", "--output", NODE_REPORT])?;
             Ok(report.is_some_and(|report| all_ready(&report, &names)))
@@ -204,7 +213,7 @@ impl Cluster {
     }
 
     fn end(&mut self) -> Result<()> {
-        let ended = clear(&self.layout);
+        let ended = cleanup::clear(&self.layout);
         let machines = self.machines.drain(..).flat_map(Machine::into_services);
         self.services.drain(..).chain(machines).for_each(Service::reap);
         ended
@@ -216,7 +225,7 @@ impl Drop for Cluster {
         if !self.ends_on_drop {
             return;
         }
-        let ended = files::lock(&self.layout.lock()).and_then(|_lock| self.end());
+        let ended = files::lock(self.layout.dir()).and_then(|_lock| self.end());
         if let Err(error) = ended {
             eprintln!("the cluster in {} was not ended: {error}", self.layout.dir().display());
         }
@@ -243,44 +252,6 @@ fn open(dir: &Path) -> Result<Layout> {
     files::create_dir(dir)?;
     let dir = dir.canonicalize().map_err(files::failed("open", dir))?;
     Ok(Layout::new(dir))
-}
-
-/// Ends what the record says, in the reverse order of its start, and removes it.
-fn clear(layout: &Layout) -> Result<()> {
-    let state = State::load(layout.state())?;
-    for process in state.processes().iter().rev() {
-        process.identity.kill().map_err(|source| Error::Kill {
-            name: process.name.clone(),
-            pid: process.identity.pid,
-            source,
-        })?;
-    }
-    if !state.nodes().is_empty() {
-        node::clear(state.nodes())?;
-        sysctl::restore(state.sysctls())?;
-    }
-    // The record last: until then, the next run can do again what failed here.
-    layout.ephemeral().iter().try_for_each(|path| files::remove(path))
-}
-
-/// Makes sure that the bridge is nobody else's. One whose cluster is gone with its
-/// record, such as that of a removed checkout, is taken away.
-fn claim_bridge(dir: &Path) -> Result<()> {
-    match network::bridge_owner() {
-        Some(owner) if owner != dir && Layout::new(owner.clone()).state().exists() => {
-            Err(Error::OtherCluster { owner, bridge: network::BRIDGE })
-        }
-        Some(_) => network::remove_bridge(),
-        None => Ok(()),
-    }
-}
-
-/// Removes the logs of the cluster before this one.
-fn remove_logs(layout: &Layout) -> Result<()> {
-    let Ok(entries) = fs::read_dir(layout.log()) else { return Ok(()) };
-    let logs = entries.flatten().map(|entry| entry.path());
-    logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .try_for_each(|path| files::remove(&path))
 }
 
 #[cfg(test)]

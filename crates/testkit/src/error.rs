@@ -86,9 +86,9 @@ pub enum Error {
         dir: PathBuf,
     },
 
-    /// A file that this crate wrote earlier does not hold what it should.
-    #[error("{} is damaged ({reason}); remove it", path.display())]
-    Damaged {
+    /// A file does not hold what it should.
+    #[error("{} is not as expected: {reason}", path.display())]
+    Unexpected {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -114,11 +114,13 @@ pub enum Error {
     },
 
     /// Nodes need root.
-    #[error("real nodes need root, for namespaces and cgroups: use sudo, or NODES=0 for a control plane only")]
+    #[error(
+        "real nodes need root, for namespaces and cgroups: use sudo, or NODES=0 for a control plane only"
+    )]
     NotRoot,
 
     /// Programs that nodes need are missing.
-    #[error("missing: {}. On Debian and Ubuntu: apt-get install {}", programs.join(", "), packages.join(" "))]
+    #[error("real nodes need root and these programs, which are missing: {}. On Debian and Ubuntu: sudo apt-get install {}. (NODES=0, a control plane only, needs neither.)", programs.join(", "), packages.join(" "))]
     MissingTools {
         /// The programs.
         programs: Vec<String>,
@@ -127,7 +129,9 @@ pub enum Error {
     },
 
     /// The Go toolchain is missing.
-    #[error("the Go toolchain is missing (`go` is not in PATH): it builds Kubernetes from source; install Go 1.26 or newer")]
+    #[error(
+        "the Go toolchain is missing (`go` is not in PATH): it builds Kubernetes from source; install Go 1.26 or newer"
+    )]
     NoGo,
 
     /// Another checkout's cluster holds the bridge that real nodes share.
@@ -140,14 +144,18 @@ pub enum Error {
     },
 
     /// No `iptables` here can masquerade.
-    #[error("no iptables of this machine can masquerade in a new network namespace, which pods need; the last said: {stderr}")]
+    #[error(
+        "no iptables of this machine can masquerade in a new network namespace, which pods need; the last said: {stderr}"
+    )]
     NoMasquerade {
         /// What the last one tried said.
         stderr: String,
     },
 
     /// The cgroup file systems are not mounted in a way that kubelet understands.
-    #[error("no cgroup hierarchy with the memory controller is mounted under /sys/fs/cgroup: kubelet needs cgroup v2, or v1 with cpu, cpuset, memory and pids")]
+    #[error(
+        "no cgroup hierarchy with the memory controller is mounted under /sys/fs/cgroup: kubelet needs cgroup v2, or v1 with cpu, cpuset, memory and pids"
+    )]
     NoCgroups,
 
     /// The number of nodes is out of range.

@@ -64,10 +64,10 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Takes an exclusive lock, waiting for another process that holds it. It is given
-/// back when the returned file is dropped, or when this process dies.
-pub(crate) fn lock(path: &Path) -> Result<fs::File> {
-    let file = fs::File::create(path).map_err(failed("create", path))?;
-    file.lock().map_err(failed("lock", path))?;
+/// Takes the exclusive lock of a directory, waiting for another process that holds it.
+/// It is given back when the returned file is dropped, or when this process dies.
+pub(crate) fn lock(dir: &Path) -> Result<fs::File> {
+    let file = fs::File::open(dir).map_err(failed("open", dir))?;
+    file.lock().map_err(failed("lock", dir))?;
     Ok(file)
 }

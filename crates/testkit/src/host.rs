@@ -58,18 +58,18 @@ pub fn is_root() -> bool {
 }
 
 /// Fails with one message that says everything that has to be done first.
-pub(crate) fn check() -> Result<()> {
-    if !is_root() {
-        return Err(Error::NotRoot);
-    }
+///
+/// # Errors
+/// When programs are missing, or this process is not root.
+pub fn check() -> Result<()> {
     let missing = missing_tools();
-    if missing.is_empty() {
-        return Ok(());
+    if !missing.is_empty() {
+        return Err(Error::MissingTools {
+            programs: missing.iter().map(|tool| tool.program.to_owned()).collect(),
+            packages: packages(&missing).into_iter().map(str::to_owned).collect(),
+        });
     }
-    Err(Error::MissingTools {
-        programs: missing.iter().map(|tool| tool.program.to_owned()).collect(),
-        packages: packages(&missing).into_iter().map(str::to_owned).collect(),
-    })
+    if is_root() { Ok(()) } else { Err(Error::NotRoot) }
 }
 
 /// The directory that holds all the CNI plugins that are needed.

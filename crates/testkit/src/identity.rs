@@ -83,7 +83,8 @@ fn boot_id() -> io::Result<String> {
 
 fn start_time(pid: i32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    parse_start_time(&stat).ok_or_else(|| io::Error::other(format!("unexpected /proc/{pid}/stat: {stat}")))
+    parse_start_time(&stat)
+        .ok_or_else(|| io::Error::other(format!("unexpected /proc/{pid}/stat: {stat}")))
 }
 
 /// Field 22 of a stat line. Field 2, the program's name, may hold spaces and
@@ -108,7 +109,8 @@ mod tests {
 
     #[test]
     fn the_start_time_is_found_behind_a_hostile_program_name() {
-        let stat = "42 (a) b (c 1 2) S 1 42 42 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10";
+        let stat =
+            "42 (a) b (c 1 2) S 1 42 42 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10";
         assert_eq!(parse_start_time(stat), Some(987_654));
     }
 
@@ -129,7 +131,8 @@ mod tests {
         let mut child = sleeper();
         let identity = ProcessIdentity::of(child.id()).unwrap();
         let earlier = ProcessIdentity { start_time: identity.start_time - 1, ..identity.clone() };
-        let before_reboot = ProcessIdentity { boot_id: "another boot".to_owned(), ..identity.clone() };
+        let before_reboot =
+            ProcessIdentity { boot_id: "another boot".to_owned(), ..identity.clone() };
 
         earlier.kill().unwrap();
         before_reboot.kill().unwrap();

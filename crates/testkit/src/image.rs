@@ -7,17 +7,13 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
-use crate::{
-    error::{Error, Result},
-    files,
-};
+use crate::{digest::sha256, error::Result, files};
 
 /// An unprivileged user without a name, the one that distroless images use.
 pub const NONROOT: &str = "65532:65532";
@@ -67,9 +63,9 @@ impl Image {
     }
 
     fn write_archive(&self, layer: &[u8], archive: &mut impl Write) -> io::Result<()> {
-        let config = self.config(&digest(layer)).to_string();
-        let config_name = format!("{}.json", digest(config.as_bytes()));
-        let layer_name = format!("{}/layer.tar", digest(layer));
+        let config = self.config(&sha256(layer)).to_string();
+        let config_name = format!("{}.json", sha256(config.as_bytes()));
+        let layer_name = format!("{}/layer.tar", sha256(layer));
         let manifest = json!([{
             "Config": config_name,
             "RepoTags": [self.reference],
@@ -104,41 +100,20 @@ impl Image {
 /// registry it belongs to docker.io, by the distribution project's grammar.
 pub fn normalised(reference: &str) -> String {
     match reference.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => reference.to_owned(),
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => {
+            reference.to_owned()
+        }
         Some(_) => format!("docker.io/{reference}"),
         None => format!("docker.io/library/{reference}"),
     }
 }
 
-/// The references in an archive, such as `node-readiness/reporter:v0.1.0`.
-///
-/// # Errors
-/// When the file is no archive that [`Image::write`] could have written.
-pub fn references(archive: &Path) -> Result<Vec<String>> {
-    let file = File::open(archive).map_err(files::failed("open", archive))?;
-    read_references(file).map_err(|error| Error::Damaged {
-        path: archive.to_owned(),
-        reason: error.to_string(),
-    })
-}
-
-fn read_references(archive: impl Read) -> io::Result<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Entry {
-        #[serde(rename = "RepoTags")]
-        references: Vec<String>,
-    }
-    for entry in tar::Archive::new(archive).entries()? {
-        let entry = entry?;
-        if entry.path()? == Path::new("manifest.json") {
-            let entries: Vec<Entry> = serde_json::from_reader(entry)?;
-            return Ok(entries.into_iter().flat_map(|entry| entry.references).collect());
-        }
-    }
-    Err(io::Error::other("it has no manifest.json"))
-}
-
-fn append(archive: &mut tar::Builder<impl Write>, path: &str, mode: u32, data: &[u8]) -> io::Result<()> {
+fn append(
+    archive: &mut tar::Builder<impl Write>,
+    path: &str,
+    mode: u32,
+    data: &[u8],
+) -> io::Result<()> {
     let mut header = tar::Header::new_ustar();
     header.set_size(data.len() as u64);
     header.set_mode(mode);
@@ -146,10 +121,6 @@ fn append(archive: &mut tar::Builder<impl Write>, path: &str, mode: u32, data: &
     header.set_uid(0);
     header.set_gid(0);
     archive.append_data(&mut header, path, data)
-}
-
-fn digest(data: &[u8]) -> String {
-    Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The architecture as images name it, which is as Go does.
@@ -165,7 +136,7 @@ fn architecture() -> &'static str {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, io::Read as _};
 
     use super::*;
 
@@ -202,11 +173,11 @@ mod tests {
         let manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
         let config_name = manifest[0]["Config"].as_str().unwrap();
         let config_text = &files[config_name];
-        assert_eq!(config_name, format!("{}.json", digest(config_text)));
+        assert_eq!(config_name, format!("{}.json", sha256(config_text)));
 
         let config: serde_json::Value = serde_json::from_slice(config_text).unwrap();
         let layer = &files[manifest[0]["Layers"][0].as_str().unwrap()];
-        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", digest(layer)));
+        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", sha256(layer)));
         assert_eq!(config["config"]["Entrypoint"][0], "/agent");
         assert_eq!(config["config"]["Cmd"][0], "pause");
         assert_eq!(config["config"]["User"], NONROOT);
@@ -218,7 +189,8 @@ mod tests {
         let layer = image(dir.path()).layer(b"binary").unwrap();
 
         let mut archive = tar::Archive::new(&*layer);
-        let headers: Vec<_> = archive.entries().unwrap().map(|entry| entry.unwrap().header().clone()).collect();
+        let headers: Vec<_> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().header().clone()).collect();
         assert_eq!(headers.len(), 1);
         assert_eq!(headers[0].mode().unwrap(), 0o755);
         assert_eq!(headers[0].mtime().unwrap(), 0);
@@ -235,22 +207,16 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_tells_its_references() {
-        let dir = tempfile::tempdir().unwrap();
-        let archive = dir.path().join("agent.tar");
-        image(dir.path()).write(&archive).unwrap();
-        assert_eq!(references(&archive).unwrap(), ["node-readiness/agent:v1"]);
-
-        fs::write(&archive, b"").unwrap();
-        let message = references(&archive).unwrap_err().to_string();
-        assert!(message.contains("manifest.json"), "{message}");
-    }
-
-    #[test]
     fn a_reference_without_a_registry_is_docker_hubs() {
-        assert_eq!(normalised("node-readiness/operator:v1"), "docker.io/node-readiness/operator:v1");
+        assert_eq!(
+            normalised("node-readiness/operator:v1"),
+            "docker.io/node-readiness/operator:v1"
+        );
         assert_eq!(normalised("operator:v1"), "docker.io/library/operator:v1");
-        assert_eq!(normalised("registry.example.com/operator:v1"), "registry.example.com/operator:v1");
+        assert_eq!(
+            normalised("registry.example.com/operator:v1"),
+            "registry.example.com/operator:v1"
+        );
         assert_eq!(normalised("localhost:5000/operator:v1"), "localhost:5000/operator:v1");
     }
 }

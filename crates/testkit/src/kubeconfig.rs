@@ -52,7 +52,12 @@ enum ContextEntry {
 }
 
 /// Writes a kubeconfig for one identity.
-pub(crate) fn write(path: PathBuf, server: &str, authority: &Path, user: &Credentials) -> Result<PathBuf> {
+pub(crate) fn write(
+    path: PathBuf,
+    server: &str,
+    authority: &Path,
+    user: &Credentials,
+) -> Result<PathBuf> {
     let text = render(server, authority, user)
         .map_err(|reason| Error::Render { path: path.clone(), reason })?;
     files::write_private(&path, text)?;
@@ -71,7 +76,10 @@ fn render(server: &str, authority: &Path, user: &Credentials) -> Result<String, 
             name: NAME,
             entry: UserEntry::User { client_certificate: &user.certificate, client_key: &user.key },
         }],
-        contexts: [Named { name: NAME, entry: ContextEntry::Context { cluster: NAME, user: NAME } }],
+        contexts: [Named {
+            name: NAME,
+            entry: ContextEntry::Context { cluster: NAME, user: NAME },
+        }],
         current_context: NAME,
     };
     serde_saphyr::to_string(&config).map_err(|error| error.to_string())
@@ -85,7 +93,8 @@ mod tests {
 
     #[test]
     fn the_file_has_the_fields_that_clients_read() {
-        let user = Credentials { certificate: "/pki/admin.crt".into(), key: "/pki/admin.key".into() };
+        let user =
+            Credentials { certificate: "/pki/admin.crt".into(), key: "/pki/admin.key".into() };
         let text = render("https://127.0.0.1:443", Path::new("/pki/ca.crt"), &user).unwrap();
 
         let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();

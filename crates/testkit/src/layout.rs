@@ -65,11 +65,6 @@ impl Layout {
         self.dir.join("state.json")
     }
 
-    /// Held while the cluster is started or ended.
-    pub(crate) fn lock(&self) -> PathBuf {
-        self.dir.join("lock")
-    }
-
     /// What ending the cluster removes. The logs stay, and what others put beside.
     pub(crate) fn ephemeral(&self) -> [PathBuf; 7] {
         [

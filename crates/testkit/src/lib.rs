@@ -21,9 +21,11 @@
 
 mod binaries;
 mod cgroup;
+mod cleanup;
 mod cluster;
 mod command;
 mod control_plane;
+mod digest;
 mod error;
 mod files;
 pub mod host;

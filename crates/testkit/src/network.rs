@@ -6,7 +6,11 @@
 //! of the Service `kubernetes`, is the bridge's own. So every pod's ordinary
 //! in-cluster configuration leads to the API server with no kube-proxy.
 
-use std::{fs, net::Ipv4Addr, path::{Path, PathBuf}};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     command::{run, words},
@@ -33,9 +37,24 @@ pub(crate) fn create_bridge(owner: &Path) -> Result<()> {
     ip(&["link", "set", BRIDGE, "up"])
 }
 
+/// Removes the bridge and what is left of these nodes' cables. The kernel takes a
+/// cable away with a node's last process, but in its own time.
+pub(crate) fn remove(nodes: &[String]) -> Result<()> {
+    for node in nodes {
+        let interface = host_interface(node);
+        if exists(&interface)
+            && let Err(error) = ip(&["link", "delete", &interface])
+            && exists(&interface)
+        {
+            return Err(error);
+        }
+    }
+    remove_bridge()
+}
+
 /// Removes the bridge, if it is there.
 pub(crate) fn remove_bridge() -> Result<()> {
-    if bridge_exists() { ip(&["link", "delete", BRIDGE]) } else { Ok(()) }
+    if exists(BRIDGE) { ip(&["link", "delete", BRIDGE]) } else { Ok(()) }
 }
 
 /// The directory of the cluster that the bridge belongs to.
@@ -44,12 +63,12 @@ pub(crate) fn bridge_owner() -> Option<PathBuf> {
     Some(owner.trim_end().into())
 }
 
-fn bridge_exists() -> bool {
-    Path::new("/sys/class/net").join(BRIDGE).exists()
+fn exists(interface: &str) -> bool {
+    Path::new("/sys/class/net").join(interface).exists()
 }
 
 /// Connects the network namespace of process `pid` to the bridge.
-pub(crate) fn connect(node: &str, pid: u32, address: Ipv4Addr) -> Result<()> {
+pub(crate) fn connect(node: &str, pid: i32, address: Ipv4Addr) -> Result<()> {
     let (interface, pid) = (host_interface(node), pid.to_string());
     ip(&["link", "add", &interface, "type", "veth", "peer", "name", "eth0", "netns", &pid])?;
     ip(&["link", "set", &interface, "master", BRIDGE, "up"])?;
@@ -88,7 +107,7 @@ pub(crate) fn pod_range(index: u8) -> String {
 /// The first `iptables` of this machine that can masquerade in the node's network
 /// namespace. Debian has two, over different kernel interfaces, of which a kernel
 /// may lack one, and which of them `iptables` means is an administrator's choice.
-pub(crate) fn working_iptables(pid: u32) -> Result<&'static str> {
+pub(crate) fn working_iptables(pid: i32) -> Result<&'static str> {
     let mut last_error = String::new();
     for program in ["iptables", "iptables-nft", "iptables-legacy"] {
         let pid = pid.to_string();

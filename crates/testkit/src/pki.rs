@@ -9,8 +9,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 
 use crate::{
@@ -98,20 +98,31 @@ impl Pki {
     /// A certificate with which `user` authenticates.
     pub(crate) fn client(&self, file: &str, user: &User) -> Result<Credentials> {
         let params = params(&user.name, user.group, Vec::new())?;
-        self.issue(file, params, ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(file, params, &[ExtendedKeyUsagePurpose::ClientAuth])
+    }
+
+    /// The certificate of both ends of the connection between API server and etcd.
+    pub(crate) fn etcd(&self, address: Ipv4Addr) -> Result<Credentials> {
+        let params = params("etcd", None, vec![SanType::IpAddress(IpAddr::V4(address))])?;
+        let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue("etcd", params, &usages)
     }
 
     /// The API server's own certificate, for these addresses and its Service's names.
     pub(crate) fn api_server(&self, addresses: &[Ipv4Addr]) -> Result<Credentials> {
         let params = api_server_params(addresses)?;
-        self.issue("apiserver", params, ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue("apiserver", params, &[ExtendedKeyUsagePurpose::ServerAuth])
     }
 
     /// The certificate of a node's kubelet as a server, for logs and exec.
     pub(crate) fn kubelet_server(&self, node: &str, address: Ipv4Addr) -> Result<Credentials> {
         let addresses = vec![SanType::IpAddress(IpAddr::V4(address))];
         let params = params(&format!("system:node:{node}"), None, addresses)?;
-        self.issue(&format!("kubelet-{node}-server"), params, ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue(
+            &format!("kubelet-{node}-server"),
+            params,
+            &[ExtendedKeyUsagePurpose::ServerAuth],
+        )
     }
 
     /// The key pair that signs ServiceAccount tokens: `certificate` is the public key.
@@ -130,10 +141,10 @@ impl Pki {
         &self,
         file: &str,
         mut params: CertificateParams,
-        usage: ExtendedKeyUsagePurpose,
+        usages: &[ExtendedKeyUsagePurpose],
     ) -> Result<Credentials> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
+        params.extended_key_usages = usages.to_vec();
         let key = KeyPair::generate().map_err(failed(file))?;
         let certificate = params.signed_by(&key, &self.authority).map_err(failed(file))?;
         let files = Credentials::in_dir(&self.dir, file);
@@ -220,7 +231,8 @@ mod tests {
     fn only_the_owner_may_read_a_key() {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::create(dir.path().to_owned()).unwrap();
-        let keys = [pki.client("admin", &User::admin()).unwrap(), pki.service_account_keys().unwrap()];
+        let keys =
+            [pki.client("admin", &User::admin()).unwrap(), pki.service_account_keys().unwrap()];
         for files in keys {
             assert_eq!(files.key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }

@@ -35,7 +35,12 @@ pub(crate) struct Service {
 impl Service {
     /// Starts a program, in a process group of its own so that Ctrl-C in a terminal
     /// does not reach it, and records it.
-    pub(crate) fn start(name: &str, mut command: Command, log_dir: &Path, state: &mut State) -> Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        mut command: Command,
+        log_dir: &Path,
+        state: &mut State,
+    ) -> Result<Self> {
         let log = log_dir.join(format!("{name}.log"));
         let file = File::create(&log).map_err(files::failed("create", &log))?;
         let stderr = file.try_clone().map_err(files::failed("open", &log))?;
@@ -64,6 +69,17 @@ impl Service {
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The one process that it has forked.
+    pub(crate) fn only_child(&self) -> Result<ProcessIdentity> {
+        let path = PathBuf::from(format!("/proc/{0}/task/{0}/children", self.pid()));
+        let children = files::read(&path)?;
+        let pid = children.trim().parse().map_err(|_| Error::Unexpected {
+            path: path.clone(),
+            reason: format!("it should hold one process id, not `{children}`"),
+        })?;
+        ProcessIdentity::of(pid).map_err(files::failed("look at the process in", &path))
     }
 
     /// Fails when it has ended.
@@ -179,8 +195,8 @@ mod tests {
     fn only_the_end_of_a_long_log_is_shown() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("x.log");
-        let text: String = (0..100).map(|n| format!("line {n}\n")).collect();
-        std::fs::write(&log, text).unwrap();
+        let lines: Vec<_> = (0..100).map(|n| format!("line {n}")).collect();
+        std::fs::write(&log, lines.join("\n")).unwrap();
 
         let shown = tail(&log);
         assert_eq!(shown.lines().count(), TAIL_LINES);

@@ -39,8 +39,10 @@ impl State {
     /// The record of a cluster, empty when there is none.
     pub(crate) fn load(path: PathBuf) -> Result<Self> {
         let record = if path.exists() {
-            serde_json::from_str(&files::read(&path)?)
-                .map_err(|error| Error::Damaged { path: path.clone(), reason: error.to_string() })?
+            serde_json::from_str(&files::read(&path)?).map_err(|error| Error::Unexpected {
+                path: path.clone(),
+                reason: format!("{error}; remove it"),
+            })?
         } else {
             Record::default()
         };
@@ -81,8 +83,10 @@ impl State {
     }
 
     fn save(&self) -> Result<()> {
-        let text = serde_json::to_string_pretty(&self.record)
-            .map_err(|error| Error::Render { path: self.path.clone(), reason: error.to_string() })?;
+        let text = serde_json::to_string_pretty(&self.record).map_err(|error| Error::Render {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
         files::replace(&self.path, text)
     }
 }

@@ -89,7 +89,10 @@ mod tests {
     #[test]
     fn only_the_api_server_of_1_35_is_told_of_the_feature_gate() {
         let gate = |version: KubernetesVersion| {
-            version.apiserver_arguments().iter().any(|argument| argument.contains("ConstrainedImpersonation"))
+            version
+                .apiserver_arguments()
+                .iter()
+                .any(|argument| argument.contains("ConstrainedImpersonation"))
         };
         assert_eq!(KubernetesVersion::ALL.map(gate), [false, true, false]);
         assert_eq!(KubernetesVersion::V1_35.component_arguments(), ["--emulated-version=1.35"]);

@@ -36,8 +36,16 @@ pub(crate) struct UpOptions {
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(options) => up(&options),
-        Command::Down => Ok(Cluster::down(&workspace::cluster_dir())?),
+        Command::Down => down(),
     }
+}
+
+/// Ends the cluster, if there is one.
+pub(crate) fn down() -> anyhow::Result<()> {
+    let dir = workspace::cluster_dir();
+    Cluster::down(&dir)?;
+    println!("no cluster runs in {} any more", dir.display());
+    Ok(())
 }
 
 /// Starts the cluster and leaves it running.
@@ -53,7 +61,10 @@ pub(crate) fn up(options: &UpOptions) -> anyhow::Result<()> {
     progress.say("the cluster is ready:");
     println!("\n  export KUBECONFIG={}", cluster.kubeconfig().display());
     println!("  export PATH={}:$PATH", cluster.layout().bin().display());
-    println!("  kubectl get nodes\n\nLogs are in {}. End it with: make cluster-down", cluster.layout().log().display());
+    println!(
+        "  kubectl get nodes\n\nLogs are in {}. End it with: make cluster-down",
+        cluster.layout().log().display()
+    );
     cluster.detach();
     Ok(())
 }

@@ -43,16 +43,29 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     for (program, binary) in programs.iter().zip(binaries) {
         let archive = dir.join(format!("{program}.tar"));
         let reference = format!("{}/{program}:{}", options.img_prefix, options.img_tag);
-        Image { reference: reference.clone(), binary, default_arguments: default_arguments(program) }
-            .write(&archive)?;
+        Image {
+            reference: reference.clone(),
+            binary,
+            default_arguments: default_arguments(program),
+        }
+        .write(&archive)?;
         progress.say(&format!("{reference} is in {}", archive.display()));
         archives.push(archive);
     }
     if options.load {
-        let cluster = Cluster::attach(&workspace::cluster_dir())?;
-        cluster.load_images(&archives)?;
-        progress.say(&format!("loaded into {}", cluster.nodes()?.join(", ")));
+        load(&archives, &progress)?;
     }
+    Ok(())
+}
+
+fn load(archives: &[PathBuf], progress: &Progress) -> anyhow::Result<()> {
+    let cluster = Cluster::attach(&workspace::cluster_dir())?;
+    let nodes = cluster.nodes()?;
+    if nodes.is_empty() {
+        bail!("the local cluster has no nodes that could take images: start one with NODES=2");
+    }
+    cluster.load_images(archives)?;
+    progress.say(&format!("loaded into {}", nodes.join(", ")));
     Ok(())
 }
 
@@ -65,7 +78,7 @@ pub(crate) fn build_static(programs: &[&str], progress: &Progress) -> anyhow::Re
     ));
     let target = static_target()?;
     let mut cargo = workspace::cargo();
-    cargo.args(["build", "--quiet", "--locked", "--release", "--target", target]);
+    cargo.args(["build", "--locked", "--release", "--target", target]);
     for program in programs {
         cargo.args(["--package", &package(program), "--bin", &package(program)]);
     }

@@ -5,7 +5,10 @@ mod cluster;
 mod generate;
 mod images;
 mod setup;
+mod test;
 mod workspace;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -17,14 +20,28 @@ enum Command {
     Cluster(cluster::Command),
     /// Generate the manifests that are derived from Rust types
     Generate(generate::Options),
+    /// Run every check and test
+    Test(test::Options),
     /// Build the container images as archives
     Images(images::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Command::parse() {
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not the Debug form: a backtrace would bury what to do about it.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Cluster(command) => cluster::run(command),
         Command::Generate(options) => generate::run(&options),
+        Command::Test(options) => test::run(&options),
         Command::Images(options) => images::run(&options),
     }
 }

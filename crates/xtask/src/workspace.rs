@@ -1,6 +1,7 @@
 //! Where things are in this checkout.
 
 use std::{
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -28,7 +29,9 @@ pub(crate) fn cargo() -> Command {
 
 /// Runs a command whose output is the user's to see.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     if !status.success() {
         bail!("{command:?} failed with {status}");
     }
@@ -44,8 +47,8 @@ impl Progress {
         Self(Instant::now())
     }
 
-    /// Prints one line.
+    /// Prints one line. That nobody reads it any more is no reason to stop.
     pub(crate) fn say(&self, line: &str) {
-        println!("[{:5.1} s] {line}", self.0.elapsed().as_secs_f32());
+        let _ = writeln!(io::stdout(), "[{:5.1} s] {line}", self.0.elapsed().as_secs_f32());
     }
 }

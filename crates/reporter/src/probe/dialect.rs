@@ -83,9 +83,15 @@ mod tests {
 
     #[test]
     fn a_pod_probe_is_healthy_from_200_to_399() {
-        for (status, healthy) in
-            [(199, false), (200, true), (204, true), (302, true), (399, true), (400, false), (503, false)]
-        {
+        for (status, healthy) in [
+            (199, false),
+            (200, true),
+            (204, true),
+            (302, true),
+            (399, true),
+            (400, false),
+            (503, false),
+        ] {
             let reason = if healthy { "ProbeSucceeded" } else { "ProbeFailed" };
             assert_eq!(judged(&POD, Ok(status)), (healthy, reason), "{status}");
         }

@@ -47,13 +47,20 @@ impl From<&reqwest::Error> for Fault {
     }
 }
 
+/// Whether the other side just closed, between two messages of the layer below HTTP.
+pub(super) fn is_unexpected_end(error: &reqwest::Error) -> bool {
+    chain(error)
+        .filter_map(<dyn Error>::downcast_ref::<io::Error>)
+        .any(|error| error.kind() == io::ErrorKind::UnexpectedEof)
+}
+
 /// An error and its causes. What an `io::Error` wraps is not among its sources, so it is added.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| {
-        error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .map_or_else(|| error.source(), |inner| Some(inner))
+    std::iter::successors(Some(error), |&error| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
     })
 }
 

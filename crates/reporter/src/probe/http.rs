@@ -10,9 +10,13 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, header};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Response, Url, redirect};
 
-use super::{Dialect, Outcome, TrustError, fault::Fault, trust};
+use super::{
+    Dialect, Outcome, TrustError,
+    fault::{self, Fault},
+    trust,
+};
 
 const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VERSION"));
 
@@ -61,18 +65,31 @@ impl HttpProber {
     /// The status of the answer. For a Pod's probe the beginning of its body must arrive, too.
     async fn get(&self) -> reqwest::Result<u16> {
         let HttpCheck { url, headers, dialect } = &self.check;
-        let mut response =
-            self.client.get(url.clone()).headers(headers.clone()).send().await?;
+        let response = self.client.get(url.clone()).headers(headers.clone()).send().await?;
         let status = response.status().as_u16();
         if *dialect == Dialect::PodProbe {
-            let mut read = 0;
-            while read < BODY_LIMIT {
-                let Some(chunk) = response.chunk().await? else { break };
-                read += chunk.len();
-            }
+            read_beginning(response).await?;
         }
         Ok(status)
     }
+}
+
+/// Reads as much of the body as is to be read, and drops it.
+async fn read_beginning(mut response: Response) -> reqwest::Result<()> {
+    let ends_with_connection = response.content_length().is_none()
+        && !response.headers().contains_key(header::TRANSFER_ENCODING);
+    let mut read = 0;
+    while read < BODY_LIMIT {
+        match response.chunk().await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            Ok(None) => break,
+            // Many small servers close without TLS's farewell. kubelet takes that for the end, where
+            // the end is not announced otherwise, and a probe that works in a Pod works here.
+            Err(error) if ends_with_connection && fault::is_unexpected_end(&error) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn client(dialect: &Dialect) -> Result<Client, TrustError> {

@@ -51,10 +51,8 @@ pub(crate) fn install_crypto() -> Arc<CryptoProvider> {
     let provider = rustls::crypto::ring::default_provider();
     // An error means that it has been installed before.
     let _ = provider.install_default();
-    CryptoProvider::get_default().map_or_else(
-        || Arc::new(rustls::crypto::ring::default_provider()),
-        Arc::clone,
-    )
+    CryptoProvider::get_default()
+        .map_or_else(|| Arc::new(rustls::crypto::ring::default_provider()), Arc::clone)
 }
 
 /// Accepts any certificate.
@@ -69,11 +67,13 @@ pub(super) fn verify(builder: ClientBuilder, roots: &Roots) -> Result<ClientBuil
     match roots {
         Roots::Bundled => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Roots::File(path) => {
-            let invalid = |problem: String| TrustError::NotCertificates { path: path.clone(), problem };
+            let invalid =
+                |problem: String| TrustError::NotCertificates { path: path.clone(), problem };
             let text = std::fs::read(path)
                 .map_err(|source| TrustError::Unreadable { path: path.clone(), source })?;
             for certificate in CertificateDer::pem_slice_iter(&text) {
-                let certificate = certificate.map_err(|error: pem::Error| invalid(error.to_string()))?;
+                let certificate =
+                    certificate.map_err(|error: pem::Error| invalid(error.to_string()))?;
                 store.add(certificate).map_err(|error| invalid(error.to_string()))?;
             }
             if store.is_empty() {

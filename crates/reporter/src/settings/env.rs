@@ -58,7 +58,8 @@ pub fn load(variable: impl Fn(&str) -> Option<String>) -> Result<FromEnv, Settin
             "{METRICS_BIND_ADDRESS} is {address:?}: this release serves no metrics and binds no port"
         ));
     }
-    let roots = variable(CHECK_CA_FILE).map_or(Roots::Bundled, |path| Roots::File(PathBuf::from(path)));
+    let roots =
+        variable(CHECK_CA_FILE).map_or(Roots::Bundled, |path| Roots::File(PathBuf::from(path)));
     let check = HttpCheck { url, headers: HeaderMap::new(), dialect: Dialect::Endpoint(roots) };
     let probe = ProbeSettings {
         condition_type,

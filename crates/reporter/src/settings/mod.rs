@@ -1,6 +1,6 @@
 //! What a reporter is told to do, and the two forms in which it can be told.
 //!
-//! [`file`] reads what the operator generates, [`env`](mod@env) the variables of the Go project's
+//! [`file`](mod@file) reads what the operator generates, [`env`](mod@env) the variables of the Go project's
 //! reporter. Both end in [`Settings`], and from there on nothing knows which form it was. Everything
 //! that can be wrong with a setting is found here, before the first probe and before the first
 //! request, and each error names the setting and says what to do.
@@ -109,9 +109,7 @@ fn condition_type_problem(condition_type: &str) -> Option<String> {
     if condition_type.is_empty() || condition_type.chars().count() > 316 {
         return Some("is not a condition type of 1 to 316 characters".into());
     }
-    KUBELET_CONDITIONS
-        .contains(&condition_type)
-        .then(|| "is a condition that kubelet owns".into())
+    KUBELET_CONDITIONS.contains(&condition_type).then(|| "is a condition that kubelet owns".into())
 }
 
 /// Reads the node's name, which every form needs.
@@ -152,7 +150,8 @@ mod tests {
         for good in ["a", "node-1", "ip-10-0-0-1.ec2.internal", "0"] {
             assert_eq!(read(good).unwrap(), good);
         }
-        for bad in ["..", "a/b", "a/../b", "Node", "a..b", "-a", "a-", "a b", "a\nb", &"a".repeat(254)]
+        for bad in
+            ["..", "a/b", "a/../b", "Node", "a..b", "-a", "a-", "a b", "a\nb", &"a".repeat(254)]
         {
             let message = read(bad).unwrap_err().to_string();
             assert!(message.starts_with("NODE_NAME is "), "{message}");

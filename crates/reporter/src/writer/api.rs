@@ -85,11 +85,8 @@ impl NodeApi {
     /// # Errors
     /// See [`ApiError`]; a conflict if the Node has changed.
     pub async fn put_status(&self, node: &Node) -> Result<(), ApiError> {
-        let uri = format!(
-            "/api/v1/nodes/{}/status?fieldManager={}",
-            self.node,
-            env!("CARGO_PKG_NAME")
-        );
+        let uri =
+            format!("/api/v1/nodes/{}/status?fieldManager={}", self.node, env!("CARGO_PKG_NAME"));
         let request = Request::put(uri)
             .header(header::ACCEPT, METADATA_ONLY)
             .header(header::CONTENT_TYPE, "application/json")

@@ -80,8 +80,10 @@ impl Ledger {
     ) {
         let written = now.checked_sub(age).unwrap_or(now);
         let renewal = now + self.pace.jittered(dice).saturating_sub(age);
-        self.entries
-            .insert(condition_type.to_owned(), Entry { verdict: verdict.clone(), written, renewal });
+        self.entries.insert(
+            condition_type.to_owned(),
+            Entry { verdict: verdict.clone(), written, renewal },
+        );
     }
 }
 
@@ -94,8 +96,7 @@ mod tests {
         threshold::{Judge, Thresholds},
     };
 
-    const PACE: Pace =
-        Pace { heartbeat: Duration::from_secs(300), detail: Duration::from_secs(30) };
+    const PACE: Pace = Pace { heartbeat: Duration::from_mins(5), detail: Duration::from_secs(30) };
 
     fn wanted(healthy: bool, message: &str) -> Verdicts {
         let outcome = Outcome { healthy, reason: "Reason", message: message.to_owned() };
@@ -109,9 +110,9 @@ mod tests {
         ledger
     }
 
-    /// Seconds from now until the ledger says that a look is due.
+    /// Seconds from now, rounded, until the ledger says that a look is due.
     fn wait(ledger: &Ledger, wanted: &Verdicts, now: Instant) -> u64 {
-        (ledger.due(wanted, now).unwrap() - now).as_secs_f64().round() as u64
+        (ledger.due(wanted, now).unwrap() - now + Duration::from_millis(500)).as_secs()
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Writer {
         }
     }
 
-    /// Writes until `stop`. A request under way at that moment is finished, within its deadline, and
+    /// Writes until `stop`. A write under way at that moment is finished, within its deadline, and
     /// no other is begun.
     pub async fn run(mut self, mut verdicts: watch::Receiver<Verdicts>, stop: CancellationToken) {
         let mut not_before = Instant::now();
@@ -128,13 +128,14 @@ impl Writer {
         wanted: &Verdicts,
         stop: &CancellationToken,
     ) -> Result<Pass, ApiError> {
-        let mut node = self.api.get().await?;
+        let mut node = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(Pass::Stopped),
+            node = self.api.get() => node?,
+        };
         let now = Timestamp::now();
         let write = node.update(wanted, self.timing.pace.freshness(), now);
         if write {
-            if stop.is_cancelled() {
-                return Ok(Pass::Stopped);
-            }
             self.api.put_status(&node).await?;
         }
         let dice = fastrand::f64();

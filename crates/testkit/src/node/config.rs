@@ -134,7 +134,8 @@ mod tests {
     fn kubelet_registers_with_the_startup_taints() {
         let server = Credentials { certificate: "/s.crt".into(), key: "/s.key".into() };
         let taints = [StartupTaint::network_ready()];
-        let config = kubelet(&node(), Path::new("/ca.crt"), &server, Path::new("/resolv.conf"), &taints);
+        let config =
+            kubelet(&node(), Path::new("/ca.crt"), &server, Path::new("/resolv.conf"), &taints);
 
         let expected = json!([{
             "key": "readiness.k8s.io/NetworkReady", "value": "pending", "effect": "NoSchedule",
@@ -147,7 +148,10 @@ mod tests {
     #[test]
     fn containerd_is_told_the_full_name_of_the_sandbox_image() {
         let config = containerd(Path::new("/root-dir"), Path::new("/cni"), Path::new("/plugins"));
-        assert!(config.contains("sandbox_image = \"docker.io/node-readiness/sandbox:local\""), "{config}");
+        assert!(
+            config.contains("sandbox_image = \"docker.io/node-readiness/sandbox:local\""),
+            "{config}"
+        );
         assert!(config.contains("root = \"/root-dir\""), "{config}");
     }
 }

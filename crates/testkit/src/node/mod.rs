@@ -34,7 +34,7 @@ use crate::{
 const MAX_NODES: usize = 26;
 
 /// How long containerd may take; normally it is half a second.
-const CONTAINERD_WITHIN: Duration = Duration::from_secs(60);
+const CONTAINERD_WITHIN: Duration = Duration::from_mins(1);
 
 /// A node's name and addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,9 @@ impl Node {
     /// The first `count` nodes.
     pub(crate) fn all(count: usize) -> Result<Vec<Self>> {
         match u8::try_from(count) {
-            Ok(number) if (1..=MAX_NODES).contains(&count) => Ok((0..number).map(Self::nth).collect()),
+            Ok(number) if (1..=MAX_NODES).contains(&count) => {
+                Ok((0..number).map(Self::nth).collect())
+            }
             _ => Err(Error::NodeCount { count, max: MAX_NODES }),
         }
     }
@@ -64,7 +66,7 @@ impl Node {
 pub(crate) struct Machine {
     node: Node,
     namespaces: Namespaces,
-    init: Service,
+    unshare: Service,
     containerd: Service,
     kubelet: Option<Service>,
 }
@@ -79,10 +81,11 @@ impl Machine {
         state: &mut State,
     ) -> Result<Self> {
         hierarchies.create(&node.name)?;
-        let (namespaces, init) = Namespaces::create(&node, &nodes.testkit_binary, layout, state)?;
-        network::connect(&node.name, namespaces.pid(), node.address)?;
+        let (namespaces, unshare) =
+            Namespaces::create(&node, &nodes.testkit_binary, layout, state)?;
+        network::connect(&node.name, namespaces.init(), node.address)?;
         let containerd = start_containerd(&node, namespaces, layout, state)?;
-        Ok(Self { node, namespaces, init, containerd, kubelet: None })
+        Ok(Self { node, namespaces, unshare, containerd, kubelet: None })
     }
 
     /// Gives containerd its images and starts the kubelet, which registers the Node.
@@ -119,7 +122,7 @@ impl Machine {
 
     /// Gives up the processes to whoever ends the cluster.
     pub(crate) fn into_services(self) -> impl Iterator<Item = Service> {
-        [Some(self.containerd), self.kubelet, Some(self.init)].into_iter().flatten()
+        [Some(self.containerd), self.kubelet, Some(self.unshare)].into_iter().flatten()
     }
 }
 
@@ -139,7 +142,8 @@ pub(crate) fn write_sandbox_image(nodes: &RealNodes, layout: &Layout) -> Result<
 
 /// Imports an image archive into a running node.
 pub(crate) fn import_image(namespaces: Namespaces, archive: &Path) -> Result<()> {
-    let mut command = ctr(namespaces, &["--namespace", "k8s.io", "images", "import", "--snapshotter", "native"]);
+    let mut command =
+        ctr(namespaces, &["--namespace", "k8s.io", "images", "import", "--snapshotter", "native"]);
     run(command.arg(archive)).map(drop)
 }
 
@@ -174,7 +178,7 @@ fn start_containerd(
 /// A search path on which `iptables` is one that works here, since the CNI plugins
 /// call it by that name.
 fn path_with_iptables(dir: &Path, namespaces: Namespaces) -> Result<std::ffi::OsString> {
-    let iptables = program(network::working_iptables(namespaces.pid())?);
+    let iptables = program(network::working_iptables(namespaces.init())?);
     files::create_dir(dir)?;
     let link = dir.join("iptables");
     std::os::unix::fs::symlink(iptables, &link).map_err(files::failed("create", &link))?;
@@ -214,7 +218,7 @@ fn start_kubelet(
 /// Removes what nodes have left on the machine outside the cluster's directory. All
 /// their processes must be gone.
 pub(crate) fn clear(names: &[String]) -> Result<()> {
-    network::remove_bridge()?;
+    network::remove(names)?;
     let hierarchies = Hierarchies::mounted()?;
     for name in names {
         hierarchies.remove(name)?;
@@ -235,7 +239,9 @@ mod tests {
     #[test]
     fn nodes_are_named_by_letters() {
         let names = |count| {
-            Node::all(count).map(|nodes| nodes.into_iter().map(|node| node.name).collect::<Vec<_>>()).ok()
+            Node::all(count)
+                .map(|nodes| nodes.into_iter().map(|node| node.name).collect::<Vec<_>>())
+                .ok()
         };
         assert_eq!(names(2), Some(vec!["node-a".to_owned(), "node-b".to_owned()]));
         assert_eq!(names(26).and_then(|mut names| names.pop()), Some("node-z".to_owned()));

@@ -8,14 +8,7 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use super::Node;
-use crate::{
-    command::words,
-    error::Result,
-    files,
-    layout::Layout,
-    service::Service,
-    state::State,
-};
+use crate::{command::words, error::Result, files, layout::Layout, service::Service, state::State};
 
 /// Makes the new mount namespace the node's own, then becomes its init. Where the
 /// node writes below `/var`, it gets directories of its own. A new `/run` hides the
@@ -40,7 +33,7 @@ const MOUNT_POINTS: [&str; 2] = ["/var/lib/cni", "/var/lib/kubelet"];
 /// A node's namespaces, alive as long as their init process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Namespaces {
-    pid: u32,
+    init: i32,
 }
 
 impl Namespaces {
@@ -55,36 +48,50 @@ impl Namespaces {
         files::create_dir(&dir)?;
         let mut command = words(
             "unshare",
-            // --kill-child: the recorded process is unshare itself, and its end must
-            // be the init's end.
-            ["--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--net", "--uts", "--ipc"],
+            // --kill-child: should this run be killed before the init is recorded too,
+            // the end of unshare is the init's end.
+            [
+                "--fork",
+                "--kill-child",
+                "--pid",
+                "--mount",
+                "--mount-proc",
+                "--net",
+                "--uts",
+                "--ipc",
+            ],
         );
         command.args(["--propagation", "private", "--", "/bin/sh", "-euc", SETUP, "node-init"]);
         command.arg(&dir).arg(&node.name).arg(init);
-        let mut init = Service::start(&init_name(&node.name), command, &layout.log(), state)?;
+        let mut unshare =
+            Service::start(&format!("unshare-{}", node.name), command, &layout.log(), state)?;
         let made = dir.join("made");
-        init.wait_until("the node's namespaces", Duration::from_secs(30), || Ok(made.exists()))?;
-        Ok((Self { pid: init.pid() }, init))
+        unshare
+            .wait_until("the node's namespaces", Duration::from_secs(30), || Ok(made.exists()))?;
+        let init = unshare.only_child()?;
+        state.add_process(&init_name(&node.name), init.clone())?;
+        Ok((Self { init: init.pid }, unshare))
     }
 
     /// Those of a node that another process started, if it runs.
     pub(crate) fn find(node: &str, state: &State) -> Option<Self> {
         let name = init_name(node);
         let init = state.processes().iter().find(|process| process.name == name)?;
-        let pid = u32::try_from(init.identity.pid).ok()?;
-        init.identity.is_running().then_some(Self { pid })
+        init.identity.is_running().then_some(Self { init: init.identity.pid })
     }
 
-    /// The process whose namespaces, but for that of processes, are the node's.
-    pub(super) fn pid(self) -> u32 {
-        self.pid
+    /// The node's first process, as the host numbers it.
+    pub(super) fn init(self) -> i32 {
+        self.init
     }
 
     /// A command that runs inside. Paths must be absolute.
     pub(super) fn command(self, program: &Path) -> Command {
-        let pid = self.pid.to_string();
-        let children = format!("--pid=/proc/{pid}/ns/pid_for_children");
-        let mut command = words("nsenter", ["--target", &pid, "--mount", "--net", "--uts", "--ipc", &children, "--"]);
+        let init = self.init.to_string();
+        let mut command = words(
+            "nsenter",
+            ["--target", &init, "--pid", "--mount", "--net", "--uts", "--ipc", "--"],
+        );
         command.arg(program);
         command
     }

@@ -1,29 +1,17 @@
-//! etcd, API server, controller manager and scheduler: their arguments as values,
-//! then starting them in order, each when what it needs answers.
+//! What the components of a control plane are started with, as values.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
 };
 
 use crate::{
-    error::Result,
-    kubeconfig,
-    kubectl::Kubectl,
     layout::Layout,
     network,
-    pki::{Credentials, Pki, User},
-    service::{self, Service},
+    pki::Credentials,
     spec::{ClusterSpec, Nodes},
-    state::State,
     version::KubernetesVersion,
 };
-
-/// How long a component may take; on a loaded machine ten times what it needs.
-const START_WITHIN: Duration = Duration::from_secs(90);
 
 /// The loopback address for what a cluster with nodes keeps to the host: etcd, and
 /// the health endpoints of scheduler and controller manager.
@@ -31,13 +19,13 @@ const HOST_ONLY: Ipv4Addr = Ipv4Addr::new(127, 95, 0, 1);
 
 /// The API server's port in a cluster with nodes: the one of the Service `kubernetes`,
 /// since no kube-proxy translates it.
-const SECURE_PORT: u16 = 443;
+pub(super) const SECURE_PORT: u16 = 443;
 
 /// Where the servers listen, and as what they are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Addresses {
+pub(super) struct Addresses {
     /// For everything that only other components of the control plane reach.
-    internal: Ipv4Addr,
+    pub(super) internal: Ipv4Addr,
     /// The API server's own.
     bind: Ipv4Addr,
     port: u16,
@@ -49,7 +37,7 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn of(nodes: &Nodes) -> Self {
+    pub(super) fn of(nodes: &Nodes) -> Self {
         match nodes {
             // Not 443: a cluster with nodes holds that port on every address, and a
             // port above 1023 needs no root.
@@ -72,100 +60,42 @@ impl Addresses {
         }
     }
 
-    fn server_url(&self) -> String {
+    pub(super) fn server_url(&self) -> String {
         format!("https://{}:{}", self.host, self.port)
     }
 
-    fn certificate_addresses(&self) -> Vec<Ipv4Addr> {
+    pub(super) fn certificate_addresses(&self) -> Vec<Ipv4Addr> {
         let mut addresses = vec![self.host];
         addresses.extend(self.advertise);
         addresses
     }
 
-    fn etcd(&self) -> SocketAddr {
-        SocketAddr::from((self.internal, 2379))
+    fn etcd_url(&self) -> String {
+        format!("https://{}:2379", self.internal)
+    }
+
+    /// Where etcd tells its health and metrics, and nothing else, to anyone.
+    pub(super) fn etcd_health(&self) -> SocketAddr {
+        SocketAddr::from((self.internal, 2381))
     }
 }
 
 /// The files that the components are started with.
-struct Files {
-    authority: PathBuf,
-    api_server: Credentials,
-    kubelet_client: Credentials,
-    service_account: Credentials,
-    controller_manager: PathBuf,
-    scheduler: PathBuf,
+pub(super) struct Files {
+    pub(super) authority: PathBuf,
+    pub(super) etcd: Credentials,
+    pub(super) api_server: Credentials,
+    pub(super) kubelet_client: Credentials,
+    pub(super) service_account: Credentials,
+    pub(super) controller_manager: PathBuf,
+    pub(super) scheduler: PathBuf,
 }
 
-/// Starts the control plane and returns its services, the API server last. It is
-/// ready when the API server says so and the default ServiceAccount exists, without
-/// which no pod can be created.
-pub(crate) fn start(
-    spec: &ClusterSpec,
-    layout: &Layout,
-    pki: &Pki,
-    state: &mut State,
-    progress: &dyn Fn(&str),
-) -> Result<Vec<Service>> {
-    let addresses = Addresses::of(&spec.nodes);
-    let files = write_files(layout, pki, &addresses)?;
-    let mut start = |name: &str, arguments: Vec<String>| {
-        let mut command = Command::new(layout.bin().join(name));
-        command.args(arguments);
-        Service::start(name, command, &layout.log(), state)
-    };
-
-    let mut etcd = start("etcd", etcd_arguments(layout, addresses.internal))?;
-    etcd.wait_until("etcd to be healthy", START_WITHIN, || Ok(is_healthy(addresses.etcd())))?;
-
-    let mut api_server = start("kube-apiserver", apiserver_arguments(spec.version, &addresses, &files))?;
-    let kubectl = Kubectl::new(layout);
-    service::wait_until(&mut [&mut etcd, &mut api_server], "the API server to be ready", START_WITHIN, || {
-        Ok(kubectl.ask(&["get", "--raw", "/readyz"])?.is_some())
-    })?;
-    progress("the API server is ready");
-
-    let mut controller_manager = start(
-        "kube-controller-manager",
-        controller_manager_arguments(spec, &addresses, &files),
-    )?;
-    let scheduler = start("kube-scheduler", scheduler_arguments(spec.version, &addresses, &files))?;
-    controller_manager.wait_until("the controller manager to work", START_WITHIN, || {
-        Ok(kubectl.ask(&["get", "serviceaccount", "default", "--namespace", "default"])?.is_some())
-    })?;
-    Ok(vec![scheduler, controller_manager, etcd, api_server])
-}
-
-/// The API server as nodes reach it.
-pub(crate) fn url_for_nodes() -> String {
-    format!("https://{}:{SECURE_PORT}", network::BRIDGE_ADDRESS)
-}
-
-fn write_files(layout: &Layout, pki: &Pki, addresses: &Addresses) -> Result<Files> {
-    let url = addresses.server_url();
-    let authority = pki.authority();
-    let config = |path: PathBuf, file: &str, user: &User| {
-        kubeconfig::write(path, &url, &authority, &pki.client(file, user)?)
-    };
-    let component = |name: &str| {
-        config(layout.pki().join(format!("{name}.kubeconfig")), name, &User::component(name))
-    };
-    config(layout.kubeconfig(), "admin", &User::admin())?;
-    Ok(Files {
-        api_server: pki.api_server(&addresses.certificate_addresses())?,
-        kubelet_client: pki.client("apiserver-kubelet-client", &User::api_server())?,
-        service_account: pki.service_account_keys()?,
-        controller_manager: component("kube-controller-manager")?,
-        scheduler: component("kube-scheduler")?,
-        authority,
-    })
-}
-
-/// etcd speaks plain HTTP here: only this host reaches the address, not the nodes'
-/// namespaces. Nothing it holds has to survive a crash, so it need not wait for disks.
-fn etcd_arguments(layout: &Layout, address: Ipv4Addr) -> Vec<String> {
-    let (client, peer) = (format!("http://{address}:2379"), format!("http://{address}:2380"));
-    vec![
+/// etcd holds every secret of the cluster, so only who has the key may talk to it, even
+/// on this host. What it holds need not survive a crash, so it does not wait for disks.
+pub(super) fn etcd(layout: &Layout, addresses: &Addresses, files: &Files) -> Vec<String> {
+    let (client, peer) = (addresses.etcd_url(), format!("https://{}:2380", addresses.internal));
+    let mut arguments = vec![
         "--name=default".to_owned(),
         format!("--data-dir={}", layout.etcd().display()),
         format!("--listen-client-urls={client}"),
@@ -173,13 +103,28 @@ fn etcd_arguments(layout: &Layout, address: Ipv4Addr) -> Vec<String> {
         format!("--listen-peer-urls={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),
         format!("--initial-cluster=default={peer}"),
+        format!("--listen-metrics-urls=http://{}", addresses.etcd_health()),
         "--unsafe-no-fsync".to_owned(),
-    ]
+    ];
+    for side in ["", "peer-"] {
+        arguments.push(format!("--{side}client-cert-auth"));
+        arguments.push(file(&format!("{side}trusted-ca-file"), &files.authority));
+        arguments.push(file(&format!("{side}cert-file"), &files.etcd.certificate));
+        arguments.push(file(&format!("{side}key-file"), &files.etcd.key));
+    }
+    arguments
 }
 
-fn apiserver_arguments(version: KubernetesVersion, addresses: &Addresses, files: &Files) -> Vec<String> {
+pub(super) fn apiserver(
+    version: KubernetesVersion,
+    addresses: &Addresses,
+    files: &Files,
+) -> Vec<String> {
     let mut arguments = vec![
-        format!("--etcd-servers=http://{}", addresses.etcd()),
+        format!("--etcd-servers={}", addresses.etcd_url()),
+        file("etcd-cafile", &files.authority),
+        file("etcd-certfile", &files.etcd.certificate),
+        file("etcd-keyfile", &files.etcd.key),
         format!("--bind-address={}", addresses.bind),
         format!("--secure-port={}", addresses.port),
         format!("--service-cluster-ip-range={}", addresses.service_range),
@@ -208,7 +153,11 @@ fn apiserver_arguments(version: KubernetesVersion, addresses: &Addresses, files:
     arguments
 }
 
-fn controller_manager_arguments(spec: &ClusterSpec, addresses: &Addresses, files: &Files) -> Vec<String> {
+pub(super) fn controller_manager(
+    spec: &ClusterSpec,
+    addresses: &Addresses,
+    files: &Files,
+) -> Vec<String> {
     // Without kubelets this controller would call every Node that a test writes
     // Unknown after 40 s, and taint it.
     let controllers = match spec.nodes {
@@ -232,7 +181,11 @@ fn controller_manager_arguments(spec: &ClusterSpec, addresses: &Addresses, files
     arguments
 }
 
-fn scheduler_arguments(version: KubernetesVersion, addresses: &Addresses, files: &Files) -> Vec<String> {
+pub(super) fn scheduler(
+    version: KubernetesVersion,
+    addresses: &Addresses,
+    files: &Files,
+) -> Vec<String> {
     let mut arguments = vec![
         file("kubeconfig", &files.scheduler),
         format!("--bind-address={}", addresses.internal),
@@ -244,19 +197,6 @@ fn scheduler_arguments(version: KubernetesVersion, addresses: &Addresses, files:
 
 fn file(flag: &str, path: &Path) -> String {
     format!("--{flag}={}", path.display())
-}
-
-/// Whether etcd answers `GET /health` with 200.
-fn is_healthy(address: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        write!(stream, "GET /health HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-        let mut status = [0; "HTTP/1.0 200".len()];
-        stream.read_exact(&mut status)?;
-        Ok(status.ends_with(b" 200"))
-    };
-    ask().unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -288,6 +228,7 @@ mod tests {
         };
         Files {
             authority: "/pki/ca.crt".into(),
+            etcd: credentials("etcd"),
             api_server: credentials("apiserver"),
             kubelet_client: credentials("kubelet-client"),
             service_account: credentials("sa"),
@@ -306,14 +247,16 @@ mod tests {
         let (addresses, files) = (Addresses::of(&spec.nodes), files());
         let layout = Layout::new("/cluster".into());
         let arguments = [
-            etcd_arguments(&layout, addresses.internal),
-            apiserver_arguments(spec.version, &addresses, &files),
-            controller_manager_arguments(&spec, &addresses, &files),
-            scheduler_arguments(spec.version, &addresses, &files),
+            etcd(&layout, &addresses, &files),
+            apiserver(spec.version, &addresses, &files),
+            controller_manager(&spec, &addresses, &files),
+            scheduler(spec.version, &addresses, &files),
         ]
         .concat();
 
-        let addresses = arguments.iter().filter(|argument| argument.contains("127.") || argument.contains("0.0.0"));
+        let addresses = arguments
+            .iter()
+            .filter(|argument| argument.contains("127.") || argument.contains("0.0.0"));
         for argument in addresses {
             assert!(argument.contains("127.96.7."), "{argument}");
         }
@@ -325,13 +268,16 @@ mod tests {
     #[test]
     fn pods_reach_the_api_server_at_the_service_address_and_the_host_at_localhost() {
         let addresses = Addresses::of(&real());
-        let arguments = apiserver_arguments(KubernetesVersion::V1_37, &addresses, &files());
+        let arguments = apiserver(KubernetesVersion::V1_37, &addresses, &files());
 
         assert!(has(&arguments, "--bind-address=0.0.0.0"));
         assert!(has(&arguments, "--advertise-address=10.77.1.1"));
         assert!(has(&arguments, "--service-cluster-ip-range=10.77.1.0/24"));
         assert_eq!(addresses.server_url(), "https://127.0.0.1:443");
-        assert_eq!(addresses.certificate_addresses(), [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 77, 1, 1)]);
+        assert_eq!(
+            addresses.certificate_addresses(),
+            [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 77, 1, 1)]
+        );
     }
 
     #[test]
@@ -339,9 +285,9 @@ mod tests {
         let spec = spec(real(), KubernetesVersion::V1_34);
         let (addresses, files) = (Addresses::of(&spec.nodes), files());
         for arguments in [
-            apiserver_arguments(spec.version, &addresses, &files),
-            controller_manager_arguments(&spec, &addresses, &files),
-            scheduler_arguments(spec.version, &addresses, &files),
+            apiserver(spec.version, &addresses, &files),
+            controller_manager(&spec, &addresses, &files),
+            scheduler(spec.version, &addresses, &files),
         ] {
             assert!(has(&arguments, "--emulated-version=1.34"));
         }

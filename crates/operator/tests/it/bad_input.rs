@@ -1,0 +1,245 @@
+//! Rules that the API server refuses, each with a message that names the field; and rules of the
+//! forms that users have, which it takes.
+
+use kube::Resource;
+use node_readiness_api::NodeReadinessRule;
+use serde_json::{Value, json};
+
+use crate::harness::Fixture;
+
+/// A change to a good rule, and what the refusal must say.
+type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
+
+const CASES: &[Case] = &[
+    ("no selector", |s| s["nodeSelector"] = json!({}), &["spec.nodeSelector", "must not be empty"]),
+    (
+        "an operator without values",
+        |s| s["nodeSelector"] = json!({"matchExpressions": [{"key": "a", "operator": "In"}]}),
+        &["spec.nodeSelector.matchExpressions[0].values", "values must be given"],
+    ),
+    (
+        "an unknown operator",
+        |s| s["nodeSelector"] = json!({"matchExpressions": [{"key": "a", "operator": "Gt"}]}),
+        &["spec.nodeSelector.matchExpressions[0].operator", "Unsupported value"],
+    ),
+    ("no conditions", |s| s["conditions"] = json!([]), &["spec.conditions", "at least 1"]),
+    (
+        "too many conditions",
+        |s| {
+            s["conditions"] = (0..33)
+                .map(|n| json!({"type": format!("t{n}"), "requiredStatus": "True"}))
+                .collect();
+        },
+        &["spec.conditions", "at most 32"],
+    ),
+    (
+        "a condition twice",
+        |s| {
+            let condition = s["conditions"][0].clone();
+            s["conditions"].as_array_mut().unwrap().push(condition);
+        },
+        &["spec.conditions[1]", "Duplicate value"],
+    ),
+    (
+        "a status that is none",
+        |s| s["conditions"][0]["requiredStatus"] = json!("Yes"),
+        &["spec.conditions[0].requiredStatus", "Unsupported value"],
+    ),
+    (
+        "an empty condition type",
+        |s| s["conditions"][0]["type"] = json!(""),
+        &["spec.conditions[0].type", "at least 1"],
+    ),
+    (
+        "a default with bootstrap-only",
+        |s| {
+            s["enforcementMode"] = json!("bootstrap-only");
+            s["conditions"][0]["defaultStatus"] = json!("True");
+        },
+        &["spec.conditions", "defaultStatus cannot be used with enforcementMode bootstrap-only"],
+    ),
+    (
+        "anyOf with bootstrap-only",
+        |s| {
+            s["enforcementMode"] = json!("bootstrap-only");
+            s["conditionPolicy"] = json!("anyOf");
+        },
+        &["spec.conditionPolicy", "cannot be used with enforcementMode bootstrap-only"],
+    ),
+    (
+        "an unknown policy",
+        |s| s["conditionPolicy"] = json!("mostOf"),
+        &["spec.conditionPolicy", "Unsupported value"],
+    ),
+    (
+        "no mode",
+        |s| s["enforcementMode"] = Value::Null,
+        &["spec.enforcementMode", "Required value"],
+    ),
+    (
+        "a foreign taint key",
+        |s| s["taint"]["key"] = json!("example.com/a"),
+        &["spec.taint.key", "must start with readiness.k8s.io/"],
+    ),
+    (
+        "a taint key with two slashes",
+        |s| s["taint"]["key"] = json!("readiness.k8s.io/a/b"),
+        &["spec.taint.key", "must have one slash"],
+    ),
+    (
+        "a taint key without a name",
+        |s| s["taint"]["key"] = json!("readiness.k8s.io/"),
+        &["spec.taint.key", "name of 1 to 63"],
+    ),
+    (
+        "a taint value that is no label value",
+        |s| s["taint"]["value"] = json!("not valid"),
+        &["spec.taint.value", "must be empty or a label value"],
+    ),
+    (
+        "a long taint value",
+        |s| s["taint"]["value"] = json!("v".repeat(64)),
+        &["spec.taint.value", "63"],
+    ),
+    (
+        "an unknown effect",
+        |s| s["taint"]["effect"] = json!("NoRun"),
+        &["spec.taint.effect", "Unsupported value"],
+    ),
+    (
+        "a probe of kubelet's condition",
+        |s| {
+            s["conditions"][0]["type"] = json!("Ready");
+            s["probes"][0]["conditionType"] = json!("Ready");
+        },
+        &["spec.probes[0].conditionType", "a condition that kubelet owns"],
+    ),
+    (
+        "a probe of a condition that the rule does not have",
+        |s| s["probes"][0]["conditionType"] = json!("example.com/Other"),
+        &["spec.probes", "must be one of conditions[].type"],
+    ),
+    (
+        "a probe of nothing",
+        |s| {
+            s["probes"][0].as_object_mut().unwrap().remove("httpGet");
+        },
+        &["spec.probes[0]", "httpGet"],
+    ),
+    (
+        "a port that is none",
+        |s| s["probes"][0]["httpGet"]["port"] = json!(70000),
+        &["spec.probes[0].httpGet.port", "65535"],
+    ),
+    (
+        "a path without a slash",
+        |s| s["probes"][0]["httpGet"]["path"] = json!("ready"),
+        &["spec.probes[0].httpGet.path"],
+    ),
+    (
+        "a period of nothing",
+        |s| s["probes"][0]["periodSeconds"] = json!(0),
+        &["spec.probes[0].periodSeconds", "greater than or equal to 1"],
+    ),
+    (
+        "options without probes",
+        |s| {
+            s["probes"] = json!([]);
+            s["reporter"] = json!({"hostNetwork": false});
+        },
+        &["spec.reporter", "no effect without probes"],
+    ),
+    (
+        "a reporter that is root",
+        |s| s["reporter"] = json!({"runAsUser": 0}),
+        &["spec.reporter.runAsUser", "greater than or equal to 1"],
+    ),
+    (
+        "a field that does not exist",
+        |s| s["dryrun"] = json!(true),
+        &["spec.dryrun", "unknown field"],
+    ),
+];
+
+fn good(name: &str) -> Value {
+    json!({
+        "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+        "kind": "NodeReadinessRule",
+        "metadata": {"name": name},
+        "spec": {
+            "nodeSelector": {"matchLabels": {"test": name}},
+            "conditions": [{"type": "example.com/Ready", "requiredStatus": "True"}],
+            "enforcementMode": "continuous",
+            "taint": {"key": "readiness.k8s.io/a", "effect": "NoSchedule"},
+            "probes": [{"conditionType": "example.com/Ready", "httpGet": {"port": 9099}}],
+        },
+    })
+}
+
+/// Has the API server check a rule as kubectl does, unknown fields included, and not keep it.
+async fn create(t: &Fixture, rule: &Value) -> Result<(), String> {
+    let path = NodeReadinessRule::url_path(&(), None);
+    let request = http::Request::post(format!("{path}?dryRun=All&fieldValidation=Strict"))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(rule.to_string().into_bytes())
+        .unwrap();
+    t.client.request::<Value>(request).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn each_kind_of_invalid_field_is_refused_by_name() {
+    let t = Fixture::new("refused").await;
+    create(&t, &good("refused")).await.expect("the rule that the cases change is good");
+    for (case, change, says) in CASES {
+        let mut rule = good("refused");
+        change(&mut rule["spec"]);
+        let refusal = create(&t, &rule).await.expect_err(case);
+        for part in *says {
+            assert!(refusal.contains(part), "{case}: {part:?} is not in {refusal:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_form_that_users_have_is_taken() {
+    let t = Fixture::new("taken").await;
+    let forms: &[fn(&mut Value)] = &[
+        |s| s["enforcementMode"] = json!("bootstrap-only"),
+        |s| s["dryRun"] = json!(true),
+        |s| s["conditionPolicy"] = json!("anyOf"),
+        |s| s["conditions"][0]["defaultStatus"] = json!("True"),
+        |s| {
+            s["nodeSelector"] = json!({"matchExpressions": [
+                {"key": "node-role.kubernetes.io/control-plane", "operator": "DoesNotExist"},
+                {"key": "zone", "operator": "NotIn", "values": ["a", "b"]},
+            ]});
+        },
+        |s| s["taint"]["key"] = json!("startup-taint.cluster-autoscaler.kubernetes.io/net"),
+        |s| {
+            s["taint"] =
+                json!({"key": "readiness.k8s.io/problem", "value": "", "effect": "NoExecute"});
+        },
+        |s| s["probes"] = json!([]),
+        |s| {
+            s["probes"][0]["httpGet"] = json!({
+                "port": 443, "path": "/healthz?full=true", "scheme": "HTTPS",
+                "httpHeaders": [{"name": "X-Probe", "value": "yes please"}],
+            });
+        },
+        |s| {
+            s["reporter"] = json!({
+                "heartbeatSeconds": 60, "hostNetwork": false, "runAsUser": 1000,
+                "resources": {"requests": {"cpu": "1m"}},
+                "tolerations": [{"key": "a", "operator": "Exists"}],
+                "podLabels": {"team": "net"}, "podAnnotations": {"a": "b"},
+                "priorityClassName": "system-node-critical",
+                "imagePullSecrets": [{"name": "pull"}],
+            });
+        },
+    ];
+    for (number, change) in forms.iter().enumerate() {
+        let mut rule = good("taken");
+        change(&mut rule["spec"]);
+        create(&t, &rule).await.unwrap_or_else(|refusal| panic!("form {number}: {refusal}"));
+    }
+}

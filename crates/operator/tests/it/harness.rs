@@ -1,0 +1,233 @@
+//! One operator for the whole run, and what a test needs to talk to the same API server.
+//!
+//! Every test owns its names: the nodes, rules and labels that it makes begin with its own name.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::config::Kubeconfig;
+use kube::{Client, Config, Resource};
+use node_readiness_api::NodeReadinessRule;
+use node_readiness_operator::{Args, run};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take to come true. It is long so that a slow machine fails no test;
+/// nothing waits for it unless it fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub const KEY: &str = "readiness.k8s.io/it";
+
+/// The namespace of reporters, as `config/` has it.
+pub const REPORTERS: &str = "nrr-reporters";
+
+/// What a test works with.
+pub struct Fixture {
+    pub client: Client,
+    name: &'static str,
+}
+
+impl Fixture {
+    /// Connects as an administrator, once the operator runs. `name` is the test's own.
+    pub async fn new(name: &'static str) -> Self {
+        start_operator();
+        Self { client: administrator().await, name }
+    }
+
+    /// The name of something that this test makes.
+    pub fn named(&self, suffix: &str) -> String {
+        format!("{}-{suffix}", self.name)
+    }
+
+    pub fn rules(&self) -> Api<NodeReadinessRule> {
+        Api::all(self.client.clone())
+    }
+
+    pub fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    /// A continuous rule for this test's nodes that needs `example.com/Ready`=True and manages a
+    /// taint of its own.
+    pub fn rule(&self) -> Value {
+        json!({
+            "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+            "kind": "NodeReadinessRule",
+            "metadata": {"name": self.name},
+            "spec": {
+                "nodeSelector": {"matchLabels": {"test": self.name}},
+                "conditions": [{"type": "example.com/Ready", "requiredStatus": "True"}],
+                "enforcementMode": "continuous",
+                "taint": {"key": KEY, "value": "pending", "effect": "NoSchedule"},
+            },
+        })
+    }
+
+    /// Creates or changes a rule.
+    pub async fn apply(&self, rule: &Value) -> NodeReadinessRule {
+        let name = rule["metadata"]["name"].as_str().unwrap();
+        let params = PatchParams::apply("test").force();
+        self.rules().patch(name, &params, &Patch::Apply(rule)).await.unwrap()
+    }
+
+    /// Creates a node of this test with these taints.
+    pub async fn node(&self, suffix: &str, taints: &Value) -> String {
+        let name = self.named(suffix);
+        let node = json!({
+            "metadata": {"name": name, "labels": {"test": self.name}},
+            "spec": {"taints": taints},
+        });
+        let node = serde_json::from_value(node).unwrap();
+        self.nodes().create(&PostParams::default(), &node).await.unwrap();
+        name
+    }
+
+    /// Sets a condition of a node, as a reporter does.
+    pub async fn report(&self, node: &str, type_: &str, status: &str) {
+        let condition = json!({
+            "type": type_, "status": status, "reason": "Test", "message": "",
+            "lastHeartbeatTime": "2026-01-01T00:00:00Z",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+        self.nodes().patch_status(node, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub async fn relabel(&self, node: &str, value: &str) {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {"test": value}}}));
+        self.nodes().patch(node, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub async fn delete_rule(&self, name: &str) {
+        self.rules().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until a node's taints of the given key are these, as `value:effect`.
+    pub async fn expect_taints(&self, node: &str, key: &str, expected: &[&str]) -> Node {
+        let taints = |node: &Node| -> Vec<String> {
+            let taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
+            taints
+                .filter(|t| t.key == key)
+                .map(|t| format!("{}:{}", t.value.as_deref().unwrap_or(""), t.effect))
+                .collect()
+        };
+        eventually(&self.nodes(), node, |node| taints(node) == expected).await
+    }
+
+    /// Waits until the status of this test's rule passes.
+    pub async fn expect_status(
+        &self,
+        rule: &str,
+        passes: impl Fn(&node_readiness_api::NodeReadinessRuleStatus) -> bool,
+    ) -> NodeReadinessRule {
+        eventually(&self.rules(), rule, |rule| rule.status.as_ref().is_some_and(&passes)).await
+    }
+}
+
+/// Waits until an object is there and passes.
+pub async fn eventually<K>(api: &Api<K>, name: &str, passes: impl Fn(&K) -> bool) -> K
+where
+    K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let found = poll(async || api.get_opt(name).await.unwrap().filter(|object| passes(object)));
+    match found.await {
+        Some(object) => object,
+        None => panic!("{name} did not come to pass: {:#?}", api.get_opt(name).await),
+    }
+}
+
+/// Waits until an object is gone.
+pub async fn gone<K>(api: &Api<K>, name: &str)
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    let gone = poll(async || api.get_opt(name).await.unwrap().is_none().then_some(()));
+    assert!(gone.await.is_some(), "{name} is still there: {:#?}", api.get_opt(name).await);
+}
+
+/// Asks again and again until there is an answer or the deadline passes.
+pub async fn poll<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + DEADLINE;
+    while Instant::now() < end {
+        if let Some(answer) = ask().await {
+            return Some(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    None
+}
+
+/// The administrator's kubeconfig of the control plane that `make test` started.
+pub fn kubeconfig() -> PathBuf {
+    let path = std::env::var_os("NRR_TEST_KUBECONFIG");
+    path.expect("NRR_TEST_KUBECONFIG must name a control plane's kubeconfig; run make test").into()
+}
+
+/// Runs kubectl as the administrator, and returns what it printed.
+pub fn kubectl(arguments: &[&str]) -> String {
+    let output = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(kubeconfig())
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "kubectl {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn administrator() -> Client {
+    let file = Kubeconfig::read_from(kubeconfig()).unwrap();
+    let config = Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// Starts the operator with what `config/` grants it. It runs on a thread of its own until the
+/// test process ends, since each test has its own runtime.
+fn start_operator() {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        kubectl(&["apply", "--server-side", "-k", &format!("{root}/crds")]);
+        let established = "--for=condition=Established";
+        kubectl(&["wait", established, "crd/nodereadinessrules.readiness.node.x-k8s.io"]);
+        // The namespace of the operator first, then all of what it needs but its pod.
+        kubectl(&["apply", "-f", &format!("{root}/config/manager/namespace.yaml")]);
+        kubectl(&["apply", "-k", &format!("{root}/config/reporters")]);
+        kubectl(&["apply", "-k", &format!("{root}/config/rbac")]);
+        let token = kubectl(&["create", "token", "nrr-controller-manager", "-n", "nrr-system"]);
+        let kubeconfig = write_kubeconfig(token.trim());
+        std::thread::spawn(move || {
+            let args = Args::parse_from([
+                "node-readiness-operator".as_ref(),
+                "--kubeconfig".as_ref(),
+                kubeconfig.as_os_str(),
+                "--health-probe-bind-address=0".as_ref(),
+                "--reporter-image=reporter:test".as_ref(),
+            ]);
+            node_readiness_operator::logging::init(&args);
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let end = CancellationToken::new();
+            runtime.block_on(Box::pin(run(args, end))).expect("the operator ended");
+        });
+    });
+}
+
+/// A kubeconfig for the same server with a ServiceAccount's token.
+fn write_kubeconfig(token: &str) -> PathBuf {
+    let mut file = Kubeconfig::read_from(kubeconfig()).unwrap();
+    for user in &mut file.auth_infos {
+        let token = serde_json::from_value(json!({"token": token})).unwrap();
+        user.auth_info = Some(token);
+    }
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("operator.kubeconfig");
+    std::fs::write(&path, serde_json::to_string(&file).unwrap()).unwrap();
+    path
+}

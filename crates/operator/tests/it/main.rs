@@ -1,0 +1,10 @@
+//! The operator against a real API server, with the permissions that `config/` gives it and no
+//! more. `make test` starts the control plane; nodes are objects that the tests write.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod bad_input;
+mod harness;
+mod nodes;
+mod process;
+mod reporters;
+mod status;

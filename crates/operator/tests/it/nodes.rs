@@ -1,0 +1,195 @@
+//! What becomes of nodes.
+
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+
+use crate::harness::{Fixture, KEY, eventually, gone, poll};
+
+const NONE: Value = Value::Null;
+
+fn registered() -> Value {
+    json!([{"key": KEY, "value": "pending", "effect": "NoSchedule"}])
+}
+
+fn record(node: &k8s_openapi::api::core::v1::Node) -> Value {
+    let annotations = node.metadata.annotations.as_ref();
+    let text = annotations.and_then(|a| a.get("readiness.k8s.io/rules"));
+    text.map_or(Value::Null, |text| serde_json::from_str(text).unwrap())
+}
+
+#[tokio::test]
+async fn a_node_is_held_until_its_condition_is_met_and_again_when_it_is_not() {
+    let t = Fixture::new("held").await;
+    let node = t.node("a", &NONE).await;
+    t.apply(&t.rule()).await;
+    let held = t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    assert_eq!(record(&held)["held"]["state"], "held");
+    t.report(&node, "example.com/Ready", "True").await;
+    let released = t.expect_taints(&node, KEY, &[]).await;
+    assert_eq!(record(&released)["held"]["state"], "released");
+    t.report(&node, "example.com/Ready", "False").await;
+    t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+}
+
+#[tokio::test]
+async fn other_taints_stay_in_their_order() {
+    let t = Fixture::new("others").await;
+    let mine =
+        |value: &str| json!({"key": "example.com/mine", "value": value, "effect": "NoExecute"});
+    let node = t
+        .node("a", &json!([mine("1"), registered()[0], {"key": "b", "effect": "NoSchedule"}]))
+        .await;
+    t.report(&node, "example.com/Ready", "True").await;
+    t.apply(&t.rule()).await;
+    let node = t.expect_taints(&node, KEY, &[]).await;
+    let keys: Vec<_> =
+        node.spec.unwrap().taints.unwrap().into_iter().map(|taint| taint.key).collect();
+    assert!(keys.starts_with(&["example.com/mine".to_owned(), "b".to_owned()]), "{keys:?}");
+}
+
+#[tokio::test]
+async fn bootstrap_completes_once_and_for_all() {
+    let t = Fixture::new("bootstrap").await;
+    let node = t.node("a", &registered()).await;
+    let mut rule = t.rule();
+    rule["spec"]["enforcementMode"] = json!("bootstrap-only");
+    let uid = t.apply(&rule).await.metadata.uid.unwrap();
+    eventually(&t.nodes(), &node, |node| record(node)["bootstrap"]["state"] == "held").await;
+    t.report(&node, "example.com/Ready", "True").await;
+    let done = t.expect_taints(&node, KEY, &[]).await;
+    let key = format!("readiness.k8s.io/bootstrap-completed-{uid}");
+    assert_eq!(done.metadata.annotations.unwrap()[&key], r#"{"rule-name":"bootstrap"}"#);
+    t.report(&node, "example.com/Ready", "False").await;
+    // The rule's status tells when the operator has seen the change.
+    t.expect_status("bootstrap", |status| {
+        let seen = status.node_evaluations.first();
+        seen.is_some_and(|e| {
+            e.condition_results[0].current_status == node_readiness_api::ConditionStatus::False
+        })
+    })
+    .await;
+    t.expect_taints(&node, KEY, &[]).await;
+    t.delete_rule("bootstrap").await;
+    gone(&t.rules(), "bootstrap").await;
+    let clean = t.nodes().get(&node).await.unwrap();
+    assert!(!clean.metadata.annotations.unwrap_or_default().contains_key(&key));
+}
+
+#[tokio::test]
+async fn a_shared_taint_stays_until_the_last_rule_lets_go() {
+    let t = Fixture::new("shared").await;
+    let node = t.node("a", &NONE).await;
+    let mut second = t.rule();
+    second["metadata"]["name"] = json!("shared-2");
+    second["spec"]["conditions"][0]["type"] = json!("example.com/Second");
+    t.apply(&t.rule()).await;
+    t.apply(&second).await;
+    let both = |node: &_| {
+        let record = record(node);
+        record["shared"]["state"] == "held" && record["shared-2"]["state"] == "held"
+    };
+    eventually(&t.nodes(), &node, both).await;
+    t.report(&node, "example.com/Ready", "True").await;
+    let one = eventually(&t.nodes(), &node, |n| record(n)["shared"]["state"] == "released").await;
+    let taints = one.spec.unwrap().taints.unwrap();
+    assert!(taints.iter().any(|taint| taint.key == KEY), "{taints:?}");
+    t.delete_rule("shared-2").await;
+    t.expect_taints(&node, KEY, &[]).await;
+}
+
+#[tokio::test]
+async fn a_relabelled_node_is_cleaned() {
+    let t = Fixture::new("relabelled").await;
+    let node = t.node("a", &NONE).await;
+    t.apply(&t.rule()).await;
+    t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    t.relabel(&node, "elsewhere").await;
+    let clean = t.expect_taints(&node, KEY, &[]).await;
+    assert_eq!(record(&clean), Value::Null);
+    t.expect_status("relabelled", |status| status.nodes.is_some_and(|n| n.matched == 0)).await;
+}
+
+#[tokio::test]
+async fn a_deleted_rule_stays_until_its_nodes_are_clean() {
+    let t = Fixture::new("deleted").await;
+    let nodes = [t.node("a", &NONE).await, t.node("b", &NONE).await];
+    t.apply(&t.rule()).await;
+    for node in &nodes {
+        t.expect_taints(node, KEY, &["pending:NoSchedule"]).await;
+    }
+    let rule = t.rules().get("deleted").await.unwrap();
+    assert_eq!(rule.metadata.finalizers.unwrap(), ["readiness.node.x-k8s.io/cleanup-taints"]);
+    t.delete_rule("deleted").await;
+    gone(&t.rules(), "deleted").await;
+    for node in &nodes {
+        let node = t.nodes().get(node).await.unwrap();
+        assert_eq!(record(&node), Value::Null);
+        let taints = node.spec.unwrap().taints.unwrap_or_default();
+        assert!(taints.iter().all(|taint| taint.key != KEY), "{taints:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_edited_taint_moves() {
+    let t = Fixture::new("edited").await;
+    let node = t.node("a", &NONE).await;
+    t.apply(&t.rule()).await;
+    t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    let mut rule = t.rule();
+    rule["spec"]["taint"] = json!({"key": "readiness.k8s.io/it-new", "effect": "NoExecute"});
+    t.apply(&rule).await;
+    t.expect_taints(&node, "readiness.k8s.io/it-new", &[":NoExecute"]).await;
+    t.expect_taints(&node, KEY, &[]).await;
+}
+
+#[tokio::test]
+async fn a_registered_taint_is_adopted_and_told_once() {
+    let t = Fixture::new("adopted").await;
+    let node = t.node("a", &registered()).await;
+    t.apply(&t.rule()).await;
+    eventually(&t.nodes(), &node, |node| record(node)["adopted"]["state"] == "held").await;
+    t.report(&node, "example.com/Ready", "True").await;
+    t.expect_taints(&node, KEY, &[]).await;
+    let events: Api<Event> = Api::namespaced(t.client.clone(), "default");
+    let told = poll(async || {
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let ours: Vec<_> = all
+            .into_iter()
+            .filter(|event| event.regarding.as_ref().and_then(|r| r.name.as_ref()) == Some(&node))
+            .collect();
+        ours.iter().any(|event| event.reason.as_deref() == Some("TaintRemoved")).then_some(ours)
+    });
+    let told = told.await.expect("TaintRemoved is told");
+    let adopted: Vec<_> =
+        told.iter().filter(|event| event.reason.as_deref() == Some("TaintAdopted")).collect();
+    assert_eq!(adopted.len(), 1, "{adopted:#?}");
+    assert!(adopted[0].series.is_none(), "{adopted:#?}");
+    assert_eq!(adopted[0].action.as_deref(), Some("AdoptTaint"));
+    assert_eq!(adopted[0].reporting_controller.as_deref(), Some("node-readiness-controller"));
+    let text = format!("taint {KEY}=pending:NoSchedule adopted for NodeReadinessRule adopted");
+    assert_eq!(adopted[0].note.as_deref(), Some(text.as_str()));
+}
+
+#[tokio::test]
+async fn a_dry_run_never_writes_a_node_and_follows_it() {
+    let t = Fixture::new("dry").await;
+    let node = t.node("a", &registered()).await;
+    let mut rule = t.rule();
+    rule["spec"]["dryRun"] = json!(true);
+    t.apply(&rule).await;
+    let summary = |expected: &'static str| {
+        move |status: &node_readiness_api::NodeReadinessRuleStatus| {
+            status.dry_run_results.as_ref().is_some_and(|results| results.summary == expected)
+        }
+    };
+    t.expect_status("dry", summary("1 nodes have missing conditions")).await;
+    t.report(&node, "example.com/Ready", "True").await;
+    t.expect_status("dry", summary("would remove 1 taints")).await;
+    t.report(&node, "example.com/Ready", "False").await;
+    t.expect_status("dry", summary("No changes needed")).await;
+    t.delete_rule("dry").await;
+    gone(&t.rules(), "dry").await;
+    let untouched = t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    assert_eq!(record(&untouched), Value::Null);
+}

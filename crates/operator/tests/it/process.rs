@@ -1,0 +1,113 @@
+//! The operator as a process: what it says when it cannot work.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+fn operator(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_node-readiness-operator"));
+    command
+        .env_clear()
+        .args(["--reporter-image=reporter:test", "--health-probe-bind-address=0"])
+        .args(arguments);
+    command
+}
+
+fn scratch(name: &str, content: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+/// A kubeconfig for a port on which nobody listens.
+fn unreachable() -> String {
+    let config = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.96.255.1:1"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}"#;
+    scratch("unreachable.kubeconfig", config).display().to_string()
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn failed(output: &Output) -> String {
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
+#[test]
+fn without_a_cluster_it_ends_with_one_line_that_says_what_to_do() {
+    let said = failed(&operator(&[]).env("HOME", "/nonexistent").output().unwrap());
+    assert!(said.contains("--kubeconfig"), "{said}");
+}
+
+#[test]
+fn a_kubeconfig_that_is_not_there_is_named() {
+    let said = failed(&operator(&["--kubeconfig=/nonexistent/config"]).output().unwrap());
+    assert!(said.contains("--kubeconfig /nonexistent/config"), "{said}");
+}
+
+#[test]
+fn a_wrong_address_is_named_with_the_flag() {
+    let output = operator(&["--health-probe-bind-address=nowhere"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--health-probe-bind-address") && said.contains(":PORT"), "{said}");
+}
+
+#[test]
+fn an_api_server_that_cannot_be_reached_is_told_and_tried_again() {
+    let mut command = operator(&["--kubeconfig", &unreachable()]);
+    let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    let said = BufReader::new(running.0.stderr.take().unwrap());
+    let mut failures =
+        said.lines().map(Result::unwrap).filter(|l| l.contains("cannot watch NodeReadinessRules"));
+    let first = failures.next().unwrap();
+    assert!(first.contains("trying again") && first.contains("Connection refused"), "{first}");
+    failures.next().expect("it is tried again");
+}
+
+#[test]
+fn health_is_served_and_not_ready_before_anything_was_read() {
+    // An address of this test alone, in the loopback network.
+    let address = "127.96.255.2:18081";
+    let mut command = operator(&["--kubeconfig", &unreachable()]);
+    command.arg(format!("--health-probe-bind-address={address}"));
+    let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    await_line(running.0.stderr.take().unwrap(), "cannot watch NodeReadinessRules");
+    assert!(get(address, "/healthz").starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/readyz").starts_with("HTTP/1.1 503"));
+}
+
+#[test]
+fn it_ends_when_it_is_asked_to_even_if_it_never_began() {
+    let mut command = operator(&["--kubeconfig", &unreachable()]);
+    let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    await_line(running.0.stderr.take().unwrap(), "cannot watch NodeReadinessRules");
+    let pid = running.0.id().to_string();
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    let status = running.0.wait().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+fn await_line(from: ChildStderr, text: &str) {
+    let found = BufReader::new(from).lines().map(Result::unwrap).any(|line| line.contains(text));
+    assert!(found, "the process ended without saying {text:?}");
+}
+
+fn get(address: &str, path: &str) -> String {
+    use std::io::Write;
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    write!(connection, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
+}

@@ -1,0 +1,166 @@
+//! What is generated for a rule with probes.
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::Resource;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::harness::{Fixture, REPORTERS, eventually, gone};
+
+struct Generated {
+    service_accounts: Api<ServiceAccount>,
+    config_maps: Api<ConfigMap>,
+    daemon_sets: Api<DaemonSet>,
+    roles: Api<ClusterRole>,
+    bindings: Api<ClusterRoleBinding>,
+}
+
+impl Generated {
+    fn of(t: &Fixture) -> Self {
+        Self {
+            service_accounts: Api::namespaced(t.client.clone(), REPORTERS),
+            config_maps: Api::namespaced(t.client.clone(), REPORTERS),
+            daemon_sets: Api::namespaced(t.client.clone(), REPORTERS),
+            roles: Api::all(t.client.clone()),
+            bindings: Api::all(t.client.clone()),
+        }
+    }
+}
+
+fn probing(t: &Fixture) -> Value {
+    let mut rule = t.rule();
+    rule["spec"]["probes"] = json!([{
+        "conditionType": "example.com/Ready",
+        "httpGet": {"port": 9099, "path": "/readiness"},
+    }]);
+    rule
+}
+
+fn assert_owned<K: Resource>(object: &K, rule_uid: &str) {
+    let owners = object.meta().owner_references.as_ref().unwrap();
+    assert_eq!(owners.len(), 1);
+    assert_eq!(owners[0].uid, rule_uid);
+    assert_eq!(owners[0].controller, Some(true));
+}
+
+#[tokio::test]
+async fn everything_is_generated_and_owned_by_the_rule() {
+    let t = Fixture::new("generated").await;
+    let g = Generated::of(&t);
+    let uid = t.apply(&probing(&t)).await.metadata.uid.unwrap();
+    let daemon_set = eventually(&g.daemon_sets, "reporter-generated", |_| true).await;
+    assert_owned(&daemon_set, &uid);
+    // The pods come last: all that they need is there.
+    let account = g.service_accounts.get("reporter-generated").await.unwrap();
+    assert_owned(&account, &uid);
+    let config = g.config_maps.get("reporter-generated").await.unwrap();
+    assert_owned(&config, &uid);
+    let config: Value = serde_json::from_str(&config.data.unwrap()["config.json"]).unwrap();
+    assert_eq!(config["probes"][0]["httpGet"]["path"], "/readiness");
+    let verbs = [
+        (
+            "impersonator",
+            json!([{
+                "apiGroups": ["authentication.k8s.io"],
+                "resources": ["nodes"],
+                "verbs": ["impersonate:associated-node"],
+            }]),
+        ),
+        (
+            "status-updater",
+            json!([
+                {"apiGroups": [""], "resources": ["nodes"],
+                 "verbs": ["impersonate-on:associated-node:get"]},
+                {"apiGroups": [""], "resources": ["nodes/status"],
+                 "verbs": ["impersonate-on:associated-node:update"]},
+            ]),
+        ),
+    ];
+    for (suffix, rules) in verbs {
+        let name = format!("nrr-reporter-generated-{suffix}");
+        let role = g.roles.get(&name).await.unwrap();
+        assert_owned(&role, &uid);
+        assert_eq!(serde_json::to_value(role.rules).unwrap(), rules);
+        let binding = g.bindings.get(&name).await.unwrap();
+        assert_owned(&binding, &uid);
+        let subjects = binding.subjects.unwrap();
+        assert_eq!(subjects.len(), 1);
+        assert_eq!(subjects[0].name, "reporter-generated");
+    }
+    let status = t.expect_status("generated", |status| {
+        status.reporter.as_ref().is_some_and(|r| r.daemon_set == "nrr-reporters/reporter-generated")
+    });
+    let conditions = status.await.status.unwrap().conditions;
+    assert!(conditions.iter().any(|c| c.type_ == "ReporterReady"), "{conditions:?}");
+}
+
+#[tokio::test]
+async fn what_is_edited_or_deleted_comes_back() {
+    let t = Fixture::new("repaired").await;
+    let g = Generated::of(&t);
+    t.apply(&probing(&t)).await;
+    let name = "nrr-reporter-repaired-status-updater";
+    eventually(&g.daemon_sets, "reporter-repaired", |_| true).await;
+
+    let wider = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
+    g.roles.patch(name, &PatchParams::default(), &Patch::Merge(&wider)).await.unwrap();
+    eventually(&g.roles, name, |role| role.rules.as_ref().is_some_and(|rules| rules.len() == 2))
+        .await;
+
+    let uid = g.bindings.get(name).await.unwrap().metadata.uid;
+    g.bindings.delete(name, &DeleteParams::default()).await.unwrap();
+    eventually(&g.bindings, name, |binding| binding.metadata.uid != uid).await;
+
+    let unlabelled = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}});
+    let merge = Patch::Merge(&unlabelled);
+    g.config_maps.patch("reporter-repaired", &PatchParams::default(), &merge).await.unwrap();
+    let labelled = |map: &ConfigMap| {
+        let labels = map.metadata.labels.as_ref();
+        labels.is_some_and(|labels| labels.contains_key("app.kubernetes.io/managed-by"))
+    };
+    eventually(&g.config_maps, "reporter-repaired", labelled).await;
+}
+
+#[tokio::test]
+async fn pods_are_replaced_when_their_configuration_changes() {
+    let t = Fixture::new("rolled").await;
+    let g = Generated::of(&t);
+    t.apply(&probing(&t)).await;
+    let before = eventually(&g.daemon_sets, "reporter-rolled", |_| true).await;
+    let mut rule = probing(&t);
+    rule["spec"]["probes"][0]["httpGet"]["port"] = json!(9100);
+    t.apply(&rule).await;
+    let template = |set: &DaemonSet| set.spec.template.clone();
+    eventually(&g.daemon_sets, "reporter-rolled", |set| template(set) != template(&before)).await;
+}
+
+#[tokio::test]
+async fn all_goes_with_the_last_probe() {
+    let t = Fixture::new("unprobed").await;
+    let g = Generated::of(&t);
+    t.apply(&probing(&t)).await;
+    eventually(&g.daemon_sets, "reporter-unprobed", |_| true).await;
+    t.apply(&t.rule()).await;
+    gone(&g.daemon_sets, "reporter-unprobed").await;
+    gone(&g.config_maps, "reporter-unprobed").await;
+    gone(&g.service_accounts, "reporter-unprobed").await;
+    for suffix in ["impersonator", "status-updater"] {
+        let name = format!("nrr-reporter-unprobed-{suffix}");
+        gone(&g.bindings, &name).await;
+        gone(&g.roles, &name).await;
+    }
+}
+
+#[tokio::test]
+async fn all_goes_with_the_rule() {
+    let t = Fixture::new("collected").await;
+    let g = Generated::of(&t);
+    t.apply(&probing(&t)).await;
+    eventually(&g.daemon_sets, "reporter-collected", |_| true).await;
+    t.delete_rule("collected").await;
+    gone(&t.rules(), "collected").await;
+    gone(&g.daemon_sets, "reporter-collected").await;
+    gone(&g.roles, "nrr-reporter-collected-impersonator").await;
+}

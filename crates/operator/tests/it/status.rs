@@ -1,0 +1,96 @@
+//! What a rule tells of itself.
+
+use node_readiness_api::TaintPresence;
+use serde_json::{Value, json};
+
+use crate::harness::{Fixture, kubectl};
+
+fn condition<'a>(
+    status: &'a node_readiness_api::NodeReadinessRuleStatus,
+    type_: &str,
+) -> &'a k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition {
+    status.conditions.iter().find(|condition| condition.type_ == type_).unwrap()
+}
+
+#[tokio::test]
+async fn a_held_node_is_named_with_the_cause() {
+    let t = Fixture::new("cause").await;
+    let (held, _ready) = (t.node("a", &Value::Null).await, t.node("b", &Value::Null).await);
+    t.apply(&t.rule()).await;
+    t.report("cause-b", "example.com/Ready", "True").await;
+    let rule = t.expect_status("cause", |status| {
+        status.nodes.is_some_and(|nodes| (nodes.matched, nodes.ready, nodes.held) == (2, 1, 1))
+    });
+    let status = rule.await.status.unwrap();
+    assert_eq!(condition(&status, "Accepted").status, "True");
+    let ready = condition(&status, "Ready");
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NodesHeld"));
+    let cause =
+        format!("1 of 2 nodes are held: {held}: example.com/Ready is not reported, must be True");
+    assert_eq!(ready.message, cause);
+    assert_eq!(status.applied_nodes, ["cause-a", "cause-b"]);
+    assert_eq!(status.node_evaluations[0].taint_status, TaintPresence::Present);
+    assert_eq!(status.node_evaluations[1].taint_status, TaintPresence::Absent);
+    t.report(&held, "example.com/Ready", "True").await;
+    let rule = t.expect_status("cause", |status| {
+        status.nodes.is_some_and(|nodes| nodes.ready == 2 && nodes.held == 0)
+    });
+    let status = rule.await.status.unwrap();
+    assert_eq!(condition(&status, "Ready").reason, "NodesReady");
+}
+
+#[tokio::test]
+async fn columns_are_those_of_the_design() {
+    let t = Fixture::new("columns").await;
+    t.node("a", &Value::Null).await;
+    t.apply(&t.rule()).await;
+    t.expect_status("columns", |status| status.nodes.is_some_and(|nodes| nodes.held == 1)).await;
+    let table = kubectl(&["get", "nodereadinessrules", "columns"]);
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let header = ["NAME", "MODE", "TAINT", "EFFECT", "NODES", "READY", "HELD", "DRYRUN", "AGE"];
+    assert_eq!(lines.next().unwrap(), header);
+    let row = lines.next().unwrap();
+    let taint = "readiness.k8s.io/it";
+    let expected = ["columns", "continuous", taint, "NoSchedule", "1", "0", "1", "false"];
+    assert_eq!(row[..8], expected);
+    assert_eq!(
+        kubectl(&["get", "nrr", "columns", "-o", "name"]).trim(),
+        "nodereadinessrule.readiness.node.x-k8s.io/columns"
+    );
+}
+
+#[tokio::test]
+async fn fields_that_users_select_by_are_selectable() {
+    let t = Fixture::new("selectable").await;
+    let mut rule = t.rule();
+    rule["spec"]["taint"]["key"] = json!("readiness.k8s.io/selectable");
+    t.apply(&rule).await;
+    for field in [
+        "spec.taint.key=readiness.k8s.io/selectable",
+        "spec.taint.key=readiness.k8s.io/selectable,spec.enforcementMode=continuous",
+        "spec.taint.key=readiness.k8s.io/selectable,spec.dryRun=false",
+    ] {
+        let found = kubectl(&["get", "nrr", "--field-selector", field, "-o", "name"]);
+        assert!(found.contains("/selectable"), "{field}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_while_nothing_changes() {
+    let t = Fixture::new("quiet").await;
+    let node = t.node("a", &Value::Null).await;
+    t.apply(&t.rule()).await;
+    let settled = |rule: node_readiness_api::NodeReadinessRule| rule.metadata.resource_version;
+    let held = |status: &node_readiness_api::NodeReadinessRuleStatus| {
+        status.nodes.is_some_and(|nodes| nodes.held == 1)
+    };
+    let before = settled(t.expect_status("quiet", held).await);
+    // A heartbeat of the node, then a change of another rule, which has every node planned anew.
+    t.report(&node, "example.com/Unrelated", "True").await;
+    let mut other = t.rule();
+    other["metadata"]["name"] = json!("quiet-2");
+    other["spec"]["nodeSelector"] = json!({"matchLabels": {"test": "nothing"}});
+    t.apply(&other).await;
+    t.expect_status("quiet-2", |status| !status.conditions.is_empty()).await;
+    assert_eq!(settled(t.expect_status("quiet", held).await), before);
+}

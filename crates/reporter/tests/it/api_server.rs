@@ -1,0 +1,193 @@
+//! An API server with one Node, which answers as a test says.
+//!
+//! It keeps the Node, checks the `resourceVersion` of a write, and records every request, so that a
+//! test can say exactly how many there were.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+};
+
+/// What goes wrong with a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trouble {
+    /// Nothing.
+    None,
+    /// It is refused with this status.
+    Refused(u16),
+    /// It is refused with this status and a `Retry-After` of so many seconds.
+    RetryAfter(u16, u64),
+    /// It is carried out, but its answer does not arrive.
+    AnswerLost,
+    /// It is not carried out and not answered.
+    Hang,
+    /// It is carried out once the test says so.
+    Held,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+}
+
+#[derive(Clone)]
+pub(crate) struct ApiServer {
+    pub(crate) port: u16,
+    state: Arc<Mutex<Inner>>,
+    node: Arc<watch::Sender<Value>>,
+    arrived: Arc<watch::Sender<usize>>,
+    release: Arc<Notify>,
+}
+
+struct Inner {
+    /// For each request to come, in order; none for those beyond.
+    troubles: VecDeque<Trouble>,
+    requests: Vec<Request>,
+}
+
+impl ApiServer {
+    /// Serves the Node `node-a` with these conditions.
+    pub(crate) async fn start(conditions: Value, troubles: &[Trouble]) -> Self {
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": "node-a", "uid": "u", "resourceVersion": "100"},
+            "spec": {"podCIDR": "10.0.0.0/24", "fieldOfTheFuture": {"x": [1, {"y": null}]}},
+            "status": {"nodeInfo": {"machineID": "m"}, "conditions": conditions},
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Self {
+            port: listener.local_addr().unwrap().port(),
+            state: Arc::new(Mutex::new(Inner {
+                troubles: troubles.iter().copied().collect(),
+                requests: Vec::new(),
+            })),
+            node: Arc::new(watch::channel(node).0),
+            arrived: Arc::new(watch::channel(0).0),
+            release: Arc::default(),
+        };
+        let app = Router::new().fallback(answer).with_state(server.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        server
+    }
+
+    /// The Node as it is now.
+    pub(crate) fn node(&self) -> Value {
+        self.node.borrow().clone()
+    }
+
+    /// Waits until the Node's condition is as `wanted` says, and returns it.
+    pub(crate) async fn condition(
+        &self,
+        condition_type: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let mut watcher = self.node.subscribe();
+        let node = crate::in_time(
+            watcher.wait_for(|node| condition(node, condition_type).is_some_and(&wanted)),
+        )
+        .await
+        .unwrap();
+        condition(&node, condition_type).unwrap().clone()
+    }
+
+    /// Waits until there have been so many requests.
+    pub(crate) async fn requested(&self, count: usize) {
+        let mut arrived = self.arrived.subscribe();
+        crate::in_time(arrived.wait_for(|arrived| *arrived >= count)).await.unwrap();
+    }
+
+    /// Lets a request that is [`Trouble::Held`] go on.
+    pub(crate) fn release(&self) {
+        self.release.notify_one();
+    }
+
+    /// The requests so far.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    /// The methods of the requests so far, such as `GET PUT`.
+    pub(crate) fn conversation(&self) -> String {
+        let methods: Vec<_> =
+            self.requests().iter().map(|request| request.method.to_string()).collect();
+        methods.join(" ")
+    }
+
+    fn carry_out(&self, method: &Method, body: &[u8]) -> Response {
+        if method == Method::GET {
+            return self.node.borrow().to_string().into_response();
+        }
+        let mut sent: Value = serde_json::from_slice(body).unwrap();
+        let version = self.node.borrow()["metadata"]["resourceVersion"].clone();
+        if sent["metadata"]["resourceVersion"] != version {
+            return refusal(409, "the object has been modified");
+        }
+        let next: u64 = version.as_str().unwrap().parse::<u64>().unwrap() + 1;
+        sent["metadata"]["resourceVersion"] = next.to_string().into();
+        self.node.send_replace(sent.clone());
+        json!({"kind": "PartialObjectMetadata", "metadata": sent["metadata"]})
+            .to_string()
+            .into_response()
+    }
+}
+
+fn condition<'a>(node: &'a Value, condition_type: &str) -> Option<&'a Value> {
+    node["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|condition| condition["type"] == condition_type)
+}
+
+fn refusal(code: u16, message: &str) -> Response {
+    let status = json!({"kind": "Status", "status": "Failure", "code": code, "message": message});
+    (StatusCode::from_u16(code).unwrap(), status.to_string()).into_response()
+}
+
+async fn answer(
+    State(server): State<ApiServer>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let trouble = {
+        let mut state = server.state.lock().unwrap();
+        state.requests.push(Request { method: method.clone(), uri, headers });
+        state.troubles.pop_front().unwrap_or(Trouble::None)
+    };
+    server.arrived.send_modify(|arrived| *arrived += 1);
+    match trouble {
+        Trouble::None => server.carry_out(&method, &body),
+        Trouble::Refused(code) => refusal(code, "refused by the test"),
+        Trouble::RetryAfter(code, seconds) => {
+            let code = StatusCode::from_u16(code).unwrap();
+            (code, [(header::RETRY_AFTER, seconds.to_string())], "Too many requests")
+                .into_response()
+        }
+        Trouble::AnswerLost => {
+            server.carry_out(&method, &body);
+            std::future::pending().await
+        }
+        Trouble::Hang => std::future::pending().await,
+        Trouble::Held => {
+            server.release.notified().await;
+            server.carry_out(&method, &body)
+        }
+    }
+}

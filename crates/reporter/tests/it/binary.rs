@@ -1,0 +1,163 @@
+//! The binary with settings that are missing or wrong: one line that names the setting, on standard
+//! error and in the termination log, and exit code 2.
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use tempfile::NamedTempFile;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_node-readiness-reporter");
+
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("NODE_NAME", "node-a"),
+    ("CONDITION_TYPE", "example.com/Ready"),
+    ("CHECK_ENDPOINT", "http://localhost:9099/readiness"),
+];
+
+fn reporter(arguments: &[&str], environment: &[(&str, &str)]) -> (Output, String) {
+    let termination_log = NamedTempFile::new().unwrap();
+    // Longer than what is to replace it.
+    fs::write(termination_log.path(), "last words of another container\n".repeat(100)).unwrap();
+    let output = Command::new(BINARY)
+        .arg("--termination-log")
+        .arg(termination_log.path())
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    (output, fs::read_to_string(termination_log.path()).unwrap())
+}
+
+/// Runs the binary and checks that it ends with exactly one line that names all of `named`.
+#[track_caller]
+fn ends_naming(arguments: &[&str], environment: &[(&str, &str)], named: &[&str]) {
+    let (output, termination_log) = reporter(arguments, environment);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert_eq!(line.matches('\n').count(), 1, "{line}");
+    assert!(line.ends_with('\n'), "{line}");
+    for named in named {
+        assert!(line.contains(named), "{named:?} in {line}");
+    }
+    assert_eq!(termination_log, line);
+}
+
+/// The environment form with one variable replaced, or without it.
+fn environment<'a>(name: &'a str, value: Option<&'a str>) -> Vec<(&'a str, &'a str)> {
+    ENVIRONMENT
+        .into_iter()
+        .filter(|(key, _)| *key != name)
+        .chain(value.map(|value| (name, value)))
+        .collect()
+}
+
+fn config(json: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), json).unwrap();
+    file
+}
+
+#[test]
+fn each_missing_variable_is_named() {
+    for (name, _) in ENVIRONMENT {
+        ends_naming(&[], &environment(name, None), &[name, "not set"]);
+        ends_naming(&[], &environment(name, Some("")), &[name, "not set"]);
+    }
+}
+
+#[test]
+fn each_wrong_variable_is_named_with_its_value() {
+    for (name, value) in [
+        ("NODE_NAME", "not/a/node"),
+        ("CONDITION_TYPE", "MemoryPressure"),
+        ("CHECK_ENDPOINT", "localhost:9099"),
+        ("CHECK_ENDPOINT", "unix:///run/agent.sock"),
+    ] {
+        ends_naming(&[], &environment(name, Some(value)), &[name, value]);
+    }
+}
+
+#[test]
+fn a_missing_or_broken_file_is_named() {
+    let node = [("NODE_NAME", "node-a")];
+    ends_naming(&["--config", "/nonexistent.json"], &node, &["--config", "/nonexistent.json"]);
+    for (json, named) in [
+        ("", "line 1"),
+        ("{", "line 1"),
+        (r#"{"rule":"r","heartbeatSeconds":300,"probes":[],"more":1}"#, "more"),
+        (r#"{"rule":"r","heartbeatSeconds":300,"probes":[]}"#, "probes"),
+        (r#"{"rule":"r","heartbeatSeconds":0,"probes":[]}"#, "heartbeatSeconds"),
+        (
+            r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"a","httpGet":{"port":70000}}]}"#,
+            "70000",
+        ),
+        (
+            r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"Ready","httpGet":{"port":1}}]}"#,
+            "probes[0].conditionType",
+        ),
+        (
+            r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"a","tcpSocket":{"port":1}}]}"#,
+            "Handler",
+        ),
+    ] {
+        let file = config(json);
+        let path = file.path().to_str().unwrap();
+        ends_naming(&["--config", path], &node, &["--config", path, named]);
+    }
+}
+
+#[test]
+fn the_file_form_needs_the_nodes_name_too() {
+    let file = config(
+        r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"a","httpGet":{"port":1}}]}"#,
+    );
+    let path = file.path().to_str().unwrap();
+    ends_naming(&["--config", path], &[], &["NODE_NAME"]);
+}
+
+#[test]
+fn outside_of_a_cluster_it_says_so() {
+    ends_naming(&[], &ENVIRONMENT, &["KUBERNETES_SERVICE_HOST", "automountServiceAccountToken"]);
+}
+
+#[test]
+fn an_ignored_setting_is_logged_and_standard_error_kept_clean() {
+    let (output, _) = reporter(&[], &environment("METRICS_BIND_ADDRESS", Some(":9445")));
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(log.matches("METRICS_BIND_ADDRESS").count(), 1, "{log}");
+    assert!(!log.contains('\x1b'), "no colours in a file: {log:?}");
+}
+
+#[test]
+fn logs_can_be_json() {
+    let (output, _) =
+        reporter(&["--log-format", "json"], &environment("CHECK_INTERVAL", Some("soon")));
+    let log = String::from_utf8(output.stdout).unwrap();
+    let line: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(line["level"], "WARN");
+    assert!(line["message"].as_str().unwrap().contains("CHECK_INTERVAL"), "{line}");
+}
+
+#[test]
+fn a_wrong_argument_is_named() {
+    let output = Command::new(BINARY).arg("--confg").env_clear().output().unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert!(line.contains("--confg"), "{line}");
+    assert_eq!(line.matches('\n').count(), 1, "{line}");
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for (argument, text) in
+        [("--help", "--config <FILE>"), ("--version", env!("CARGO_PKG_VERSION"))]
+    {
+        let output = Command::new(BINARY).arg(argument).env_clear().output().unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains(text));
+        assert!(output.stderr.is_empty());
+    }
+}

@@ -1,0 +1,54 @@
+//! Ending a cluster without trace, from nothing but its record.
+
+use std::{fs, path::Path};
+
+use crate::{
+    error::{Error, Result},
+    files,
+    layout::Layout,
+    network, node,
+    state::State,
+    sysctl,
+};
+
+/// Ends what the record says and removes it.
+///
+/// In the order of their start, so that a node's init goes before the `nsenter`s
+/// that its daemons are children of: the kernel lets an init go only when all
+/// processes of its namespace are collected, and those are collected by `nsenter`.
+pub(crate) fn clear(layout: &Layout) -> Result<()> {
+    let state = State::load(layout.state())?;
+    for process in state.processes() {
+        process.identity.kill().map_err(|source| Error::Kill {
+            name: process.name.clone(),
+            pid: process.identity.pid,
+            source,
+        })?;
+    }
+    if !state.nodes().is_empty() {
+        node::clear(state.nodes())?;
+        sysctl::restore(state.sysctls())?;
+    }
+    // The record last: until then, the next run can do again what failed here.
+    layout.ephemeral().iter().try_for_each(|path| files::remove(path))
+}
+
+/// Makes sure that the bridge is nobody else's. One whose cluster is gone with its
+/// record, such as that of a removed checkout, is taken away.
+pub(crate) fn claim_bridge(dir: &Path) -> Result<()> {
+    match network::bridge_owner() {
+        Some(owner) if owner != dir && Layout::new(owner.clone()).state().exists() => {
+            Err(Error::OtherCluster { owner, bridge: network::BRIDGE })
+        }
+        Some(_) => network::remove_bridge(),
+        None => Ok(()),
+    }
+}
+
+/// Removes the logs of the cluster before this one.
+pub(crate) fn remove_logs(layout: &Layout) -> Result<()> {
+    let Ok(entries) = fs::read_dir(layout.log()) else { return Ok(()) };
+    let logs = entries.flatten().map(|entry| entry.path());
+    logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .try_for_each(|path| files::remove(&path))
+}

@@ -1,0 +1,86 @@
+//! Clusters without nodes, as tests use them: real ones, so this needs the built
+//! Kubernetes, which `cargo xtask cluster up` and any of these tests build once.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::{path::Path, process::Command};
+
+use node_readiness_testkit::{
+    Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, ProcessIdentity,
+};
+
+fn up(dir: &Path, third_octet: u8) -> Cluster {
+    let spec = ClusterSpec {
+        dir: dir.to_owned(),
+        version: KubernetesVersion::V1_37,
+        nodes: Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(third_octet) },
+    };
+    Cluster::up(&spec, &|line| eprintln!("{line}")).unwrap()
+}
+
+fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
+    let output = Command::new(cluster.layout().bin().join("kubectl"))
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The processes that the cluster's record names.
+fn processes(dir: &Path) -> Vec<ProcessIdentity> {
+    let record = std::fs::read_to_string(dir.join("state.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    serde_json::from_value(record["processes"].clone()).unwrap()
+}
+
+#[test]
+fn clusters_run_side_by_side_and_end_when_dropped() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (first, second) = (up(dirs[0].path(), 240), up(dirs[1].path(), 241));
+    kubectl(&first, &["create", "namespace", "only-in-the-first"]);
+    assert!(!kubectl(&second, &["get", "namespaces"]).contains("only-in-the-first"));
+
+    let started = [processes(dirs[0].path()), processes(dirs[1].path())];
+    drop(first);
+    assert!(started[0].iter().all(|process| !process.is_running()));
+    assert!(started[1].iter().all(ProcessIdentity::is_running));
+    drop(second);
+    assert!(started[1].iter().all(|process| !process.is_running()));
+    assert!(!dirs[1].path().join("kubeconfig").exists());
+}
+
+#[test]
+fn what_an_ended_run_left_is_ended_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    up(dir.path(), 242).detach();
+    let left = processes(dir.path());
+    assert!(left.iter().all(ProcessIdentity::is_running));
+
+    let cluster = up(dir.path(), 242);
+    assert!(left.iter().all(|process| !is_at_work(process)));
+    cluster.detach();
+    let left = processes(dir.path());
+    Cluster::down(dir.path()).unwrap();
+    assert!(left.iter().all(|process| !is_at_work(process)));
+}
+
+/// Whether a process still does anything. One that a detached cluster leaves is a child
+/// of this test, and stays a zombie until the test ends.
+fn is_at_work(process: &ProcessIdentity) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    process.is_running() && !stat.contains(") Z ")
+}
+
+#[test]
+fn a_cluster_is_found_by_its_directory_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = up(dir.path(), 243);
+    drop(Cluster::attach(dir.path()).unwrap());
+    kubectl(&cluster, &["get", "--raw", "/readyz"]);
+
+    drop(cluster);
+    let message = Cluster::attach(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("make cluster-up"), "{message}");
+}

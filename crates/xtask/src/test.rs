@@ -1,0 +1,176 @@
+//! `cargo xtask test`: every check and test of the project, each stage with what it needs.
+
+use std::{
+    ffi::OsString,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, bail};
+use node_readiness_testkit::{Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes};
+
+use crate::{
+    generate,
+    workspace::{self, Progress},
+};
+
+/// The loopback /24 of the control plane that integration tests share.
+const LOOPBACK: LoopbackNet = LoopbackNet::new(1);
+
+/// Where integration tests find the administrator's kubeconfig.
+const KUBECONFIG: &str = "NRR_TEST_KUBECONFIG";
+
+/// The workspace's packages without their common prefix, each of which must build by itself.
+const PACKAGES: [&str; 6] = ["api", "engine", "operator", "reporter", "testkit", "xtask"];
+
+/// What to run.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run these stages only, in this order
+    #[arg(value_enum)]
+    stages: Vec<Stage>,
+}
+
+/// A stage of the tests.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Stage {
+    /// Formatting, lints, generated files, each package by itself
+    Checks,
+    /// Tests that need no cluster
+    Unit,
+    /// The operator against a real API server
+    Integration,
+}
+
+impl Stage {
+    const ALL: [Self; 3] = [Self::Checks, Self::Unit, Self::Integration];
+}
+
+/// Runs the stages, and closes with a line that counts tests.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let progress = Progress::start();
+    let stages = if options.stages.is_empty() { &Stage::ALL[..] } else { &options.stages };
+    let mut count = Count::default();
+    for stage in stages {
+        match stage {
+            Stage::Checks => checks(&progress)?,
+            Stage::Unit => count.add(unit(&progress)?),
+            Stage::Integration => count.add(integration(&progress)?),
+        }
+    }
+    progress.say("all stages are done");
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if count.failed > 0 {
+        bail!("some tests failed; their output is above");
+    }
+    Ok(())
+}
+
+fn checks(progress: &Progress) -> anyhow::Result<()> {
+    progress.say("checking formatting");
+    workspace::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
+    progress.say("checking that generated files are as generated");
+    generate::run(&generate::Options { check: true })?;
+    progress.say("checking lints");
+    let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    workspace::run(workspace::cargo().args(lints))?;
+    progress.say("checking that each package builds by itself");
+    for package in PACKAGES {
+        // What another package asks of a shared dependency must not be what makes it build.
+        let package = format!("node-readiness-{package}");
+        workspace::run(workspace::cargo().args(["check", "--locked", "-p", &package]))?;
+    }
+    Ok(())
+}
+
+fn unit(progress: &Progress) -> anyhow::Result<Count> {
+    progress.say("running tests that need no cluster");
+    let mut count = cargo_test(&["--workspace", "--exclude", "node-readiness-operator"], &[])?;
+    count.add(cargo_test(&["-p", "node-readiness-operator", "--lib", "--bins"], &[])?);
+    Ok(count)
+}
+
+fn integration(progress: &Progress) -> anyhow::Result<Count> {
+    progress.say("starting a control plane for integration tests");
+    let spec = ClusterSpec {
+        dir: workspace::cluster_dir().join("integration"),
+        version: KubernetesVersion::V1_37,
+        nodes: Nodes::ControlPlaneOnly { loopback: LOOPBACK },
+    };
+    let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
+    progress.say("running the operator against it");
+    let environment = [
+        (KUBECONFIG, cluster.kubeconfig().into_os_string()),
+        ("PATH", path_with(cluster.layout().bin().into_os_string())),
+    ];
+    cargo_test(&["-p", "node-readiness-operator", "--test", "it"], &environment)
+}
+
+/// `PATH` with a directory in front.
+fn path_with(directory: OsString) -> OsString {
+    let mut path = directory;
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
+}
+
+/// How many tests ran.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    passed: u32,
+    failed: u32,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Runs `cargo test` to its end whatever fails, shows what it prints, and counts.
+fn cargo_test(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Result<Count> {
+    let mut cargo: Command = workspace::cargo();
+    cargo.args(["test", "--locked", "--no-fail-fast"]).args(arguments);
+    cargo.envs(environment.iter().map(|(name, value)| (name, value)));
+    let mut running = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
+    let output = running.stdout.take().context("cargo test has no output")?;
+    let mut count = Count::default();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cannot read what cargo test prints")?;
+        println!("{line}");
+        count.add(counted(&line).unwrap_or_default());
+    }
+    let status = running.wait()?;
+    if !status.success() && count.failed == 0 {
+        bail!("cargo test {} ended with {status} and no failed test", arguments.join(" "));
+    }
+    if count.passed + count.failed == 0 {
+        bail!("cargo test {} ran no test", arguments.join(" "));
+    }
+    Ok(count)
+}
+
+/// Reads the line with which a test binary closes.
+fn counted(line: &str) -> Option<Count> {
+    let numbers = line.strip_prefix("test result: ")?;
+    let number = |what: &str| {
+        let (before, _) = numbers.split_once(what)?;
+        before.rsplit([' ', '.']).find(|word| !word.is_empty())?.parse().ok()
+    };
+    Some(Count { passed: number(" passed")?, failed: number(" failed")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_line_of_a_test_binary_is_counted() {
+        let line =
+            "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out";
+        let count = counted(line).unwrap();
+        assert_eq!((count.passed, count.failed), (12, 3));
+        assert!(counted("running 3 tests").is_none());
+    }
+}
