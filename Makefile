@@ -10,6 +10,20 @@ IMG_PREFIX ?= node-readiness
 IMG_TAG ?= v$(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
 
 XTASK := cargo xtask
+
+# The cluster to work on is what KUBECONFIG names, else the local one while it runs, else kubectl's
+# own choice.
+LOCAL_KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
+ifeq ($(KUBECONFIG)$(wildcard $(LOCAL_KUBECONFIG)),$(LOCAL_KUBECONFIG))
+export KUBECONFIG := $(LOCAL_KUBECONFIG)
+endif
+# Not empty when that is the local cluster, whose nodes take images from here.
+LOCAL := $(filter $(LOCAL_KUBECONFIG),$(KUBECONFIG))
+KUBECTL ?= $(or $(wildcard $(CURDIR)/.cluster/bin/kubectl),kubectl)
+# Whether undeploy and uninstall are content with what is not there.
+ignore-not-found ?= false
+CRD := crds/readiness.node.x-k8s.io_nodereadinessrules.yaml
+OVERLAY := dist/overlay
 KIND_CONFIG := config/testing/kind/kind-constrained-impersonation-config.yaml
 
 .DEFAULT_GOAL := help
@@ -21,6 +35,51 @@ help: ## Show this help
 	@awk 'BEGIN { FS = ":.*##" } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-zA-Z_-]+:.*##/ { printf "  %-24s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Try and test
+
+.PHONY: demo
+demo: ## Show the main job on a real cluster of two nodes, from nothing
+	$(XTASK) demo
+
+.PHONY: test
+test: ## Run every check and test
+	$(XTASK) test
+
+.PHONY: generate
+generate: ## Generate the manifests that are derived from Rust types
+	$(XTASK) generate
+
+##@ Your cluster (KUBECONFIG, else the local one while it runs)
+
+.PHONY: install
+install: ## Install the NodeReadinessRule CustomResourceDefinition
+	$(KUBECTL) apply --server-side -k crds
+	$(KUBECTL) wait --for=condition=Established --timeout=60s -f $(CRD)
+
+.PHONY: uninstall
+uninstall: ## Delete all rules and the CustomResourceDefinition
+	$(call delete-rules)
+	$(KUBECTL) delete -k crds --ignore-not-found=$(ignore-not-found)
+
+.PHONY: deploy
+deploy: $(if $(LOCAL),load-images) overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG)
+	$(KUBECTL) apply -k $(OVERLAY)
+	$(KUBECTL) -n nrr-system rollout status deployment/nrr-controller-manager --timeout=180s
+
+.PHONY: undeploy
+undeploy: ## Delete all rules, then the operator (ignore-not-found=true)
+	$(call delete-rules)
+	$(KUBECTL) delete -k config/default --ignore-not-found=$(ignore-not-found)
+
+.PHONY: run
+run: ## Run the operator from source against your cluster
+	cargo run -p node-readiness-operator -- --reporter-image=$(IMG_PREFIX)/reporter:$(IMG_TAG)
+
+.PHONY: build-installer
+build-installer: overlay ## Write all that install and deploy apply to dist/install.yaml
+	@mkdir -p dist
+	{ $(KUBECTL) kustomize crds; echo ---; $(KUBECTL) kustomize $(OVERLAY); } > dist/install.yaml
 
 ##@ Local cluster
 
@@ -41,3 +100,53 @@ kind-up: ## With Docker instead: create a kind cluster with the feature gate on
 .PHONY: images
 images: ## Build the images as archives in .cluster/images, without Docker
 	$(XTASK) images --img-prefix $(IMG_PREFIX) --img-tag $(IMG_TAG)
+
+.PHONY: load-images
+load-images: ## Build them and load them into the local cluster's nodes
+	$(XTASK) images --load --img-prefix $(IMG_PREFIX) --img-tag $(IMG_TAG)
+
+.PHONY: docker-build
+docker-build: ## With Docker: build the operator's image
+	docker build --target operator --tag $(IMG_PREFIX)/operator:$(IMG_TAG) .
+
+.PHONY: docker-build-reporter
+docker-build-reporter: ## With Docker: build the reporter's image
+	docker build --target reporter --tag $(IMG_PREFIX)/reporter:$(IMG_TAG) .
+
+.PHONY: kind-load
+kind-load: docker-build docker-build-reporter ## With Docker: build both and load them into kind
+	kind load docker-image $(IMG_PREFIX)/operator:$(IMG_TAG) $(IMG_PREFIX)/reporter:$(IMG_TAG)
+
+# config/default with the images that IMG_PREFIX and IMG_TAG name. The reporters' image is not one
+# that a manifest runs, so kustomize cannot find it by itself.
+define OVERLAY_KUSTOMIZATION
+resources:
+- ../../config/default
+images:
+- name: node-readiness/operator
+  newName: $(IMG_PREFIX)/operator
+  newTag: $(IMG_TAG)
+patches:
+- target:
+    kind: Deployment
+    name: nrr-controller-manager
+  patch: |-
+    - op: replace
+      path: /spec/template/spec/containers/0/env/0/value
+      value: $(IMG_PREFIX)/reporter:$(IMG_TAG)
+endef
+export OVERLAY_KUSTOMIZATION
+
+.PHONY: overlay
+overlay:
+	@mkdir -p $(OVERLAY)
+	@echo "$$OVERLAY_KUSTOMIZATION" > $(OVERLAY)/kustomization.yaml
+
+# Rules go while the operator runs: it takes their taints off the nodes and only then lets them go.
+define delete-rules
+	@if $(KUBECTL) get -f $(CRD) >/dev/null 2>&1; then \
+		echo "deleting all NodeReadinessRules first, so that the operator cleans the nodes"; \
+		$(KUBECTL) delete nodereadinessrules --all --timeout=120s || { \
+			echo "some rules are still there: is the operator running? See kubectl -n nrr-system get pods" >&2; exit 1; }; \
+	fi
+endef

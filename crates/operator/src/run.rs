@@ -19,7 +19,7 @@ use crate::health;
 use crate::ledger::SharedLedger;
 use crate::nodes::NodePath;
 use crate::rules::RulePath;
-use crate::watches::{self, NodeStore, Owned, OwnedStores, RuleStore};
+use crate::watches::{self, AllRead, NodeStore, Owned, Reading, RuleStore};
 
 /// How long writes may take to come to an end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(3);
@@ -61,12 +61,14 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let (ledger, news) = SharedLedger::new();
     let ledger = Arc::new(ledger);
     let (events, write_events) = Events::new(client.clone());
-    let (rule_store, rules, rule_changes) = watches::rules(client.clone());
-    let (node_store, node_changes) = watches::nodes(client.clone(), Arc::clone(&ledger));
-    let owned = Owned::watch(&client, &args.reporters_namespace);
+    let (reading, all_read) = Reading::new();
+    let (rule_store, rules, rule_changes) = watches::rules(client.clone(), reading.clone());
+    let (node_store, node_changes) =
+        watches::nodes(client.clone(), Arc::clone(&ledger), reading.clone());
+    let owned = Owned::watch(&client, &args.reporters_namespace, reading);
     let (synced_tx, synced) = watch::channel(false);
 
-    let sync = announce(rule_store.clone(), node_store.clone(), owned.stores.clone(), synced_tx);
+    let sync = announce(all_read, rule_store.clone(), node_store.clone(), synced_tx);
     let node_path = NodePath {
         client: client.clone(),
         rules,
@@ -111,20 +113,14 @@ async fn grace(end: &CancellationToken) {
 
 /// Says once that everything has been read.
 async fn announce(
+    all_read: AllRead,
     rules: RuleStore,
     nodes: NodeStore,
-    owned: OwnedStores,
     synced: watch::Sender<bool>,
 ) {
-    let read = async {
-        rules.wait_until_ready().await?;
-        nodes.wait_until_ready().await?;
-        owned.wait_until_ready().await
-    };
-    if read.await.is_ok() {
-        info!(rules = rules.len(), nodes = nodes.len(), "rules and nodes have been read");
-        synced.send_replace(true);
-    }
+    all_read.wait().await;
+    info!(rules = rules.len(), nodes = nodes.len(), "rules and nodes have been read");
+    synced.send_replace(true);
 }
 
 /// A client by the way that the arguments name, or the usual ones in their usual order.

@@ -6,12 +6,15 @@ mod nodes;
 mod owned;
 mod rules;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use kube::Resource;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
-use kube::{Resource, ResourceExt};
+use tokio::sync::mpsc;
 use tracing::warn;
 
 pub use nodes::{NodeStore, nodes};
@@ -21,17 +24,49 @@ pub use rules::{RuleStore, StoredRule, rules};
 /// How long a watch that failed waits at most before it is started again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Makes a watch that never gives up: failures are logged and retried with growing, jittered
-/// waits.
+/// Held by a watch until its first list is in the store.
+///
+/// `Store::wait_until_ready` wakes only the last of several tasks that wait for the same store, so
+/// it cannot serve both a controller and somebody who wants to know that everything was read.
+#[derive(Clone, Debug)]
+pub struct Reading(#[expect(dead_code, reason = "it is held, not used")] mpsc::Sender<Infallible>);
+
+/// Ends its wait when every [`Reading`] is done.
+#[derive(Debug)]
+pub struct AllRead(mpsc::Receiver<Infallible>);
+
+impl Reading {
+    /// Something to hold while reading, and to wait for.
+    pub fn new() -> (Self, AllRead) {
+        let (held, waiting) = mpsc::channel(1);
+        (Self(held), AllRead(waiting))
+    }
+}
+
+impl AllRead {
+    /// Waits until every watch has read its first list.
+    pub async fn wait(mut self) {
+        // Nothing is ever sent: the channel closes when the last holder lets go.
+        let _: Option<Infallible> = self.0.recv().await;
+    }
+}
+
+/// Keeps a store by a watch that never gives up: failures are logged and retried with growing,
+/// jittered waits.
 fn persistent<K>(
     what: &'static str,
     watch: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    writer: Writer<K>,
+    reading: Reading,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
 where
-    K: Resource + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    watch.default_backoff().inspect(move |event| {
-        if let Err(error) = event {
+    let mut reading = Some(reading);
+    watch.default_backoff().reflect(writer).inspect(move |event| match event {
+        Ok(Event::InitDone) => drop(reading.take()),
+        Ok(_) => {}
+        Err(error) => {
             let error = with_causes(error);
             warn!("cannot watch {what}, trying again within {LONGEST_WAIT:?}: {error}");
         }
@@ -50,9 +85,4 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-/// The name of an object that came from the API server.
-fn name_of<K: Resource>(object: &K) -> String {
-    object.name_any()
 }

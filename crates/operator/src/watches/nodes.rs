@@ -1,5 +1,6 @@
 //! The watch of nodes.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{PredicateConfig, WatchStreamExt};
 use node_readiness_engine::Node;
 
-use super::{name_of, persistent};
+use super::{Reading, persistent};
 use crate::ledger::SharedLedger;
 
 /// Every node, slim.
@@ -21,18 +22,18 @@ pub type NodeStore = Store<Node>;
 pub fn nodes(
     client: kube::Client,
     ledger: Arc<SharedLedger>,
+    reading: Reading,
 ) -> (NodeStore, impl Stream<Item = watcher::Result<Node>> + Send + 'static) {
     let (store, writer) = reflector::store();
     let known = store.clone();
     let watch = watcher(Api::<Node>::all(client), watcher::Config::default());
-    let changes = persistent("nodes", watch)
-        .reflect(writer)
+    let changes = persistent("nodes", watch, writer, reading)
         .inspect(move |event| match event {
-            Ok(Event::Delete(node)) => ledger.forget(&name_of(node)),
+            Ok(Event::Delete(node)) => ledger.forget(node.name()),
             // Nodes may have gone while the watch was down.
             Ok(Event::InitDone) => {
                 let nodes = known.state();
-                let names: std::collections::HashSet<_> = nodes.iter().map(|n| n.name()).collect();
+                let names: HashSet<_> = nodes.iter().map(|n| n.name()).collect();
                 ledger.retain(|node| names.contains(node));
             }
             _ => {}

@@ -14,7 +14,7 @@ use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL, NodeReadinessRule};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-use super::{StoredRule, persistent};
+use super::{Reading, StoredRule, persistent};
 
 /// Everything that the operator generated, by kind.
 #[derive(Clone)]
@@ -42,8 +42,8 @@ pub struct Owned {
 impl Owned {
     /// Watches what is labelled as the operator's: namespaced kinds in the reporters' namespace,
     /// and cluster-wide ones.
-    pub fn watch(client: &Client, namespace: &str) -> Self {
-        let mut touched = Touched::default();
+    pub fn watch(client: &Client, namespace: &str, reading: Reading) -> Self {
+        let mut touched = Touched { streams: SelectAll::new(), reading };
         let stores = OwnedStores {
             service_accounts: touched
                 .watch("ServiceAccounts", Api::namespaced(client.clone(), namespace)),
@@ -57,31 +57,10 @@ impl Owned {
     }
 }
 
-impl OwnedStores {
-    /// Waits until every kind has been read.
-    ///
-    /// # Errors
-    /// When a watch was dropped, which happens only when the process ends.
-    pub async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        let Self {
-            service_accounts,
-            config_maps,
-            daemon_sets,
-            cluster_roles,
-            cluster_role_bindings,
-        } = self;
-        service_accounts.wait_until_ready().await?;
-        config_maps.wait_until_ready().await?;
-        daemon_sets.wait_until_ready().await?;
-        cluster_roles.wait_until_ready().await?;
-        cluster_role_bindings.wait_until_ready().await
-    }
-}
-
 /// The rules whose objects changed or went, over all kinds.
-#[derive(Default)]
 struct Touched {
     streams: SelectAll<BoxStream<'static, ObjectRef<StoredRule>>>,
+    reading: Reading,
 }
 
 impl Touched {
@@ -91,8 +70,7 @@ impl Touched {
     {
         let (store, writer) = reflector::store();
         let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-        let touched = persistent(what, watcher(api, ours))
-            .reflect(writer)
+        let touched = persistent(what, watcher(api, ours), writer, self.reading.clone())
             .touched_objects()
             .filter_map(async |object| owner(&object.ok()?));
         self.streams.push(touched.boxed());

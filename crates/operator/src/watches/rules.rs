@@ -13,7 +13,7 @@ use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::{Rule, RuleSet};
 use tokio::sync::watch;
 
-use super::persistent;
+use super::{Reading, persistent};
 
 /// A rule as it is stored, which may have a form that this version cannot read.
 pub type StoredRule = DeserializeGuard<NodeReadinessRule>;
@@ -25,6 +25,7 @@ pub type RuleStore = Store<StoredRule>;
 /// `None` until they have been read for the first time.
 pub fn rules(
     client: kube::Client,
+    reading: Reading,
 ) -> (
     RuleStore,
     watch::Receiver<Option<Arc<RuleSet>>>,
@@ -34,8 +35,8 @@ pub fn rules(
     let (publish, set) = watch::channel(None);
     let known = store.clone();
     let watch = watcher(Api::<StoredRule>::all(client), watcher::Config::default());
-    let changes = persistent("NodeReadinessRules (if they are not installed: make install)", watch)
-        .reflect(writer)
+    let what = "NodeReadinessRules (if they are not installed: make install)";
+    let changes = persistent(what, watch, writer, reading)
         .inspect(move |event| {
             // While a list is being read the store is not complete.
             if matches!(event, Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone)) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use kube::config::Kubeconfig;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource};
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_operator::{Args, run};
@@ -185,7 +185,7 @@ pub fn kubectl(arguments: &[&str]) -> String {
 
 async fn administrator() -> Client {
     let file = Kubeconfig::read_from(kubeconfig()).unwrap();
-    let config = Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 

@@ -82,7 +82,8 @@ fn health_is_served_and_not_ready_before_anything_was_read() {
     let mut command = operator(&["--kubeconfig", &unreachable()]);
     command.arg(format!("--health-probe-bind-address={address}"));
     let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
-    await_line(running.0.stderr.take().unwrap(), "cannot watch NodeReadinessRules");
+    let mut log = BufReader::new(running.0.stderr.take().unwrap());
+    await_line(&mut log, "cannot watch NodeReadinessRules");
     assert!(get(address, "/healthz").starts_with("HTTP/1.1 200"));
     assert!(get(address, "/readyz").starts_with("HTTP/1.1 503"));
 }
@@ -91,15 +92,16 @@ fn health_is_served_and_not_ready_before_anything_was_read() {
 fn it_ends_when_it_is_asked_to_even_if_it_never_began() {
     let mut command = operator(&["--kubeconfig", &unreachable()]);
     let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
-    await_line(running.0.stderr.take().unwrap(), "cannot watch NodeReadinessRules");
+    let mut log = BufReader::new(running.0.stderr.take().unwrap());
+    await_line(&mut log, "cannot watch NodeReadinessRules");
     let pid = running.0.id().to_string();
     assert!(Command::new("kill").arg(pid).status().unwrap().success());
     let status = running.0.wait().unwrap();
     assert!(status.success(), "{status}");
 }
 
-fn await_line(from: ChildStderr, text: &str) {
-    let found = BufReader::new(from).lines().map(Result::unwrap).any(|line| line.contains(text));
+fn await_line(log: &mut BufReader<ChildStderr>, text: &str) {
+    let found = log.lines().map(Result::unwrap).any(|line| line.contains(text));
     assert!(found, "the process ended without saying {text:?}");
 }
 

@@ -1,0 +1,38 @@
+# The images of operator and reporter: one static binary each on an empty filesystem.
+#
+#   docker build --target operator --tag node-readiness/operator:v0.1.0 .
+#   docker build --target reporter --tag node-readiness/reporter:v0.1.0 .
+#
+# `cargo xtask images` makes the same images without Docker: same flags, target, profile and lock
+# file, and those are the ones that the tests run. Cache mounts need BuildKit, Docker's default
+# since version 23.
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+# rust-toolchain.toml stays outside (.dockerignore): this image brings the toolchain, and the file
+# would make rustup fetch another one with tools that a build does not use.
+COPY Cargo.toml Cargo.lock ./
+COPY crates crates
+# Both programs in one build, so that they share it. The target is named because RUSTFLAGS then does
+# not reach build scripts and procedural macros, which cannot be static.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    set -eu; \
+    target="$(uname -m)-unknown-linux-gnu"; \
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" \
+      --package node-readiness-operator --bin node-readiness-operator \
+      --package node-readiness-reporter --bin node-readiness-reporter; \
+    mkdir /out; \
+    cp "target/$target/release/node-readiness-operator" \
+      "target/$target/release/node-readiness-reporter" /out/
+
+FROM scratch AS operator
+COPY --from=build /out/node-readiness-operator /node-readiness-operator
+# A number, so that kubelet can tell that it is not root. It needs no entry in a passwd file.
+USER 65532:65532
+ENTRYPOINT ["/node-readiness-operator"]
+
+FROM scratch AS reporter
+COPY --from=build /out/node-readiness-reporter /node-readiness-reporter
+USER 65532:65532
+ENTRYPOINT ["/node-readiness-reporter"]
