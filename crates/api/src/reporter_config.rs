@@ -7,8 +7,8 @@ use crate::Probe;
 /// What a generated reporter is told. It is written as JSON, so that the reporter carries no YAML
 /// parser, to [`REPORTER_CONFIG_FILE`](crate::REPORTER_CONFIG_FILE).
 ///
-/// Unknown fields are refused: operator and reporter are released together, and a reporter that
-/// ignored what it was told would report something else than the rule says.
+/// Unknown fields beside these are refused: operator and reporter are released together, and a
+/// reporter that ignored what it was told would report something else than the rule says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReporterConfig {

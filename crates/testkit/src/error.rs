@@ -86,6 +86,28 @@ pub enum Error {
         dir: PathBuf,
     },
 
+    /// No pod of a reporter runs on a node.
+    #[error(
+        "no running pod in namespace {namespace} of ServiceAccount {service_account} is on {node}: see `kubectl -n {namespace} get pods -o wide`"
+    )]
+    NoReporter {
+        /// Where it was looked for.
+        namespace: String,
+        /// Whose pods.
+        service_account: String,
+        /// The node.
+        node: String,
+    },
+
+    /// A node lacks the condition that a reporter should have written.
+    #[error("node {node} has no condition {condition_type}: does its reporter run?")]
+    NoCondition {
+        /// The node.
+        node: String,
+        /// The condition's type.
+        condition_type: String,
+    },
+
     /// A file does not hold what it should.
     #[error("{} is not as expected: {reason}", path.display())]
     Unexpected {

@@ -22,6 +22,11 @@ impl Kubectl {
         }
     }
 
+    /// kubectl with another kubeconfig and a cache of its own.
+    pub(crate) fn with(layout: &Layout, kubeconfig: PathBuf, cache: PathBuf) -> Self {
+        Self { kubeconfig, cache, ..Self::new(layout) }
+    }
+
     /// A kubectl command. Its cache is the cluster's own: the user's would hold what
     /// an earlier cluster at the same address served.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -30,6 +35,11 @@ impl Kubectl {
         command.arg("--cache-dir").arg(&self.cache);
         command.args(["--request-timeout", "5s"]).args(arguments);
         command
+    }
+
+    /// What a command answers that must succeed.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<String> {
+        command::run(&mut self.command(arguments))
     }
 
     /// The answer to a command, or nothing when the server refuses or is not there.

@@ -41,6 +41,7 @@ mod service;
 mod spec;
 mod state;
 mod sysctl;
+pub mod verification;
 mod version;
 
 pub use binaries::Binaries;

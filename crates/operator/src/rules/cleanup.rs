@@ -39,13 +39,13 @@ pub(super) async fn finalize(
     rule: &StoredRule,
     context: &Context,
 ) -> Result<Option<Action>, CleanupError> {
+    let held = rule.finalizers().iter().any(|name| name == FINALIZER);
     let going = rule.meta().deletion_timestamp.is_some();
-    if rule.finalizers().iter().any(|name| name == FINALIZER) != going {
-        if going {
-            // Nothing of ours keeps the rule: it is as good as gone.
-            return Ok(Some(Action::await_change()));
-        }
-        return Ok(None);
+    match (held, going) {
+        (true, false) => return Ok(None),
+        // Nothing of ours keeps the rule: it is as good as gone.
+        (false, true) => return Ok(Some(Action::await_change())),
+        (false, false) | (true, true) => {}
     }
     let api: Api<PartialObjectMeta<NodeReadinessRule>> = Api::all(context.client.clone());
     let object = PartialObjectMeta {
@@ -64,7 +64,20 @@ pub(super) async fn finalize(
         Err(finalizer::Error::CleanupFailed(StillClaimed(_))) => {
             Ok(Some(Action::requeue(NODES_RETRY)))
         }
+        Err(cause) if is_stale(&cause) => Ok(Some(Action::await_change())),
         Err(cause) => Err(CleanupError { rule: rule.name_any(), cause: Box::new(cause) }),
+    }
+}
+
+/// Whether a write failed because the rule had changed since it was read, or is gone. The watch
+/// brings it as it is now.
+fn is_stale(error: &finalizer::Error<StillClaimed>) -> bool {
+    match error {
+        finalizer::Error::AddFinalizer(kube::Error::Api(status))
+        | finalizer::Error::RemoveFinalizer(kube::Error::Api(status)) => {
+            matches!(status.code, 404 | 409 | 422)
+        }
+        _ => false,
     }
 }
 

@@ -108,7 +108,8 @@ fn await_line(log: &mut BufReader<ChildStderr>, text: &str) {
 fn get(address: &str, path: &str) -> String {
     use std::io::Write;
     let mut connection = std::net::TcpStream::connect(address).unwrap();
-    write!(connection, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
     answer

@@ -1,0 +1,118 @@
+//! What is generated for a rule with probes.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use common::TestRule;
+use k8s_openapi::api::core::v1::PodSpec;
+use node_readiness_api::DIGEST_ANNOTATION;
+use node_readiness_engine::reporter::{ReporterObjects, Settings, generate};
+use serde_json::{Value, json};
+
+fn probing() -> TestRule {
+    TestRule::new("cni")
+        .spec("probes", json!([{"conditionType": "Ready1", "httpGet": {"port": 9099}}]))
+}
+
+fn generated(rule: &TestRule) -> Option<ReporterObjects> {
+    let settings = Settings { namespace: "reporters".into(), image: "reporter:test".into() };
+    generate(&rule.object(), &settings).unwrap()
+}
+
+fn pod(rule: &TestRule) -> PodSpec {
+    generated(rule).unwrap().daemon_set.spec.template.spec.unwrap()
+}
+
+fn template_digest(rule: &TestRule) -> String {
+    let template = generated(rule).unwrap().daemon_set.spec.template;
+    template.metadata.unwrap().annotations.unwrap()[DIGEST_ANNOTATION].clone()
+}
+
+#[test]
+fn a_rule_without_probes_or_on_its_way_out_has_no_reporters() {
+    assert!(generated(&TestRule::new("cni")).is_none());
+    assert!(generated(&probing().deleting()).is_none());
+}
+
+#[test]
+fn pods_have_no_more_than_they_need() {
+    let pod = pod(&probing());
+    let container = &pod.containers[0];
+    let limits = container.security_context.clone().unwrap();
+    assert_eq!(limits.read_only_root_filesystem, Some(true));
+    assert_eq!(limits.allow_privilege_escalation, Some(false));
+    assert_eq!(limits.capabilities.unwrap().drop.unwrap(), ["ALL"]);
+    assert!(limits.privileged.is_none() && container.ports.is_none());
+    let all = pod.security_context.unwrap();
+    assert_eq!((all.run_as_non_root, all.run_as_user), (Some(true), Some(65532)));
+    assert_eq!(all.seccomp_profile.unwrap().type_, "RuntimeDefault");
+    let volumes = serde_json::to_value(&pod.volumes).unwrap();
+    assert_eq!(volumes, json!([{"name": "config", "configMap": {"name": "reporter-cni"}}]));
+    assert!(pod.host_pid.is_none() && pod.host_ipc.is_none());
+}
+
+#[test]
+fn pods_run_where_nothing_else_may_yet() {
+    let pod = pod(&probing());
+    assert_eq!(serde_json::to_value(&pod.tolerations).unwrap(), json!([{"operator": "Exists"}]));
+    assert_eq!(pod.priority_class_name.as_deref(), Some("system-node-critical"));
+    assert_eq!(pod.host_network, Some(true));
+    let expected = json!([{"matchExpressions": [{"key": "os", "operator": "Exists"}]}]);
+    let affinity = serde_json::to_value(&pod.affinity).unwrap();
+    let required = &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    assert_eq!(required["nodeSelectorTerms"], expected);
+}
+
+#[test]
+fn labels_of_the_selector_become_requirements_too() {
+    let rule = probing().spec("nodeSelector", json!({"matchLabels": {"pool": "gpu"}}));
+    let affinity = serde_json::to_value(pod(&rule).affinity).unwrap();
+    let required = &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let expected = json!([{"key": "pool", "operator": "In", "values": ["gpu"]}]);
+    assert_eq!(required["nodeSelectorTerms"][0]["matchExpressions"], expected);
+}
+
+#[test]
+fn every_option_of_the_reporter_is_carried_out() {
+    let rule = probing().spec(
+        "reporter",
+        json!({
+            "heartbeatSeconds": 60,
+            "hostNetwork": false,
+            "imagePullSecrets": [{"name": "pull"}],
+            "resources": {"requests": {"cpu": "1m"}},
+            "tolerations": [{"key": "a", "operator": "Exists"}],
+            "priorityClassName": "low",
+            "runAsUser": 1000,
+            "podLabels": {"team": "net", "app.kubernetes.io/managed-by": "me"},
+            "podAnnotations": {"a": "b"},
+        }),
+    );
+    let objects = generated(&rule).unwrap();
+    let config: Value =
+        serde_json::from_str(&objects.config_map.data.unwrap()["config.json"]).unwrap();
+    assert_eq!(config["heartbeatSeconds"], 60);
+    let template = objects.daemon_set.spec.template;
+    let metadata = template.metadata.unwrap();
+    let labels = metadata.labels.unwrap();
+    assert_eq!(labels["team"], "net");
+    assert_eq!(labels["app.kubernetes.io/managed-by"], "node-readiness-operator");
+    assert_eq!(metadata.annotations.unwrap()["a"], "b");
+    let pod = template.spec.unwrap();
+    assert_eq!(pod.host_network, Some(false));
+    assert_eq!(pod.dns_policy.as_deref(), Some("ClusterFirst"));
+    assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "pull");
+    assert_eq!(pod.priority_class_name.as_deref(), Some("low"));
+    assert_eq!(pod.security_context.unwrap().run_as_user, Some(1000));
+    assert_eq!(pod.tolerations.unwrap()[0].key.as_deref(), Some("a"));
+    let resources = serde_json::to_value(&pod.containers[0].resources).unwrap();
+    assert_eq!(resources, json!({"requests": {"cpu": "1m"}}));
+}
+
+#[test]
+fn pods_restart_when_their_configuration_changes_and_only_then() {
+    let before = template_digest(&probing());
+    assert_eq!(template_digest(&probing().spec("dryRun", json!(true))), before);
+    let probes = json!([{"conditionType": "Ready1", "httpGet": {"port": 9100}}]);
+    assert_ne!(template_digest(&probing().spec("probes", probes)), before);
+}

@@ -1,0 +1,178 @@
+//! What a rule's status says, and how long it gets.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use common::{TestNode, TestRule, at};
+use node_readiness_api::{NodeReadinessRuleStatus, ReporterStatus};
+use node_readiness_engine::status::{MAX_NODES, Reporters, fold, rejected};
+use node_readiness_engine::{Failure, Ledger, RuleSet, plan};
+use serde_json::json;
+
+/// A rule's nodes, found and entered.
+struct Scene {
+    rule: TestRule,
+    ledger: Ledger,
+}
+
+impl Scene {
+    fn new(rule: TestRule) -> Self {
+        Self { rule, ledger: Ledger::default() }
+    }
+
+    fn node(&mut self, name: &str, status: Option<&str>, failure: Option<&str>) {
+        let mut node = TestNode::new(name).label("os", "linux");
+        if let Some(status) = status {
+            node = node.condition("Ready1", status);
+        }
+        let rules = RuleSet::new([self.rule.compile()], []);
+        let plan = plan(&node.view(), &rules, at(0));
+        let failure =
+            failure.map(|message| Failure { reason: "Forbidden".into(), message: message.into() });
+        self.ledger.enter(name, &plan, failure.as_ref(), at(0));
+    }
+
+    fn nodes(&mut self, prefix: &str, number: usize, status: Option<&str>) {
+        for n in 0..number {
+            self.node(&format!("{prefix}{n:04}"), status, None);
+        }
+    }
+
+    fn status(&self) -> NodeReadinessRuleStatus {
+        self.status_with(&Reporters::None, None, 1)
+    }
+
+    fn status_with(
+        &self,
+        reporters: &Reporters,
+        previous: Option<&NodeReadinessRuleStatus>,
+        seconds: i64,
+    ) -> NodeReadinessRuleStatus {
+        let rule = self.rule.compile();
+        fold(&rule, Some(1), self.ledger.of(&rule.uid), reporters, previous, at(seconds))
+    }
+}
+
+fn message(status: &NodeReadinessRuleStatus, type_: &str) -> (String, String, String) {
+    let condition = status.conditions.iter().find(|c| c.type_ == type_).unwrap();
+    (condition.status.clone(), condition.reason.clone(), condition.message.clone())
+}
+
+#[test]
+fn lists_are_complete_while_they_are_short() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.nodes("n", MAX_NODES, Some("True"));
+    let status = scene.status();
+    assert_eq!(status.node_evaluations.len(), MAX_NODES);
+    assert_eq!(status.applied_nodes.len(), MAX_NODES);
+    assert_eq!(status.nodes_omitted, None);
+}
+
+#[test]
+fn beyond_that_they_name_whoever_needs_a_person_failed_ones_first() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.nodes("ready", 4000, Some("True"));
+    scene.nodes("held", 1000, None);
+    scene.node("zzz", Some("False"), Some("nodes is forbidden"));
+    let status = scene.status();
+    let counts = status.nodes.unwrap();
+    assert_eq!((counts.matched, counts.ready, counts.held, counts.failed), (5001, 4000, 1000, 1));
+    assert_eq!(status.node_evaluations.len(), MAX_NODES);
+    assert_eq!(status.node_evaluations[0].node_name, "zzz");
+    assert_eq!(status.nodes_omitted, Some(5001 - 100));
+    assert_eq!(status.failed_nodes.len(), 1);
+    assert!(!status.applied_nodes.contains(&"zzz".to_owned()));
+    let size = serde_json::to_string(&status).unwrap().len();
+    assert!(size < 64 * 1024, "{size} bytes");
+}
+
+#[test]
+fn a_message_names_the_first_few_with_the_cause() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.nodes("n", 5, Some("False"));
+    let (status, reason, text) = message(&scene.status(), "Ready");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NodesHeld"));
+    let cause = "Ready1 is False, must be True";
+    assert_eq!(
+        text,
+        format!(
+            "5 of 5 nodes are held: n0000: {cause}, n0001: {cause}, n0002: {cause}, and 2 more"
+        )
+    );
+}
+
+#[test]
+fn a_failure_is_told_in_the_api_servers_words() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.node("n", None, Some("nodes \"n\" is forbidden"));
+    let status = scene.status();
+    assert_eq!(status.failed_nodes[0].reason, "Forbidden");
+    let (_, reason, text) = message(&status, "Ready");
+    assert_eq!(reason, "NodesFailed");
+    assert_eq!(text, "1 of 1 nodes could not be written: n: nodes \"n\" is forbidden");
+}
+
+#[test]
+fn the_time_of_a_transition_is_kept_until_the_status_changes() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.node("n", None, None);
+    let first = scene.status_with(&Reporters::None, None, 1);
+    scene.node("m", None, None);
+    let second = scene.status_with(&Reporters::None, Some(&first), 60);
+    let ready = |status: &NodeReadinessRuleStatus| {
+        status.conditions.iter().find(|c| c.type_ == "Ready").unwrap().clone()
+    };
+    assert_ne!(ready(&first).message, ready(&second).message);
+    assert_eq!(ready(&first).last_transition_time, ready(&second).last_transition_time);
+    scene.node("n", Some("True"), None);
+    scene.node("m", Some("True"), None);
+    let third = scene.status_with(&Reporters::None, Some(&second), 120);
+    assert_ne!(ready(&second).last_transition_time, ready(&third).last_transition_time);
+}
+
+#[test]
+fn the_same_findings_make_the_same_status() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.node("n", None, None);
+    let first = scene.status_with(&Reporters::None, None, 1);
+    scene.node("n", None, None);
+    assert_eq!(scene.status_with(&Reporters::None, Some(&first), 60), first);
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do_and_holds_nothing() {
+    let mut scene = Scene::new(TestRule::new("dry").spec("dryRun", json!(true)));
+    scene.node("a", Some("False"), None);
+    scene.node("b", None, None);
+    let status = scene.status();
+    let results = status.dry_run_results.clone().unwrap();
+    assert_eq!((results.affected_nodes, results.taints_to_add), (2, 2));
+    assert_eq!(results.summary, "would add 2 taints, 1 nodes have missing conditions");
+    assert_eq!(status.nodes.unwrap().held, 0);
+    assert!(message(&status, "Ready").2.contains("would be held"));
+}
+
+#[test]
+fn reporters_that_are_not_ready_are_told_with_the_command_to_look() {
+    let scene = Scene::new(TestRule::new("cni"));
+    let counted = |ready| {
+        let daemon_set = "nrr-reporters/reporter-cni".to_owned();
+        Reporters::Applied(ReporterStatus { daemon_set, desired: 2, ready })
+    };
+    let (status, reason, text) = message(&scene.status_with(&counted(1), None, 1), "ReporterReady");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "ReportersNotReady"));
+    assert!(text.contains("kubectl -n nrr-reporters describe daemonset reporter-cni"), "{text}");
+    let (status, ..) = message(&scene.status_with(&counted(2), None, 1), "ReporterReady");
+    assert_eq!(status, "True");
+}
+
+#[test]
+fn a_rejected_rule_keeps_what_was_known() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.node("n", None, None);
+    let before = scene.status();
+    let after = rejected("spec.nodeSelector is wrong", Some(2), Some(&before), at(5));
+    assert_eq!(message(&after, "Accepted").2, "spec.nodeSelector is wrong");
+    assert_eq!(after.node_evaluations, before.node_evaluations);
+    assert_eq!(after.observed_generation, Some(2));
+}

@@ -1,0 +1,109 @@
+//! Telling from what kubectl prints whether the API server allowed or refused a request.
+
+use std::fmt;
+
+/// How kubectl begins when the server answers 403 Forbidden.
+const FORBIDDEN: &str = "Error from server (Forbidden): ";
+/// How it begins when the server answers 401 Unauthorized, as it does to a token whose pod is gone.
+const UNAUTHORIZED: &str = "error: You must be logged in to the server";
+/// How it begins when someone else wrote the object in between.
+const CONFLICT: &str = "Error from server (Conflict): ";
+
+/// What the API server answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The request was carried out.
+    Allowed,
+    /// It was refused, for want of permission or of a valid token; the server's message.
+    Refused(String),
+}
+
+impl fmt::Display for Answer {
+    /// In a few words. The server's message is long, and what tells refusals apart is the
+    /// permission that it names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allowed => f.write_str("allowed"),
+            Self::Refused(message) => write!(f, "refused: {}", reason(message)),
+        }
+    }
+}
+
+/// An answer as it matters to someone who may ask again.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// The request was carried out.
+    Done,
+    /// It was refused; the server's message.
+    Refused(String),
+    /// Someone else wrote the object in between.
+    Conflict,
+}
+
+/// Reads the outcome of a kubectl command that asks one thing of the server; nothing if it failed
+/// otherwise than by a refusal.
+pub(super) fn read(success: bool, stderr: &str) -> Option<Reply> {
+    if success {
+        return Some(Reply::Done);
+    }
+    // Warnings may come first.
+    stderr.lines().find_map(|line| {
+        if let Some(message) = line.strip_prefix(FORBIDDEN) {
+            Some(Reply::Refused(message.to_owned()))
+        } else if line.starts_with(UNAUTHORIZED) {
+            Some(Reply::Refused("Unauthorized".to_owned()))
+        } else {
+            line.starts_with(CONFLICT).then_some(Reply::Conflict)
+        }
+    })
+}
+
+/// The end of the server's message: `cannot get resource "nodes" …`, `is not allowed to …`.
+fn reason(message: &str) -> &str {
+    ["cannot ", "is not allowed to "]
+        .iter()
+        .filter_map(|verb| message.find(verb))
+        .min()
+        .map_or(message, |start| &message[start..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFUSED: &str = "nodes \"node-b\" is forbidden: User \"system:serviceaccount:ns:sa\" \
+        cannot get resource \"nodes\" in API group \"\" at the cluster scope";
+
+    #[test]
+    fn only_the_servers_refusal_counts_as_one() {
+        let refused = format!("Warning: something\nError from server (Forbidden): {REFUSED}\n");
+        assert_eq!(read(false, &refused), Some(Reply::Refused(REFUSED.to_owned())));
+        let gone = "error: You must be logged in to the server (Unauthorized)";
+        assert_eq!(read(false, gone), Some(Reply::Refused("Unauthorized".to_owned())));
+        for other in [
+            "error: unknown flag: --as-nobody",
+            "Error from server (NotFound): nodes \"node-c\" not found",
+            "Error from server (BadRequest): Forbidden",
+            "Unable to connect to the server: dial tcp 127.0.0.1:443: connection refused",
+            "",
+        ] {
+            assert_eq!(read(false, other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_is_neither_allowed_nor_refused() {
+        let conflict = "Error from server (Conflict): Operation cannot be fulfilled on nodes";
+        assert_eq!(read(false, conflict), Some(Reply::Conflict));
+        assert_eq!(read(true, ""), Some(Reply::Done));
+    }
+
+    #[test]
+    fn a_refusal_is_shown_by_the_permission_that_is_missing() {
+        assert_eq!(
+            Answer::Refused(REFUSED.to_owned()).to_string(),
+            "refused: cannot get resource \"nodes\" in API group \"\" at the cluster scope"
+        );
+        assert_eq!(Answer::Refused("Unauthorized".to_owned()).to_string(), "refused: Unauthorized");
+    }
+}
