@@ -1,5 +1,7 @@
 //! `cargo xtask cluster`: the local cluster from the command line.
 
+use std::path::PathBuf;
+
 use node_readiness_testkit::{
     Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, RealNodes, StartupTaint,
 };
@@ -53,11 +55,13 @@ pub(crate) fn up(options: &UpOptions) -> anyhow::Result<()> {
     let progress = Progress::start();
     let nodes = match options.nodes {
         0 => Nodes::ControlPlaneOnly { loopback: LOOPBACK },
-        count => Nodes::Real(real_nodes(count, &progress)?),
+        count => {
+            setup::packages_for_nodes(&progress)?;
+            let testkit_binary = images::build_static(&["testkit"], &progress)?.remove(0);
+            real_nodes(count, testkit_binary)
+        }
     };
-    let spec = ClusterSpec { dir: workspace::cluster_dir(), version: options.kube, nodes };
-    progress.say(&format!("starting Kubernetes {} with {} nodes", options.kube, options.nodes));
-    let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
+    let cluster = start(nodes, options.kube, &progress)?;
     progress.say("the cluster is ready:");
     println!("\n  export KUBECONFIG={}", cluster.kubeconfig().display());
     println!("  export PATH={}:$PATH", cluster.layout().bin().display());
@@ -69,10 +73,24 @@ pub(crate) fn up(options: &UpOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn real_nodes(count: usize, progress: &Progress) -> anyhow::Result<RealNodes> {
-    setup::packages_for_nodes(progress)?;
-    let testkit_binary = images::build_static(&["testkit"], progress)?.remove(0);
-    Ok(RealNodes {
+/// Starts the local cluster. It ends when the value is dropped.
+pub(crate) fn start(
+    nodes: Nodes,
+    version: KubernetesVersion,
+    progress: &Progress,
+) -> anyhow::Result<Cluster> {
+    let count = match &nodes {
+        Nodes::ControlPlaneOnly { .. } => 0,
+        Nodes::Real(nodes) => nodes.count,
+    };
+    progress.say(&format!("starting Kubernetes {version} with {count} nodes"));
+    let spec = ClusterSpec { dir: workspace::cluster_dir(), version, nodes };
+    Ok(Cluster::up(&spec, &|line| progress.say(line))?)
+}
+
+/// Nodes that join with the startup taint of the examples. The binary is the testkit's.
+pub(crate) fn real_nodes(count: usize, testkit_binary: PathBuf) -> Nodes {
+    Nodes::Real(RealNodes {
         count,
         startup_taints: vec![StartupTaint::network_ready()],
         testkit_binary,

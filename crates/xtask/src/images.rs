@@ -88,6 +88,15 @@ pub(crate) fn build_static(programs: &[&str], progress: &Progress) -> anyhow::Re
     Ok(programs.iter().map(|program| dir.join(package(program))).collect())
 }
 
+/// Builds all programs and returns the testkit's path, for nodes that are made of it.
+pub(crate) fn build_all(progress: &Progress) -> anyhow::Result<PathBuf> {
+    let built = build_static(&PROGRAMS, progress)?;
+    built
+        .into_iter()
+        .find(|binary| binary.ends_with(package("testkit")))
+        .context("testkit is not among the programs")
+}
+
 /// The package and the binary of a program, which are named alike.
 fn package(program: &str) -> String {
     format!("node-readiness-{program}")

@@ -2,6 +2,7 @@
 //! subcommand is a module; this one only knows their names.
 
 mod cluster;
+mod demo;
 mod generate;
 mod images;
 mod setup;
@@ -18,6 +19,8 @@ enum Command {
     /// Start or end the local Kubernetes cluster
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Show the main job on a real cluster of two nodes
+    Demo(demo::Options),
     /// Generate the manifests that are derived from Rust types
     Generate(generate::Options),
     /// Run every check and test
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Cluster(command) => cluster::run(command),
+        Command::Demo(options) => demo::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Images(options) => images::run(&options),

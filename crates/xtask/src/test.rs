@@ -3,14 +3,17 @@
 use std::{
     ffi::OsString,
     io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, bail};
-use node_readiness_testkit::{Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes};
+use node_readiness_testkit::{
+    Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, RealNodes, StartupTaint,
+};
 
 use crate::{
-    generate,
+    generate, images, setup,
     workspace::{self, Progress},
 };
 
@@ -19,6 +22,14 @@ const LOOPBACK: LoopbackNet = LoopbackNet::new(1);
 
 /// Where integration tests find the administrator's kubeconfig.
 const KUBECONFIG: &str = "NRR_TEST_KUBECONFIG";
+
+/// Where end-to-end tests find the administrator's kubeconfig, and the version they run on.
+const E2E_KUBECONFIG: &str = "NRR_E2E_KUBECONFIG";
+const E2E_KUBE: &str = "NRR_E2E_KUBE";
+
+/// The versions that the user's guide names: one with constrained impersonation on by default, and
+/// the oldest that has it, behind its feature gate.
+const E2E_VERSIONS: [KubernetesVersion; 2] = [KubernetesVersion::V1_37, KubernetesVersion::V1_35];
 
 /// The workspace's packages without their common prefix, each of which must build by itself.
 const PACKAGES: [&str; 6] = ["api", "engine", "operator", "reporter", "testkit", "xtask"];
@@ -40,10 +51,12 @@ enum Stage {
     Unit,
     /// The operator against a real API server
     Integration,
+    /// Images on two real nodes, for each Kubernetes version; ends a local cluster that runs
+    E2e,
 }
 
 impl Stage {
-    const ALL: [Self; 3] = [Self::Checks, Self::Unit, Self::Integration];
+    const ALL: [Self; 4] = [Self::Checks, Self::Unit, Self::Integration, Self::E2e];
 }
 
 /// Runs the stages, and closes with a line that counts tests.
@@ -56,6 +69,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             Stage::Checks => checks(&progress)?,
             Stage::Unit => count.add(unit(&progress)?),
             Stage::Integration => count.add(integration(&progress)?),
+            Stage::E2e => count.add(e2e(&progress)?),
         }
     }
     progress.say("all stages are done");
@@ -104,6 +118,48 @@ fn integration(progress: &Progress) -> anyhow::Result<Count> {
         ("PATH", path_with(cluster.layout().bin().into_os_string())),
     ];
     cargo_test(&["-p", "node-readiness-operator", "--test", "it"], &environment)
+}
+
+fn e2e(progress: &Progress) -> anyhow::Result<Count> {
+    setup::packages_for_nodes(progress)?;
+    // The tests call `make deploy`, which builds too; here one sees what takes so long.
+    let binaries = images::build_static(&["operator", "reporter", "testkit"], progress)?;
+    let testkit_binary = binaries.into_iter().next_back().context("no testkit was built")?;
+    let mut count = Count::default();
+    for version in E2E_VERSIONS {
+        count.add(e2e_on(version, testkit_binary.clone(), progress)?);
+    }
+    Ok(count)
+}
+
+/// Runs the end-to-end tests on one version. The cluster is the local one, since that is where
+/// `make deploy` loads images. It ends with this function, whatever comes of the tests.
+fn e2e_on(
+    version: KubernetesVersion,
+    testkit_binary: PathBuf,
+    progress: &Progress,
+) -> anyhow::Result<Count> {
+    progress.say(&format!("starting Kubernetes {version} with two nodes for end-to-end tests"));
+    let spec = ClusterSpec {
+        dir: workspace::cluster_dir(),
+        version,
+        nodes: Nodes::Real(RealNodes {
+            count: 2,
+            startup_taints: vec![StartupTaint::network_ready()],
+            testkit_binary,
+            images: Vec::new(),
+        }),
+    };
+    let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
+    progress.say(&format!("running the end-to-end tests on Kubernetes {version}"));
+    let environment = [
+        (E2E_KUBECONFIG, cluster.kubeconfig().into_os_string()),
+        (E2E_KUBE, version.as_str().into()),
+        // What kubectl remembers of the user's last cluster at this address is of another version.
+        ("KUBECACHEDIR", cluster.layout().dir().join("kubectl-cache").into_os_string()),
+        ("PATH", path_with(cluster.layout().bin().into_os_string())),
+    ];
+    cargo_test(&["-p", "node-readiness-operator", "--test", "e2e"], &environment)
 }
 
 /// `PATH` with a directory in front.

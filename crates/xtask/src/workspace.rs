@@ -20,10 +20,18 @@ pub(crate) fn cluster_dir() -> PathBuf {
     root().join(".cluster")
 }
 
-/// The cargo that runs this program.
+/// The cargo that runs this program. It is not told what cargo tells the programs that it runs about
+/// themselves: to build scripts that look at it (ring's does) that would be a change, after which
+/// half of the workspace is built anew.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

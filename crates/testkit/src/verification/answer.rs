@@ -58,13 +58,16 @@ pub(super) fn read(success: bool, stderr: &str) -> Option<Reply> {
     })
 }
 
-/// The end of the server's message: `cannot get resource "nodes" …`, `is not allowed to …`.
+/// What the server's message says is not possible, without who and where: `cannot get resource
+/// "nodes"`, `is not allowed to modify taints`.
 fn reason(message: &str) -> &str {
-    ["cannot ", "is not allowed to "]
+    let start = ["cannot ", "is not allowed to "]
         .iter()
         .filter_map(|verb| message.find(verb))
         .min()
-        .map_or(message, |start| &message[start..])
+        .unwrap_or_default();
+    let reason = &message[start..];
+    reason.find(" in API group ").map_or(reason, |end| &reason[..end])
 }
 
 #[cfg(test)]
@@ -102,7 +105,7 @@ mod tests {
     fn a_refusal_is_shown_by_the_permission_that_is_missing() {
         assert_eq!(
             Answer::Refused(REFUSED.to_owned()).to_string(),
-            "refused: cannot get resource \"nodes\" in API group \"\" at the cluster scope"
+            "refused: cannot get resource \"nodes\""
         );
         assert_eq!(Answer::Refused("Unauthorized".to_owned()).to_string(), "refused: Unauthorized");
     }

@@ -176,7 +176,12 @@ impl Scene<'_> {
             refused(
                 "patch its node's status",
                 node(),
-                Action::PatchNodeStatus(name(), json!({"status": {"phase": "Running"}})),
+                Action::ApplyNodeStatus(json!({
+                    "apiVersion": "v1",
+                    "kind": "Node",
+                    "metadata": {"name": self.reporter.node},
+                    "status": {"phase": "Running"},
+                })),
                 "cannot impersonate-on:associated-node:patch resource \"nodes/status\"",
             ),
             refused(

@@ -27,6 +27,16 @@ const TOKEN_LIFETIME: &str = "10m";
 /// How often a status update is tried anew when kubelet was faster.
 const UPDATE_TRIES: usize = 5;
 
+/// Validation would have kubectl ask for the schema first, as someone who may not.
+const APPLY_STATUS: [&str; 6] = [
+    "apply",
+    "--server-side",
+    "--subresource=status",
+    "--dry-run=server",
+    "--validate=false",
+    "-f-",
+];
+
 /// Who a request says it comes from.
 #[derive(Debug, Clone)]
 pub enum Identity {
@@ -69,8 +79,8 @@ pub enum Action {
     Delete(String),
     /// Strategic merge PATCH of a node, as a dry run. kubectl reads the node first.
     PatchNode(String, Value),
-    /// Strategic merge PATCH of a node's status, as a dry run. kubectl reads the node first.
-    PatchNodeStatus(String, Value),
+    /// Server-side apply, which is a PATCH, of a node's status, as a dry run.
+    ApplyNodeStatus(Value),
     /// What a reporter does: GET of a node, PUT of its status with a new heartbeat in the
     /// condition of this type, again if someone else wrote it in between. It does change the node.
     Heartbeat {
@@ -150,11 +160,10 @@ impl Session {
             Action::Create(path, body) => ask(&["create", "--raw", path, "-f-"], Some(body))?,
             Action::Delete(path) => ask(&["delete", "--raw", path], None)?,
             Action::PatchNode(node, patch) => {
-                ask(&patch_node(node, &patch.to_string(), &[]), None)?
+                let patch = format!("--patch={patch}");
+                ask(&["patch", "node", node, "--dry-run=server", &patch], None)?
             }
-            Action::PatchNodeStatus(node, patch) => {
-                ask(&patch_node(node, &patch.to_string(), &["--subresource=status"]), None)?
-            }
+            Action::ApplyNodeStatus(object) => ask(&APPLY_STATUS, Some(object))?,
             Action::Heartbeat { node, condition_type } => {
                 self.heartbeat(identity, node, condition_type)?
             }
@@ -216,10 +225,6 @@ impl Session {
         command.args(identity.flags());
         command
     }
-}
-
-fn patch_node<'a>(node: &'a str, patch: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&["patch", "node", node, "--dry-run=server", "--patch", patch], more].concat()
 }
 
 /// Runs kubectl to its end with an object on its standard input.

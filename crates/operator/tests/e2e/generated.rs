@@ -1,0 +1,120 @@
+//! The example of one file: a rule with a probe, from which the operator makes the reporters.
+
+use k8s_openapi::api::core::v1::Pod;
+use node_readiness_api::NodeReadinessRule;
+use serde_json::json;
+
+use crate::harness::{Turn, eventually, image, stop_agent};
+use crate::nodes::{await_node, records};
+use crate::shell::{get, get_all, kubectl, root, sh};
+
+const RULE: &str = "examples/cni-readiness/rule.yaml";
+
+/// Selects everything that the operator generated.
+const GENERATED: &str = "-lapp.kubernetes.io/managed-by=node-readiness-operator";
+
+#[test]
+fn a_node_takes_pods_only_while_its_agent_answers() {
+    let mut turn = Turn::with_operator();
+    turn.remove_at_the_end(&["-f", &root().join(RULE).display().to_string()]);
+    sh(&root(), &format!("kubectl apply -f {RULE}")).expect_success();
+
+    let reporters = running_reporters();
+    for node in ["node-a", "node-b"] {
+        await_node(node, "False", true);
+    }
+    turn.run_pod(&workload("node-a"));
+    eventually("the scheduler finds no node for the workload", || {
+        condition_of(&workload_pod(), "PodScheduled", "False").then_some(())
+    });
+
+    turn.start_agent("node-a");
+    await_node("node-a", "True", false);
+    await_node("node-b", "False", true);
+    eventually("the workload runs", || {
+        condition_of(&workload_pod(), "Ready", "True").then_some(())
+    });
+    await_table("cni continuous readiness.k8s.io/NetworkReady NoSchedule 2 1 1");
+
+    stop_agent("node-a");
+    await_node("node-a", "False", true);
+    await_table("cni continuous readiness.k8s.io/NetworkReady NoSchedule 2 0 2");
+
+    // The same pods all the time: none failed and was replaced.
+    assert_eq!(names(&running_reporters()), names(&reporters));
+
+    sh(&root(), &format!("kubectl delete -f {RULE} --timeout=60s")).expect_success();
+    for node in ["node-a", "node-b"] {
+        let node = await_node(node, "False", false);
+        assert_eq!(records(&node), [""; 0]);
+    }
+    // The garbage collector takes what the rule owned.
+    eventually("everything that was generated is gone", || {
+        let kinds = "serviceaccounts,configmaps,daemonsets,pods,clusterroles,clusterrolebindings";
+        kubectl(&["get", kinds, "-A", GENERATED, "-o", "name"]).is_empty().then_some(())
+    });
+}
+
+/// Waits until a reporter runs on each node and the rule says so, and checks how they run.
+fn running_reporters() -> Vec<Pod> {
+    eventually("the rule says that both reporters are ready", || {
+        let rule: NodeReadinessRule = get(&["nodereadinessrule", "cni"]);
+        let status = rule.status?;
+        let reporter = status.reporter?;
+        let ready =
+            status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.status == "True");
+        (ready && (reporter.desired, reporter.ready) == (2, 2)).then_some(())
+    });
+    let pods: Vec<Pod> = get_all(&["pods", "-n", "nrr-reporters", GENERATED]);
+    assert_eq!(pods.len(), 2);
+    for pod in &pods {
+        assert!(pod.metadata.name.as_ref().unwrap().starts_with("reporter-cni-"));
+        let spec = pod.spec.as_ref().unwrap();
+        assert_eq!(spec.host_network, Some(true));
+        // kubelet refuses to run root where the pod says this.
+        assert_eq!(spec.security_context.as_ref().unwrap().run_as_non_root, Some(true));
+        let container = &pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0];
+        assert!(container.ready);
+        assert_eq!(container.restart_count, 0);
+        let user = container.user.as_ref().and_then(|user| user.linux.as_ref());
+        assert!(user.is_none_or(|user| user.uid != 0), "{user:?}");
+    }
+    pods
+}
+
+fn names(pods: &[Pod]) -> Vec<&String> {
+    pods.iter().filter_map(|pod| pod.metadata.name.as_ref()).collect()
+}
+
+/// Waits until `kubectl get nodereadinessrules` shows this row, before DRYRUN and AGE.
+fn await_table(row: &str) {
+    eventually(&format!("kubectl get nodereadinessrules shows {row}"), || {
+        let table = kubectl(&["get", "nodereadinessrules"]);
+        let lines: Vec<String> =
+            table.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[0], "NAME MODE TAINT EFFECT NODES READY HELD DRYRUN AGE");
+        lines[1].starts_with(row).then_some(())
+    });
+}
+
+/// A pod of a user who knows nothing of this project, for a node.
+fn workload(node: &str) -> serde_json::Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "workload"},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "containers": [{"name": "workload", "image": image("testkit")}],
+        },
+    })
+}
+
+fn workload_pod() -> Pod {
+    get(&["pod", "workload"])
+}
+
+fn condition_of(pod: &Pod, type_: &str, status: &str) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == type_ && c.status == status)
+}

@@ -1,0 +1,15 @@
+//! The whole path on two real nodes, the way a user walks it: with `make` and `kubectl`, the
+//! operator and its reporters as pods of the images that are built here.
+//!
+//! `make test` starts the cluster, once for each Kubernetes version, and says where it is.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod diagnosis;
+mod generated;
+mod guide;
+mod harness;
+mod nodes;
+mod operator;
+mod settings;
+mod shell;
+mod tokens;

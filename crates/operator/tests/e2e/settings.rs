@@ -1,0 +1,57 @@
+//! What a reporter with a wrong setting leaves for whoever looks at its pod.
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use crate::harness::{Turn, eventually, image};
+use crate::shell::{get, kubectl};
+
+/// A container for each: its name, the endpoint it is told to probe, the condition it is told to
+/// report, and what it should say is wrong.
+const WRONG: [(&str, Option<&str>, &str, &str); 3] = [
+    ("no-endpoint", None, "example.com/Ready", "CHECK_ENDPOINT is not set"),
+    ("no-url", Some("localhost:9099"), "example.com/Ready", "CHECK_ENDPOINT is \"localhost:9099\""),
+    ("kubelets", Some("http://localhost:9099/"), "Ready", "CONDITION_TYPE is \"Ready\""),
+];
+
+#[test]
+fn a_wrong_setting_is_named_in_the_termination_message() {
+    let mut turn = Turn::with_operator();
+    turn.run_pod(&json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "misled-reporter"},
+        "spec": {
+            "restartPolicy": "Never",
+            "tolerations": [{"operator": "Exists"}],
+            "containers": WRONG.map(|(name, endpoint, condition, _)| container(name, endpoint, condition)),
+        },
+    }));
+    eventually("all containers ended", || {
+        let pod: Pod = get(&["pod", "misled-reporter"]);
+        (pod.status?.phase? == "Failed").then_some(())
+    });
+    for (name, _, _, said) in WRONG {
+        // As a user asks.
+        let path = format!(
+            "jsonpath={{.status.containerStatuses[?(@.name==\"{name}\")].state.terminated.message}}"
+        );
+        let message = kubectl(&["get", "pod", "misled-reporter", "-o", &path]);
+        assert!(message.starts_with(&format!("node-readiness-reporter: {said}")), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+fn container(name: &str, endpoint: Option<&str>, condition: &str) -> Value {
+    json!({
+        "name": name,
+        "image": image("reporter"),
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 65532},
+        "env": [
+            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "CONDITION_TYPE", "value": condition},
+            // An empty one counts as not set.
+            {"name": "CHECK_ENDPOINT", "value": endpoint.unwrap_or_default()},
+        ],
+    })
+}

@@ -1,0 +1,176 @@
+//! The cluster as it changes: `kubectl get --watch` of nodes and pods, read line by line while the
+//! demo waits for something.
+
+use std::{
+    io::BufReader,
+    process::{Child, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use node_readiness_testkit::Layout;
+use serde::Deserialize;
+
+use super::{
+    screen::{Screen, on_cluster},
+    view::View,
+};
+
+/// The namespaces whose pods matter here: the demo's own, its agents', the reporters'.
+const NAMESPACES: [&str; 3] = ["default", "kube-system", "nrr-reporters"];
+
+/// Where to look when something does not happen.
+const LOGS: &str = "Their logs say more:
+  kubectl -n nrr-system logs deployment/nrr-controller-manager
+  kubectl -n nrr-reporters logs --prefix --selector app.kubernetes.io/managed-by=node-readiness-operator
+  ls .cluster/log";
+
+/// A change of an object, as kubectl prints it with `--output-watch-events`.
+#[derive(Deserialize)]
+struct WatchEvent<K> {
+    #[serde(rename = "type")]
+    type_: String,
+    object: K,
+}
+
+/// What a reading thread hands on.
+enum Event {
+    Node(Box<WatchEvent<Node>>),
+    Pod(Box<WatchEvent<Pod>>),
+    /// kubectl has ended, though it should not have.
+    Ended(&'static str),
+}
+
+/// Watches of a cluster. They end when it is dropped.
+pub(super) struct Live<'a> {
+    screen: &'a Screen,
+    view: View,
+    events: Receiver<(Instant, Event)>,
+    watches: Vec<Child>,
+    since: Instant,
+}
+
+impl<'a> Live<'a> {
+    /// Starts to watch.
+    pub(super) fn start(screen: &'a Screen, layout: &Layout) -> anyhow::Result<Self> {
+        let (sender, events) = mpsc::channel();
+        let mut live = Self {
+            screen,
+            view: View::default(),
+            events,
+            watches: Vec::new(),
+            since: Instant::now(),
+        };
+        let nodes = watch(layout, &["nodes"], "nodes", sender.clone(), Event::Node)?;
+        live.watches.push(nodes);
+        let pods = watch(layout, &["pods", "--all-namespaces"], "pods", sender, Event::Pod)?;
+        live.watches.push(pods);
+        Ok(live)
+    }
+
+    /// Begins anew: the clock of the lines that are printed is at zero, and what happened since
+    /// the last look is taken in without telling.
+    pub(super) fn restart(&mut self) -> anyhow::Result<()> {
+        while let Ok((_, event)) = self.events.try_recv() {
+            self.take(event)?;
+        }
+        self.since = Instant::now();
+        Ok(())
+    }
+
+    /// What was seen last.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Prints every change until the cluster is as it should be.
+    pub(super) fn until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        is_so: impl Fn(&View) -> bool,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
+        while !is_so(&self.view) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok((at, event)) => {
+                    let elapsed = at.saturating_duration_since(self.since).as_secs_f32();
+                    let elapsed = format!("+{elapsed:.1} s");
+                    for change in self.take(event)? {
+                        self.screen.output(&format!("{elapsed:>7}  {change}"));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => bail!(
+                    "waited {} s for this: {what}. Seen last:\n{}\n{LOGS}",
+                    within.as_secs(),
+                    self.view.describe()
+                ),
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("nothing watches the cluster any more")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an event in, and tells what is new.
+    fn take(&mut self, event: Event) -> anyhow::Result<Vec<String>> {
+        Ok(match event {
+            Event::Node(event) => self.view.see_node(&event.object),
+            Event::Pod(event) if !matters(&event.object) => Vec::new(),
+            Event::Pod(event) if event.type_ == "DELETED" => {
+                self.view.lose_pod(&event.object).into_iter().collect()
+            }
+            Event::Pod(event) => self.view.see_pod(&event.object).into_iter().collect(),
+            Event::Ended(what) => {
+                bail!("kubectl does not watch {what} any more: does the API server run?")
+            }
+        })
+    }
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        for watch in &mut self.watches {
+            // It may have ended by itself.
+            let _ = watch.kill();
+            let _ = watch.wait();
+        }
+    }
+}
+
+fn matters(pod: &Pod) -> bool {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    NAMESPACES.contains(&namespace)
+}
+
+fn watch<K: for<'de> Deserialize<'de> + Send + 'static>(
+    layout: &Layout,
+    resource: &[&str],
+    what: &'static str,
+    sender: Sender<(Instant, Event)>,
+    event: fn(Box<WatchEvent<K>>) -> Event,
+) -> anyhow::Result<Child> {
+    let watch = ["--watch", "--output-watch-events", "--output=json"];
+    let mut command = on_cluster(layout, &[&["kubectl", "get"], resource, &watch].concat());
+    let mut running = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot start kubectl")?;
+    let output = running.stdout.take().context("kubectl has no output")?;
+    thread::spawn(move || {
+        let events = serde_json::Deserializer::from_reader(BufReader::new(output)).into_iter();
+        // A receiver that is gone, or an event that is none, both mean that nobody needs more.
+        let _ = events
+            .map_while(Result::ok)
+            .try_for_each(|read| sender.send((Instant::now(), event(Box::new(read)))));
+        let _ = sender.send((Instant::now(), Event::Ended(what)));
+    });
+    Ok(running)
+}

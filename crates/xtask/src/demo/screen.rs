@@ -1,0 +1,162 @@
+//! What the demo prints: numbered steps, commands, and what commands print. Lines only, so that it
+//! reads the same in a terminal, a pipe and a log.
+
+use std::{
+    cell::Cell,
+    ffi::OsString,
+    io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _},
+    path::Path,
+    process::{Command, ExitStatus},
+};
+
+use anyhow::{Context as _, bail};
+use node_readiness_testkit::Layout;
+
+use crate::workspace;
+
+/// The variables that `make` hands down. A make that the demo runs starts afresh, as a user's does.
+const OF_MAKE: [&str; 8] = [
+    "MAKEFLAGS",
+    "MFLAGS",
+    "MAKELEVEL",
+    "MAKEOVERRIDES",
+    "NODES",
+    "IMG_PREFIX",
+    "IMG_TAG",
+    "KUBECTL",
+];
+
+/// Where everything is printed to.
+pub(super) struct Screen {
+    colours: bool,
+    steps: Cell<u32>,
+    after_gap: Cell<bool>,
+}
+
+impl Screen {
+    pub(super) fn new() -> Self {
+        let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { colours, steps: Cell::new(0), after_gap: Cell::new(false) }
+    }
+
+    /// Begins a step: what it shows, and why that is worth a look.
+    pub(super) fn step(&self, title: &str, why: &str) {
+        self.steps.set(self.steps.get() + 1);
+        self.gap();
+        self.line(&self.styled("1", &format!("{}. {title}", self.steps.get())));
+        self.say(why);
+        self.gap();
+    }
+
+    /// Explains, in lines of at most a hundred characters.
+    pub(super) fn say(&self, text: &str) {
+        text.lines().for_each(|line| self.line(&format!("   {line}")));
+    }
+
+    /// Has to be told when something else has printed: a build, or progress.
+    pub(super) fn others_printed(&self) {
+        self.after_gap.set(false);
+    }
+
+    /// Leaves one empty line, and never two.
+    pub(super) fn gap(&self) {
+        if !self.after_gap.get() {
+            self.line("");
+        }
+    }
+
+    /// Prints one line. That nobody reads it any more is no reason to stop.
+    pub(super) fn line(&self, text: &str) {
+        self.after_gap.set(text.is_empty());
+        let _ = writeln!(io::stdout(), "{text}");
+    }
+
+    /// Prints one line as far in as what commands print.
+    pub(super) fn output(&self, text: &str) {
+        self.line(format!("     {text}").trim_end());
+    }
+
+    /// A mark for what is as it should be, or is not.
+    pub(super) fn mark(&self, good: bool) -> String {
+        if good { self.styled("32", "ok") } else { self.styled("1;31", "NO") }
+    }
+
+    /// Shows a command, runs it with the local cluster as its own, and shows what it prints.
+    pub(super) fn run(&self, layout: &Layout, command: &[&str]) -> anyhow::Result<()> {
+        let (status, _) = self.show(layout, command)?;
+        if !status.success() {
+            bail!("`{}` failed with {status}; what it said is above", command.join(" "));
+        }
+        Ok(())
+    }
+
+    /// The same for a command whose exit status is an answer. Returns what it prints.
+    pub(super) fn ask(&self, layout: &Layout, command: &[&str]) -> anyhow::Result<String> {
+        Ok(self.show(layout, command)?.1)
+    }
+
+    fn show(&self, layout: &Layout, words: &[&str]) -> anyhow::Result<(ExitStatus, String)> {
+        self.gap();
+        let shown: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+        self.line(&self.styled("36", &format!("   $ {}", shown.join(" "))));
+        let (output, to_output) = io::pipe()?;
+        let mut command = on_cluster(layout, words);
+        command.stdout(to_output.try_clone()?).stderr(to_output);
+        let mut running =
+            command.spawn().with_context(|| format!("cannot start {}", words.join(" ")))?;
+        // It holds the writing ends, without which reading would not end.
+        drop(command);
+        let mut text = String::new();
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            self.output(&line);
+            text.push_str(&line);
+            text.push('\n');
+        }
+        let status = running.wait()?;
+        self.gap();
+        Ok((status, text))
+    }
+
+    fn styled(&self, style: &str, text: &str) -> String {
+        if self.colours { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// A command that works on the local cluster, whatever the user's own KUBECONFIG is.
+pub(super) fn on_cluster(layout: &Layout, words: &[&str]) -> Command {
+    let in_bin = layout.bin().join(words[0]);
+    let program = if in_bin.exists() { in_bin.as_path() } else { Path::new(words[0]) };
+    let mut command = Command::new(program);
+    command.args(&words[1..]).current_dir(workspace::root());
+    for variable in OF_MAKE {
+        command.env_remove(variable);
+    }
+    command.env("KUBECONFIG", layout.kubeconfig()).env("PATH", path_with(&layout.bin()));
+    command
+}
+
+/// `PATH` with a directory in front.
+fn path_with(directory: &Path) -> OsString {
+    let mut path = directory.as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
+}
+
+/// A word as one would type it into a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_shown_as_one_types_them() {
+        assert_eq!(quoted("--for=condition=Ready"), "--for=condition=Ready");
+        assert_eq!(quoted("custom-columns=A:.b[*]"), "'custom-columns=A:.b[*]'");
+    }
+}

@@ -1,0 +1,219 @@
+//! The steps on the running cluster, in their order.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, bail};
+use node_readiness_testkit::{
+    Layout,
+    verification::{self, Reporter},
+};
+
+use super::{
+    live::Live,
+    screen::Screen,
+    table,
+    view::{CONDITION, View},
+};
+
+/// The nodes, as the local cluster names them.
+const NODE_A: &str = "node-a";
+const NODE_B: &str = "node-b";
+
+/// Where the operator runs the reporters of the example's rule, and as whom.
+const REPORTERS: &str = "nrr-reporters";
+const REPORTER: &str = "reporter-cni";
+
+/// The image that the ordinary pods and the agents run, as `make deploy` loads it. Without
+/// arguments it just waits.
+const IMAGE: &str = concat!("node-readiness/testkit:v", env!("CARGO_PKG_VERSION"));
+
+/// How long anything that is waited for may take. It takes a few seconds; a busy machine is no
+/// reason to fail.
+const WITHIN: Duration = Duration::from_mins(1);
+
+/// What this is about of a node, for `kubectl get nodes`.
+const COLUMNS: &str = "\
+NAME            CALICO_READY                                                              TAINTS
+.metadata.name  .status.conditions[?(@.type==\"projectcalico.org/CalicoReady\")].status  .spec.taints[*].key
+";
+
+/// What the steps work on.
+struct Show<'a> {
+    screen: &'a Screen,
+    layout: &'a Layout,
+    live: Live<'a>,
+}
+
+/// Shows everything that is shown on the running cluster.
+///
+/// # Errors
+/// When anything is not as the demo says.
+pub(super) fn show(screen: &Screen, layout: &Layout) -> anyhow::Result<()> {
+    let mut show = Show { screen, layout, live: Live::start(screen, layout)? };
+    show.file("nodes.columns", COLUMNS)?;
+    show.nodes()?;
+    show.install()?;
+    show.gate()?;
+    show.open_one()?;
+    show.open_other()?;
+    show.close_one()?;
+    show.verify()
+}
+
+impl Show<'_> {
+    fn install(&self) -> anyhow::Result<()> {
+        self.screen.step(
+            "Install the API and the operator",
+            "As on any cluster. `make deploy` also loads this checkout's images into the nodes, since there\n\
+             is no registry.",
+        );
+        self.run(&["make", "install"])?;
+        self.run(&["make", "deploy"])
+    }
+
+    fn gate(&mut self) -> anyhow::Result<()> {
+        self.screen.step(
+            "One rule, and an ordinary pod",
+            "The rule names the nodes, the condition, the taint, and the probe that finds out. The operator\n\
+             makes everything else from it: a reporter on each node, with permissions for that node only.\n\
+             No CNI agent runs yet, so both nodes must be held, and the pod must wait.",
+        );
+        self.live.restart()?;
+        self.run(&["kubectl", "run", "app", "--image", IMAGE])?;
+        self.until("pod app finds no node", |view| view.waits("app"))?;
+        self.screen.gap();
+        self.live.restart()?;
+        self.run(&["kubectl", "apply", "-f", "examples/cni-readiness/rule.yaml"])?;
+        self.until("a reporter runs on each node, and the rule holds both nodes", |view| {
+            [NODE_A, NODE_B]
+                .iter()
+                .all(|node| view.node(node).is_gated() && view.any_runs_on(REPORTER, node))
+        })?;
+        self.state()
+    }
+
+    fn open_one(&mut self) -> anyhow::Result<()> {
+        self.screen.step(
+            "The CNI agent of node-a starts",
+            "A stand-in that answers its readiness check with 503 for five seconds, then with 200. Only then\n\
+             may the condition turn True and the taint go. The waiting pod gets its node; node-b stays held.",
+        );
+        self.start_agent(NODE_A)?;
+        self.until("node-a opens and pod app runs there", |view| {
+            view.node(NODE_A).is_open() && view.runs_on("app", NODE_A)
+        })?;
+        self.still("node-b is held", |view| view.node(NODE_B).is_gated())?;
+        self.state()
+    }
+
+    fn open_other(&mut self) -> anyhow::Result<()> {
+        self.screen.step("The CNI agent of node-b starts", "Now both nodes open up.");
+        self.start_agent(NODE_B)?;
+        self.until("node-b opens", |view| view.node(NODE_B).is_open())?;
+        self.still("node-a is open", |view| view.node(NODE_A).is_open())?;
+        self.state()
+    }
+
+    fn close_one(&mut self) -> anyhow::Result<()> {
+        self.screen.step(
+            "The CNI agent of node-a stops",
+            "The rule's mode is continuous: after two failed probes in a row the condition turns False and the\n\
+             taint is back. Its effect is NoSchedule, so what runs on node-a goes on; a new pod goes to node-b.",
+        );
+        let agent = format!("cni-agent-{NODE_A}");
+        self.live.restart()?;
+        self.run(&["kubectl", "-n", "kube-system", "delete", "pod", &agent, "--wait=false"])?;
+        self.until("node-a is held again", |view| view.node(NODE_A).is_gated())?;
+        self.run(&["kubectl", "run", "app-2", "--image", IMAGE])?;
+        self.until("pod app-2 runs on node-b", |view| view.runs_on("app-2", NODE_B))?;
+        self.still("pod app runs on node-a", |view| view.runs_on("app", NODE_A))?;
+        self.state()
+    }
+
+    fn verify(&self) -> anyhow::Result<()> {
+        self.screen.step(
+            "What a reporter may do",
+            "Its ServiceAccount has no permissions of its own: both answers must be no.",
+        );
+        let account = format!("--as=system:serviceaccount:{REPORTERS}:{REPORTER}");
+        for [verb, resource] in [["get", "nodes"], ["update", "nodes/status"]] {
+            let question = ["kubectl", "auth", "can-i", verb, resource, &account];
+            if self.screen.ask(self.layout, &question)?.lines().last() != Some("no") {
+                bail!("the reporter's ServiceAccount may {verb} {resource}, and should not");
+            }
+        }
+        let reporter = Reporter::on_node(self.layout, REPORTERS, REPORTER, NODE_A, CONDITION)?;
+        self.screen.say(&format!(
+            "All that it can do is act as the node that its pod runs on, which the API server reads from\n\
+             the pod's token (KEP-5284). Now as a thief would try it: with kubectl and a token that is bound\n\
+             to pod {} on {NODE_A}. \"Another node\" is {NODE_B}.",
+            reporter.pod
+        ));
+        self.screen.gap();
+        let checks = verification::verify(self.layout, &reporter, NODE_B)?;
+        table::print(self.screen, &checks);
+        let differences = table::differences(&checks);
+        if !differences.is_empty() {
+            bail!(
+                "{} of {} answers are not as expected:\n{}",
+                differences.len(),
+                checks.len(),
+                differences.join("\n")
+            );
+        }
+        self.screen.gap();
+        self.screen.say(&format!(
+            "All {} answers are as expected. What such a token still can do to its own node through\n\
+             nodes/status is told in README.md under Security.",
+            checks.len()
+        ));
+        Ok(())
+    }
+
+    /// Starts the agent of a node from a manifest that stays, to look at, and waits until it runs.
+    fn start_agent(&mut self, node: &str) -> anyhow::Result<()> {
+        let manifest = include_str!("agent.yaml").replace("{node}", node).replace("{image}", IMAGE);
+        let path = self.file(&format!("cni-agent-{node}.yaml"), &manifest)?;
+        self.live.restart()?;
+        self.run(&["kubectl", "apply", "-f", &path])?;
+        self.until(&format!("the CNI agent of {node} runs"), |view| {
+            view.runs_on(&format!("cni-agent-{node}"), node)
+        })
+    }
+
+    /// Writes a file that a command shown here needs, and returns its path from the checkout's root.
+    fn file(&self, name: &str, content: &str) -> anyhow::Result<String> {
+        let dir = self.layout.dir().join("demo");
+        fs::create_dir_all(&dir)
+            .and_then(|()| fs::write(dir.join(name), content))
+            .with_context(|| format!("cannot write {name} into {}", dir.display()))?;
+        Ok(format!(".cluster/demo/{name}"))
+    }
+
+    fn run(&self, command: &[&str]) -> anyhow::Result<()> {
+        self.screen.run(self.layout, command)
+    }
+
+    fn until(&mut self, what: &str, is_so: impl Fn(&View) -> bool) -> anyhow::Result<()> {
+        self.live.until(what, WITHIN, is_so)
+    }
+
+    /// What must not have changed meanwhile.
+    fn still(&self, what: &str, is_so: impl Fn(&View) -> bool) -> anyhow::Result<()> {
+        let view = self.live.view();
+        if !is_so(view) {
+            bail!("this should still be so, and is not: {what}. Seen last:\n{}", view.describe());
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> anyhow::Result<()> {
+        self.run(&["kubectl", "get", "nodereadinessrules"])?;
+        self.nodes()
+    }
+
+    fn nodes(&self) -> anyhow::Result<()> {
+        let columns = "custom-columns-file=.cluster/demo/nodes.columns";
+        self.run(&["kubectl", "get", "nodes", "-o", columns])
+    }
+}

@@ -1,0 +1,27 @@
+//! The verification as a table.
+
+use node_readiness_testkit::verification::Check;
+
+use super::screen::Screen;
+
+/// Prints one line a check. The reason of a refusal is last, since it is the longest.
+pub(super) fn print(screen: &Screen, checks: &[Check]) {
+    let width = checks.iter().map(|check| check.what.len()).max().unwrap_or_default();
+    screen.output(&format!("    {:width$}  {:8}  seen", "what", "expected"));
+    for check in checks {
+        let mark = screen.mark(check.holds());
+        let expected = check.expected.to_string();
+        screen.output(&format!("{mark}  {:width$}  {expected:8}  {}", check.what, check.seen));
+    }
+}
+
+/// What differs from what was expected, in full.
+pub(super) fn differences(checks: &[Check]) -> Vec<String> {
+    checks
+        .iter()
+        .filter(|check| !check.holds())
+        .map(|check| {
+            format!("{}: expected {:?}, seen {:?}", check.what, check.expected, check.seen)
+        })
+        .collect()
+}
