@@ -5,6 +5,7 @@
 //! everything else can depend on it and its CRD can be generated from it.
 
 mod crd;
+mod max_unavailable;
 mod names;
 mod ownership;
 mod probe;

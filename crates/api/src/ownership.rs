@@ -24,6 +24,10 @@ pub struct Claim {
     pub state: ClaimState,
     /// When the rule came to this state with this taint.
     pub since: Time,
+    /// Whether the node is held because it regressed: the rule had released it before. Such nodes
+    /// count against the rule's `maxUnavailable`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub regressed: bool,
 }
 
 /// Whether a rule wants its taint on a node.

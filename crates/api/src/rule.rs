@@ -6,13 +6,14 @@
 
 use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{NodeReadinessRuleStatus, Probe, selector};
+use crate::{NodeReadinessRuleStatus, Probe, max_unavailable, selector};
 
 /// Holds a taint on the nodes it selects until their conditions are met.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -104,10 +105,24 @@ pub struct NodeReadinessRuleSpec {
     /// The taint that keeps pods off a node until its conditions are met.
     pub taint: RuleTaint,
 
-    /// Only say in the status what the rule would do. No node is written, whatever happens to the
-    /// rule; what it did to nodes before stays as it is.
+    /// Only say in the status what the rule would do; no node is written. What the rule did before
+    /// this was set stays as it is until this is unset or the rule is deleted.
     #[serde(default)]
     pub dry_run: bool,
+
+    /// Keep everything as it is: no node is written and no reporter changed, until this is unset or
+    /// the rule is deleted.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// How many nodes at most may be held because they regressed: a number, or a percentage of the
+    /// nodes that the rule covers, rounded up. A node that the rule had released and whose
+    /// conditions are no longer met gets the taint only while there is room, so that one bad probe
+    /// cannot take the cluster down. Nodes that were never ready are always held. Without it there
+    /// is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "max_unavailable::schema")]
+    pub max_unavailable: Option<IntOrString>,
 
     /// How reporters observe conditions on each node, one probe a condition type. With at least
     /// one, the operator runs reporters for this rule.
@@ -135,6 +150,13 @@ pub struct ConditionRequirement {
     /// not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_status: Option<ConditionStatus>,
+    /// Seconds without a new heartbeat after which the condition counts as Unknown. Only time
+    /// counts in which the operator watched without interruption; neither a node's clock nor an
+    /// outage of the API server makes a condition stale. For a condition that a probe of this rule
+    /// decides the default is three heartbeats of its reporter, for others there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 604_800))]
+    pub stale_after_seconds: Option<u32>,
 }
 
 /// Status of a condition.

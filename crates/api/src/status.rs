@@ -69,6 +69,12 @@ pub struct NodeCounts {
     pub held: u32,
     /// Those that could not be written.
     pub failed: u32,
+    /// Those that regressed and do not carry the taint because `maxUnavailable` nodes already do.
+    #[serde(default)]
+    pub deferred: u32,
+    /// Those with a condition that counts as Unknown because its heartbeat stopped.
+    #[serde(default)]
+    pub stale: u32,
 }
 
 /// How many reporters a rule has.

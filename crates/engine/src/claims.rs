@@ -1,6 +1,8 @@
 //! Reading and writing the record of claims on a node.
 
-use node_readiness_api::{AUTOSCALER_TAINT_PREFIX, CLAIMS_ANNOTATION, Claims, TAINT_PREFIX};
+use node_readiness_api::{
+    AUTOSCALER_TAINT_PREFIX, CLAIMS_ANNOTATION, Claim, ClaimState, Claims, TAINT_PREFIX,
+};
 
 use crate::{Node, completion};
 
@@ -22,6 +24,11 @@ pub(crate) fn recorded(node: &Node) -> Claims {
 pub(crate) fn to_record(claims: &Claims) -> Option<String> {
     (!claims.is_empty())
         .then(|| serde_json::to_string(claims).expect("claims are strings and a timestamp"))
+}
+
+/// Whether a claim says that the rule holds the node.
+pub(crate) fn is_held(claim: &Claim) -> bool {
+    claim.state == ClaimState::Held
 }
 
 /// Whether a node still carries anything of a rule: a claim, or the mark of its completion.

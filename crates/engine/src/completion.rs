@@ -37,7 +37,7 @@ pub(crate) fn obsolete<'n>(node: &'n Node, rules: &RuleSet) -> Vec<&'n str> {
         rules.iter().any(|rule| {
             (suffix == rule.uid || suffix == rule.name)
                 && !rule.deleting
-                && (rule.dry_run || rule.mode == EnforcementMode::BootstrapOnly)
+                && (rule.is_frozen() || rule.mode == EnforcementMode::BootstrapOnly)
         })
     };
     node.annotation_keys()

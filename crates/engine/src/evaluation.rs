@@ -1,7 +1,10 @@
 //! Whether a node meets a rule's conditions.
 
+use std::time::Duration;
+
 use node_readiness_api::{ConditionEvaluation, ConditionPolicy, ConditionStatus};
 
+use crate::heartbeats::Pulse;
 use crate::{Node, Rule};
 
 /// How a node stands to a rule's conditions.
@@ -9,19 +12,65 @@ use crate::{Node, Rule};
 pub struct Evaluation {
     /// Whether the rule's policy is satisfied.
     pub satisfied: bool,
-    /// Status of each of the rule's conditions on the node, in the rule's order; `None` where the
-    /// node does not have the condition.
-    pub found: Vec<Option<ConditionStatus>>,
+    /// Each of the rule's conditions as it was found on the node, in the rule's order.
+    pub found: Vec<Found>,
+}
+
+/// How one condition was found on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The node does not have it.
+    Absent,
+    /// It has this status.
+    Status(ConditionStatus),
+    /// Its heartbeat stopped for longer than the rule allows: it counts as Unknown.
+    Stale,
+    /// The node is held, and nobody was seen to write the condition since the operator started: it
+    /// counts as Unknown until its next heartbeat, so that a restart releases nothing.
+    Unconfirmed,
+}
+
+impl Found {
+    /// The status that the node has, as far as it can be told.
+    fn current(self) -> ConditionStatus {
+        match self {
+            Self::Status(status) => status,
+            Self::Absent | Self::Stale | Self::Unconfirmed => ConditionStatus::Unknown,
+        }
+    }
+
+    /// The status that counts, given what an absent condition counts as.
+    fn counts_as(self, default: Option<ConditionStatus>) -> ConditionStatus {
+        match (self, default) {
+            (Self::Absent, Some(default)) => default,
+            (found, _) => found.current(),
+        }
+    }
 }
 
 impl Evaluation {
-    /// Evaluates a node against a rule's conditions.
-    pub fn of(node: &Node, rule: &Rule) -> Self {
-        let found: Vec<_> = rule.conditions.iter().map(|c| node.condition(&c.type_)).collect();
-        let mut holds = rule.conditions.iter().zip(&found).map(|(condition, found)| {
-            found.or(condition.default_status).unwrap_or(ConditionStatus::Unknown)
-                == condition.required_status
-        });
+    /// Evaluates a node against a rule's conditions. `held` is whether the rule holds the node now;
+    /// `pulse` tells of a condition's heartbeat.
+    pub fn of(node: &Node, rule: &Rule, held: bool, pulse: impl Fn(&str) -> Option<Pulse>) -> Self {
+        let found: Vec<_> = rule
+            .conditions
+            .iter()
+            .zip(&rule.stale_after)
+            .map(|(condition, stale_after)| {
+                let Some(status) = node.condition(&condition.type_) else { return Found::Absent };
+                let pulse = stale_after.and_then(|limit| Some((limit, pulse(&condition.type_)?)));
+                match pulse {
+                    Some((limit, pulse)) if pulse.silent_for >= limit => Found::Stale,
+                    Some((_, pulse)) if held && !pulse.renewed => Found::Unconfirmed,
+                    _ => Found::Status(status),
+                }
+            })
+            .collect();
+        let mut holds = rule
+            .conditions
+            .iter()
+            .zip(&found)
+            .map(|(c, found)| found.counts_as(c.default_status) == c.required_status);
         let satisfied = match rule.policy {
             ConditionPolicy::AllOf => holds.all(|holds| holds),
             ConditionPolicy::AnyOf => holds.any(|holds| holds),
@@ -31,7 +80,17 @@ impl Evaluation {
 
     /// Whether the node lacks one of the conditions, even where a default stands in for it.
     pub fn has_missing(&self) -> bool {
-        self.found.contains(&None)
+        self.found.contains(&Found::Absent)
+    }
+
+    /// Whether the heartbeat of one of the conditions stopped.
+    pub fn has_stale(&self) -> bool {
+        self.found.contains(&Found::Stale)
+    }
+
+    /// Whether a new heartbeat of one of the conditions would change what it counts as.
+    pub fn awaits_heartbeat(&self) -> bool {
+        self.has_stale() || self.found.contains(&Found::Unconfirmed)
     }
 
     /// The same in the form of the rule's status.
@@ -41,7 +100,7 @@ impl Evaluation {
             .zip(&self.found)
             .map(|(condition, found)| ConditionEvaluation {
                 type_: condition.type_.clone(),
-                current_status: found.unwrap_or(ConditionStatus::Unknown),
+                current_status: found.current(),
                 required_status: condition.required_status,
                 default_status: condition.default_status,
             })
@@ -50,15 +109,35 @@ impl Evaluation {
 
     /// What is amiss, for people: `example.com/Ready is False, must be True`.
     pub fn unmet(&self, rule: &Rule) -> String {
-        let unmet = rule.conditions.iter().zip(&self.found).filter_map(|(condition, found)| {
-            let required = condition.required_status;
-            let type_ = &condition.type_;
-            match found.or(condition.default_status) {
-                Some(status) if status == required => None,
-                Some(status) => Some(format!("{type_} is {status}, must be {required}")),
-                None => Some(format!("{type_} is not reported, must be {required}")),
-            }
-        });
+        let unmet = rule.conditions.iter().zip(&self.found).zip(&rule.stale_after).filter_map(
+            |((condition, found), stale_after)| {
+                let required = condition.required_status;
+                if found.counts_as(condition.default_status) == required {
+                    return None;
+                }
+                let how = describe(*found, condition.default_status, *stale_after);
+                Some(format!("{} {how}, must be {required}", condition.type_))
+            },
+        );
         unmet.collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn describe(
+    found: Found,
+    default: Option<ConditionStatus>,
+    stale_after: Option<Duration>,
+) -> String {
+    match (found, default) {
+        (Found::Absent, None) => "is not reported".to_owned(),
+        (Found::Absent, Some(default)) => format!("is {default} by default"),
+        (Found::Status(status), _) => format!("is {status}"),
+        (Found::Stale, _) => {
+            let limit = stale_after.unwrap_or_default().as_secs();
+            format!("had no heartbeat for {limit} s and counts as Unknown")
+        }
+        (Found::Unconfirmed, _) => {
+            "had no heartbeat since the operator started and counts as Unknown".to_owned()
+        }
     }
 }

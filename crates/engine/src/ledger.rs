@@ -4,17 +4,31 @@ use std::collections::{BTreeMap, HashSet};
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{Finding, NodePlan};
+use crate::{Finding, Grip, NodePlan};
 
 /// What is known of one node under one rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// How the node was found.
     pub finding: Finding,
+    /// What the rule does to it: what was applied, not what was planned.
+    pub grip: Grip,
     /// When this came to be so.
     pub since: Timestamp,
     /// Why the node could not be written, if it could not.
     pub failure: Option<Failure>,
+}
+
+impl Entry {
+    /// Whether a finding says the same as this entry's. What was planned is not part of it: that
+    /// shows in the grip once it is applied.
+    fn tells_of(&self, finding: &Finding) -> bool {
+        let Finding { rule_uid: _, generation, standing, evaluation, before: _, after: _ } =
+            finding;
+        let known = &self.finding;
+        (known.generation, known.standing) == (*generation, *standing)
+            && known.evaluation == *evaluation
+    }
 }
 
 /// Why a node could not be written.
@@ -48,15 +62,14 @@ impl Ledger {
         let mut news = self.remove(node, |uid| !covering.contains(uid));
         for finding in &plan.findings {
             let entries = self.rules.entry(finding.rule_uid.clone()).or_default();
-            let known = entries.get(node);
-            let same =
-                known.is_some_and(|e| e.finding == *finding && e.failure.as_ref() == failure);
-            if !same {
-                let entry =
-                    Entry { finding: finding.clone(), since: now, failure: failure.cloned() };
-                entries.insert(node.to_owned(), entry);
-                news.insert(finding.rule_uid.clone());
+            let grip = if failure.is_some() { finding.before } else { finding.after };
+            let tells = |known: &Entry| (known.grip, known.failure.as_ref()) == (grip, failure);
+            if entries.get(node).is_some_and(|known| tells(known) && known.tells_of(finding)) {
+                continue;
             }
+            let (finding, failure) = (finding.clone(), failure.cloned());
+            news.insert(finding.rule_uid.clone());
+            entries.insert(node.to_owned(), Entry { finding, grip, since: now, failure });
         }
         news
     }
@@ -81,6 +94,11 @@ impl Ledger {
             .cloned()
             .collect();
         gone.iter().flat_map(|node| self.forget(node)).collect()
+    }
+
+    /// How many nodes a rule covers.
+    pub fn covered(&self, rule_uid: &str) -> usize {
+        self.rules.get(rule_uid).map_or(0, BTreeMap::len)
     }
 
     /// Entries of a rule by node.

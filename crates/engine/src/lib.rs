@@ -12,21 +12,29 @@
 
 mod claims;
 mod completion;
+mod decision;
 mod drift;
 mod evaluation;
+mod heartbeats;
 mod ledger;
 mod node;
 mod patch;
 mod plan;
 pub mod rbac;
+mod regressions;
 pub mod reporter;
 mod rule;
 pub mod status;
+mod taints;
 
 pub use claims::carries_trace;
+pub use decision::{Situation, Standing};
 pub use drift::contains;
-pub use evaluation::Evaluation;
+pub use evaluation::{Evaluation, Found};
+pub use heartbeats::{Heartbeats, Pulse};
 pub use ledger::{Entry, Failure, Ledger};
 pub use node::{Node, NodeCondition, Taint};
-pub use plan::{Change, ChangeKind, Finding, NodePlan, Standing, plan};
+pub use plan::{Finding, Grip, NodePlan, plan};
+pub use regressions::Regressions;
 pub use rule::{Rejection, Rule, RuleSet};
+pub use taints::{Change, ChangeKind};

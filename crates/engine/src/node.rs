@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use node_readiness_api::RuleTaint;
 use node_readiness_api::{BOOTSTRAP_COMPLETED_PREFIX, CLAIMS_ANNOTATION, ConditionStatus};
@@ -71,14 +72,24 @@ impl From<&RuleTaint> for Taint {
     }
 }
 
-/// Type and status of a node condition.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// Type, status and heartbeat of a node condition.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeCondition {
     /// Type of the condition.
     #[serde(rename = "type")]
     pub type_: String,
     /// Its status.
     pub status: ConditionStatus,
+    #[serde(default)]
+    last_heartbeat_time: Option<Time>,
+}
+
+impl NodeCondition {
+    /// When the condition was last written, by the clock of whoever wrote it.
+    pub fn heartbeat(&self) -> Option<Timestamp> {
+        self.last_heartbeat_time.as_ref().map(|time| time.0)
+    }
 }
 
 impl Node {

@@ -1,7 +1,7 @@
 //! What the operator and its reporters may do, as typed values.
 //!
-//! The manifests in `config/rbac` are generated from here, and so is what a reporter is granted, so
-//! that neither can drift from what the code needs.
+//! The operator's own roles in `config/` are generated from here, and so is what a reporter is
+//! granted, so that neither can drift from what the code needs.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use node_readiness_api::GROUP;

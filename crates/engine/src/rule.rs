@@ -1,13 +1,20 @@
 //! Rules as the engine uses them: compiled once, as often as they change.
 
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
 use node_readiness_api::{
-    ConditionPolicy, ConditionRequirement, EnforcementMode, NodeReadinessRule, RuleTaint,
+    ConditionPolicy, ConditionRequirement, EnforcementMode, NodeReadinessRule,
+    NodeReadinessRuleSpec, RuleTaint,
 };
 use thiserror::Error;
 
 use crate::Node;
+
+/// How many heartbeats a reporter may miss before what it said counts no more.
+const MISSED_HEARTBEATS: u32 = 3;
 
 /// A rule that can be evaluated.
 #[derive(Clone, Debug)]
@@ -16,16 +23,24 @@ pub struct Rule {
     pub name: String,
     /// Uid of the rule, which a rule of the same name made later does not share.
     pub uid: String,
+    /// `metadata.generation` of the spec that this is.
+    pub generation: Option<i64>,
     /// The taint that it manages.
     pub taint: RuleTaint,
     /// The conditions that it requires.
     pub conditions: Vec<ConditionRequirement>,
+    /// For each of them, how long it may be without a heartbeat.
+    pub stale_after: Vec<Option<Duration>>,
     /// How these are combined.
     pub policy: ConditionPolicy,
     /// When it applies.
     pub mode: EnforcementMode,
     /// Whether it only says what it would do.
     pub dry_run: bool,
+    /// Whether it keeps everything as it is.
+    pub suspend: bool,
+    /// How many nodes it may hold because they regressed.
+    pub max_unavailable: Option<IntOrString>,
     /// Whether it is being deleted, and so wants nothing any more.
     pub deleting: bool,
     selector: Selector,
@@ -66,11 +81,15 @@ impl Rule {
         Ok(Self {
             name,
             uid: metadata.uid.clone().ok_or(Rejection::Metadata("metadata.uid"))?,
+            generation: metadata.generation,
             taint: spec.taint.clone(),
+            stale_after: spec.conditions.iter().map(|c| stale_after(c, spec)).collect(),
             conditions: spec.conditions.clone(),
             policy: spec.condition_policy,
             mode: spec.enforcement_mode,
             dry_run: spec.dry_run,
+            suspend: spec.suspend,
+            max_unavailable: spec.max_unavailable.clone(),
             deleting: metadata.deletion_timestamp.is_some(),
             selector,
             created: metadata
@@ -81,10 +100,27 @@ impl Rule {
         })
     }
 
+    /// Whether the rule writes no node, though it is there.
+    pub fn is_frozen(&self) -> bool {
+        (self.dry_run || self.suspend) && !self.deleting
+    }
+
     /// Whether the rule covers a node. One that is being deleted covers none.
     pub fn covers(&self, node: &Node) -> bool {
         !self.deleting && self.selector.matches(node.labels())
     }
+}
+
+/// How long a condition may be without a heartbeat: as the rule says, or three heartbeats of the
+/// rule's own reporter, or for ever.
+fn stale_after(condition: &ConditionRequirement, spec: &NodeReadinessRuleSpec) -> Option<Duration> {
+    let probed = spec.probes.iter().any(|probe| probe.condition_type == condition.type_);
+    let of_probe = || {
+        let options = spec.reporter.clone().unwrap_or_default();
+        probed.then(|| options.heartbeat_seconds.saturating_mul(MISSED_HEARTBEATS))
+    };
+    let seconds = condition.stale_after_seconds.or_else(of_probe)?;
+    Some(Duration::from_secs(seconds.into()))
 }
 
 /// Every rule of the cluster, oldest first.
@@ -117,6 +153,11 @@ impl RuleSet {
     /// The rule of that name, if it can be evaluated.
     pub fn get(&self, name: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// The rule of that uid, if it can be evaluated.
+    pub fn by_uid(&self, uid: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.uid == uid)
     }
 
     /// Whether a rule of that name exists and cannot be evaluated.

@@ -20,6 +20,9 @@ const MAX_NAMED: usize = 3;
 pub enum Reporters {
     /// The rule has no probes.
     None,
+    /// Their objects are in place, and Kubernetes has not looked at the DaemonSet of this namespace
+    /// and name yet.
+    Starting(String),
     /// Their objects are in place.
     Applied(ReporterStatus),
     /// Their objects could not be put in place; the message names object and cause.
@@ -28,18 +31,21 @@ pub enum Reporters {
 
 /// The status of a rule that can be evaluated.
 ///
-/// `entries` are what the ledger has of it; `previous` is the status as it stands, from which the
-/// conditions keep the times of their last transitions.
+/// `covered` is how many nodes it covers, `entries` are what the ledger has of them; `previous` is
+/// the status as it stands, from which the conditions keep the times of their last transitions.
 pub fn fold<'a>(
     rule: &Rule,
-    generation: Option<i64>,
+    covered: usize,
     entries: impl Iterator<Item = (&'a str, &'a Entry)>,
     reporters: &Reporters,
     previous: Option<&NodeReadinessRuleStatus>,
     now: Timestamp,
 ) -> NodeReadinessRuleStatus {
-    let entries: Vec<_> = entries.collect();
-    let counts = count(rule, &entries);
+    let generation = rule.generation;
+    // What was found under an older spec says nothing about this one.
+    let entries: Vec<_> =
+        entries.filter(|(_, entry)| entry.finding.generation == generation).collect();
+    let counts = count(covered, &entries);
     let (named, omitted) = select(&entries);
     let mut conditions = vec![accepted(), ready(rule, &entries, counts)];
     conditions.extend(reporter_ready(reporters));
@@ -49,7 +55,7 @@ pub fn fold<'a>(
         nodes: Some(counts),
         reporter: match reporters {
             Reporters::Applied(status) => Some(status.clone()),
-            Reporters::None | Reporters::Failed(_) => None,
+            Reporters::None | Reporters::Starting(_) | Reporters::Failed(_) => None,
         },
         applied_nodes: applied(rule, &named),
         failed_nodes: named.iter().filter_map(|(node, entry)| failure(node, entry)).collect(),
@@ -85,16 +91,28 @@ pub fn rejected(
 
 type Named<'a> = Vec<(&'a str, &'a Entry)>;
 
-fn count(rule: &Rule, entries: &[(&str, &Entry)]) -> NodeCounts {
-    let number = |keep: &dyn Fn(&Entry) -> bool| {
-        u32::try_from(entries.iter().filter(|(_, entry)| keep(entry)).count()).unwrap_or(u32::MAX)
-    };
+fn count(covered: usize, entries: &[(&str, &Entry)]) -> NodeCounts {
     NodeCounts {
-        matched: number(&|_| true),
-        ready: number(&|e| e.finding.standing != Standing::Held),
-        held: if rule.dry_run { 0 } else { number(&|e| is_held(e) && e.failure.is_none()) },
-        failed: number(&|e| e.failure.is_some()),
+        // A node that was evaluated and is gone by now is still among the entries for a moment.
+        matched: saturated(covered.max(entries.len())),
+        ready: number(entries, is_ready),
+        held: number(entries, |entry| entry.grip.held),
+        failed: number(entries, |entry| entry.failure.is_some()),
+        deferred: number(entries, |entry| entry.finding.standing == Standing::Deferred),
+        stale: number(entries, |entry| entry.finding.evaluation.has_stale()),
     }
+}
+
+fn number(entries: &[(&str, &Entry)], counts: impl Fn(&Entry) -> bool) -> u32 {
+    saturated(entries.iter().filter(|(_, entry)| counts(entry)).count())
+}
+
+fn saturated(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn is_ready(entry: &Entry) -> bool {
+    matches!(entry.finding.standing, Standing::Ready | Standing::Bootstrapped)
 }
 
 fn is_held(entry: &Entry) -> bool {
@@ -102,20 +120,20 @@ fn is_held(entry: &Entry) -> bool {
 }
 
 /// The nodes that the lists name, and how many they do not: all while they are few, and beyond that
-/// those that need a person, failed ones first.
+/// those that need a person, failed ones before those that are not ready.
 fn select<'a>(entries: &[(&'a str, &'a Entry)]) -> (Named<'a>, u32) {
     if entries.len() <= MAX_NODES {
         return (entries.to_vec(), 0);
     }
     let failed = entries.iter().filter(|(_, e)| e.failure.is_some());
-    let held = entries.iter().filter(|(_, e)| e.failure.is_none() && is_held(e));
-    let named: Named<'a> = failed.chain(held).take(MAX_NODES).copied().collect();
+    let unready = entries.iter().filter(|(_, e)| e.failure.is_none() && !is_ready(e));
+    let named: Named<'a> = failed.chain(unready).take(MAX_NODES).copied().collect();
     let omitted = u32::try_from(entries.len() - named.len()).unwrap_or(u32::MAX);
     (named, omitted)
 }
 
 fn applied(rule: &Rule, named: &Named<'_>) -> Vec<String> {
-    if rule.dry_run {
+    if rule.is_frozen() {
         return Vec::new();
     }
     named.iter().filter(|(_, e)| e.failure.is_none()).map(|(node, _)| (*node).to_owned()).collect()
@@ -135,7 +153,7 @@ fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
     NodeEvaluation {
         node_name: node.to_owned(),
         condition_results: entry.finding.evaluation.results(rule),
-        taint_status: if entry.finding.tainted {
+        taint_status: if entry.grip.tainted {
             TaintPresence::Present
         } else {
             TaintPresence::Absent
@@ -145,12 +163,9 @@ fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
 }
 
 fn dry_run(entries: &[(&str, &Entry)]) -> DryRunResults {
-    let number = |keep: &dyn Fn(&Entry) -> bool| {
-        u32::try_from(entries.iter().filter(|(_, entry)| keep(entry)).count()).unwrap_or(u32::MAX)
-    };
-    let taints_to_add = number(&|e| is_held(e) && !e.finding.tainted);
-    let taints_to_remove = number(&|e| !is_held(e) && e.finding.tainted);
-    let risky_operations = number(&|e| e.finding.evaluation.has_missing());
+    let taints_to_add = number(entries, |e| is_held(e) && !e.grip.tainted);
+    let taints_to_remove = number(entries, |e| is_ready(e) && e.grip.tainted);
+    let risky_operations = number(entries, |e| e.finding.evaluation.has_missing());
     let parts: Vec<_> = [
         (taints_to_add, format!("would add {taints_to_add} taints")),
         (taints_to_remove, format!("would remove {taints_to_remove} taints")),
@@ -161,7 +176,7 @@ fn dry_run(entries: &[(&str, &Entry)]) -> DryRunResults {
     .map(|(_, text)| text)
     .collect();
     DryRunResults {
-        affected_nodes: number(&|_| true),
+        affected_nodes: saturated(entries.len()),
         taints_to_add,
         taints_to_remove,
         risky_operations,
@@ -188,12 +203,17 @@ fn accepted() -> Verdict {
 }
 
 fn ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict {
-    let NodeCounts { matched, ready, failed, .. } = counts;
+    let NodeCounts { matched, ready, failed, deferred, .. } = counts;
     let verdict = |status, reason, message| Verdict::new("Ready", status, reason, message);
     if matched == 0 {
         let hint =
             "no node matches spec.nodeSelector; compare it with kubectl get nodes --show-labels";
         return verdict(true, "NoNodes", hint.to_owned());
+    }
+    let pending = matched - saturated(entries.len());
+    if pending > 0 {
+        let message = format!("{pending} of {matched} nodes are yet to be evaluated");
+        return verdict(false, "Evaluating", message);
     }
     if failed > 0 {
         let failures = entries.iter().filter_map(|(node, entry)| {
@@ -204,14 +224,26 @@ fn ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict
         return verdict(false, "NodesFailed", message);
     }
     if ready < matched {
-        let held = entries
-            .iter()
-            .filter(|(_, entry)| is_held(entry))
-            .map(|(node, entry)| format!("{node}: {}", entry.finding.evaluation.unmet(rule)));
-        let verb = if rule.dry_run { "would be held" } else { "are held" };
+        let unready = entries.iter().filter(|(_, entry)| !is_ready(entry));
+        let causes = few(unready
+            .map(|(node, entry)| format!("{node}: {}", entry.finding.evaluation.unmet(rule))));
         let number = matched - ready;
-        let message = format!("{number} of {matched} nodes {verb}: {}", few(held));
-        return verdict(false, "NodesHeld", message);
+        let message = if rule.suspend {
+            format!(
+                "{number} of {matched} nodes are not ready, and the rule is suspended: {causes}"
+            )
+        } else if rule.dry_run {
+            format!("{number} of {matched} nodes would be held: {causes}")
+        } else if deferred > 0 {
+            format!(
+                "{number} of {matched} nodes are not ready, {deferred} of them not held because of \
+                 maxUnavailable: {causes}"
+            )
+        } else {
+            format!("{number} of {matched} nodes are held: {causes}")
+        };
+        let reason = if deferred > 0 { "NodesDeferred" } else { "NodesHeld" };
+        return verdict(false, reason, message);
     }
     verdict(true, "NodesReady", format!("all {matched} nodes meet the conditions"))
 }
@@ -222,6 +254,9 @@ fn reporter_ready(reporters: &Reporters) -> Option<Verdict> {
     match reporters {
         Reporters::None => None,
         Reporters::Failed(message) => verdict(false, "ApplyFailed", message.clone()),
+        Reporters::Starting(name) => {
+            verdict(false, "ReportersNotReady", format!("DaemonSet {name} has yet to start"))
+        }
         Reporters::Applied(ReporterStatus { daemon_set, desired, ready }) => {
             let count = format!("{ready} of {desired} reporters are ready");
             if ready < desired {
@@ -239,10 +274,10 @@ fn reporter_ready(reporters: &Reporters) -> Option<Verdict> {
 /// The first few of a list, and how many more there are.
 fn few(items: impl Iterator<Item = String>) -> String {
     let items: Vec<_> = items.collect();
-    let named = items.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let named = items.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join("; ");
     match items.len().saturating_sub(MAX_NAMED) {
         0 => named,
-        more => format!("{named}, and {more} more"),
+        more => format!("{named}; and {more} more"),
     }
 }
 

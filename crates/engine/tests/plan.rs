@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{KEY, TestNode, TestRule, at, rules};
-use node_readiness_engine::{ChangeKind, NodePlan, RuleSet, Standing, plan};
+use common::{KEY, TestNode, TestRule, at, plan, rules};
+use node_readiness_engine::{ChangeKind, NodePlan, RuleSet, Standing};
 use serde_json::json;
 
 const HELD: &str = "readiness.k8s.io/Net=pending:NoSchedule";
@@ -30,7 +30,8 @@ fn an_unready_node_is_held_and_the_claim_recorded_with_it() {
     assert_eq!(node.record(), json!({"cni": {"taint": taint, "state": "held"}}));
     assert_eq!(kinds(&plan), [ChangeKind::Added]);
     assert_eq!(plan.findings[0].standing, Standing::Held);
-    assert!(plan.findings[0].tainted);
+    assert!(plan.findings[0].after.tainted && plan.findings[0].after.held);
+    assert!(!plan.findings[0].before.tainted);
 }
 
 #[test]
@@ -218,6 +219,43 @@ fn a_rule_that_turns_to_dry_run_keeps_what_it_held_until_it_is_deleted() {
     assert_eq!(node.taints(), [HELD]);
     node.reconcile(&rules(&[dry.deleting()]), at(2));
     assert_eq!(node.taints(), [""; 0]);
+}
+
+#[test]
+fn a_frozen_rule_does_not_put_back_a_taint_that_somebody_took() {
+    for frozen in ["dryRun", "suspend"] {
+        let mut node = node();
+        node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
+        node.0["spec"] = json!({});
+        let frozen = TestRule::new("cni").spec(frozen, json!(true));
+        assert!(node.reconcile(&rules(&[frozen]), at(1)).patch.is_none());
+    }
+}
+
+#[test]
+fn another_rule_does_not_take_what_a_frozen_rule_holds() {
+    let mut node = ready(node());
+    let frozen = TestRule::new("csi")
+        .spec("conditions", json!([{"type": "Ready2", "requiredStatus": "True"}]));
+    node.reconcile(&rules(std::slice::from_ref(&frozen)), at(0));
+    let frozen = frozen.spec("suspend", json!(true));
+    node.reconcile(&rules(&[TestRule::new("cni"), frozen]), at(1));
+    assert_eq!(node.taints(), [HELD]);
+    assert_eq!(node.record()["csi"]["state"], "held");
+}
+
+#[test]
+fn a_suspended_rule_changes_nothing_and_goes_on_when_it_is_not() {
+    let suspended = TestRule::new("cni").spec("suspend", json!(true));
+    let mut node = node();
+    let plan = node.reconcile(&rules(std::slice::from_ref(&suspended)), at(0));
+    assert!(plan.patch.is_none());
+    assert_eq!(plan.findings[0].standing, Standing::Held);
+    assert!(!plan.findings[0].after.held);
+    node.reconcile(&rules(&[TestRule::new("cni")]), at(1));
+    assert_eq!(node.taints(), [HELD]);
+    let mut node = ready(node);
+    assert!(node.reconcile(&rules(&[suspended]), at(2)).patch.is_none());
 }
 
 #[test]

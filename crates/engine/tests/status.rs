@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{TestNode, TestRule, at};
-use node_readiness_api::{NodeReadinessRuleStatus, ReporterStatus};
+use common::{TestNode, TestRule, at, plan};
+use node_readiness_api::{NodeReadinessRuleStatus, ReporterStatus, TaintPresence};
 use node_readiness_engine::status::{MAX_NODES, Reporters, fold, rejected};
-use node_readiness_engine::{Failure, Ledger, RuleSet, plan};
+use node_readiness_engine::{Failure, Ledger, RuleSet};
 use serde_json::json;
 
 /// A rule's nodes, found and entered.
@@ -49,7 +49,8 @@ impl Scene {
         seconds: i64,
     ) -> NodeReadinessRuleStatus {
         let rule = self.rule.compile();
-        fold(&rule, Some(1), self.ledger.of(&rule.uid), reporters, previous, at(seconds))
+        let covered = self.ledger.covered(&rule.uid);
+        fold(&rule, covered, self.ledger.of(&rule.uid), reporters, previous, at(seconds))
     }
 }
 
@@ -96,7 +97,7 @@ fn a_message_names_the_first_few_with_the_cause() {
     assert_eq!(
         text,
         format!(
-            "5 of 5 nodes are held: n0000: {cause}, n0001: {cause}, n0002: {cause}, and 2 more"
+            "5 of 5 nodes are held: n0000: {cause}; n0001: {cause}; n0002: {cause}; and 2 more"
         )
     );
 }
@@ -110,6 +111,33 @@ fn a_failure_is_told_in_the_api_servers_words() {
     let (_, reason, text) = message(&status, "Ready");
     assert_eq!(reason, "NodesFailed");
     assert_eq!(text, "1 of 1 nodes could not be written: n: nodes \"n\" is forbidden");
+}
+
+#[test]
+fn what_could_not_be_written_is_told_as_it_is_and_not_as_it_was_planned() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.node("n", None, Some("refused"));
+    let status = scene.status();
+    assert_eq!(status.node_evaluations[0].taint_status, TaintPresence::Absent);
+    assert_eq!(status.nodes.unwrap().held, 0);
+}
+
+#[test]
+fn a_rule_is_not_ready_before_all_of_its_nodes_were_evaluated() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.node("n", Some("True"), None);
+    let rule = scene.rule.compile();
+    let of = |rule: &node_readiness_engine::Rule, covered| {
+        let entries = scene.ledger.of(&rule.uid);
+        fold(rule, covered, entries, &Reporters::None, None, at(1))
+    };
+    assert_eq!(message(&of(&rule, 1), "Ready").0, "True");
+    let (status, reason, text) = message(&of(&rule, 3), "Ready");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "Evaluating"));
+    assert_eq!(text, "2 of 3 nodes are yet to be evaluated");
+    // What was found under another spec does not count.
+    scene.rule.0["metadata"]["generation"] = json!(2);
+    assert_eq!(message(&of(&scene.rule.compile(), 1), "Ready").1, "Evaluating");
 }
 
 #[test]

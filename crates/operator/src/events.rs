@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule};
-use node_readiness_engine::{Change, ChangeKind, Node, RuleSet};
+use node_readiness_engine::{Change, ChangeKind, Node, Rule, RuleSet};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{debug, warn};
 
@@ -40,7 +40,22 @@ impl Events {
             action: action.to_owned(),
             // The recorder takes events that differ only in their note for one; naming the rule
             // tells them apart.
-            secondary: Some(rule_reference(rule, rules)),
+            secondary: Some(rule_reference(rule, rules.get(rule))),
+        };
+        self.hand_in(event, node.object_ref(&()));
+    }
+
+    /// Warns that a node that regressed is not held because its rule holds as many as it may.
+    pub(crate) fn deferred(&self, node: &Node, rule: &Rule) {
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "TaintDeferred".to_owned(),
+            note: Some(format!(
+                "taint {} not added for NodeReadinessRule {}: its maxUnavailable nodes are held",
+                rule.taint, rule.name
+            )),
+            action: "DeferTaint".to_owned(),
+            secondary: Some(rule_reference(&rule.name, Some(rule))),
         };
         self.hand_in(event, node.object_ref(&()));
     }
@@ -92,12 +107,12 @@ fn instance() -> Option<String> {
     std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok()
 }
 
-fn rule_reference(name: &str, rules: &RuleSet) -> ObjectReference {
+fn rule_reference(name: &str, rule: Option<&Rule>) -> ObjectReference {
     ObjectReference {
         api_version: Some(NodeReadinessRule::api_version(&()).into_owned()),
         kind: Some(NodeReadinessRule::kind(&()).into_owned()),
         name: Some(name.to_owned()),
-        uid: rules.get(name).map(|rule| rule.uid.clone()),
+        uid: rule.map(|rule| rule.uid.clone()),
         ..ObjectReference::default()
     }
 }

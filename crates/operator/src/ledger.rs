@@ -23,22 +23,24 @@ impl SharedLedger {
         (Self { ledger: Mutex::default(), news }, told)
     }
 
-    /// Enters what was found on a node, once it was applied or could not be.
-    pub fn enter(&self, node: &str, plan: &NodePlan, failure: Option<&Failure>) {
+    /// Enters what was found on a node, once it was applied or could not be. Returns the uids of
+    /// the rules for which that is news.
+    pub fn enter(&self, node: &str, plan: &NodePlan, failure: Option<&Failure>) -> HashSet<String> {
         let news = self.lock().enter(node, plan, failure, clock::now());
-        self.tell(news);
+        self.tell(&news);
+        news
     }
 
     /// Forgets a node that is gone.
     pub fn forget(&self, node: &str) {
         let news = self.lock().forget(node);
-        self.tell(news);
+        self.tell(&news);
     }
 
     /// Forgets every node that does not exist.
     pub fn retain(&self, exists: impl Fn(&str) -> bool) {
         let news = self.lock().retain(exists);
-        self.tell(news);
+        self.tell(&news);
     }
 
     /// Forgets a rule that is gone.
@@ -57,10 +59,10 @@ impl SharedLedger {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, news: HashSet<String>) {
+    fn tell(&self, news: &HashSet<String>) {
         for uid in news {
             // The reader is gone only when the process ends.
-            let _ = self.news.unbounded_send(uid);
+            let _ = self.news.unbounded_send(uid.clone());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(5);
@@ -12,7 +12,13 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// One object that fails waits longer and longer, and the others do not notice.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
-    failures: Mutex<HashMap<String, u32>>,
+    failures: Mutex<HashMap<String, Failures>>,
+}
+
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    last: Instant,
 }
 
 impl Retries {
@@ -20,9 +26,13 @@ impl Retries {
     /// up to a fifth less, so that objects that failed together are not retried together.
     pub(crate) fn failed(&self, object: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(object.to_owned()).or_default();
-        let wait = delay(*count);
-        *count = count.saturating_add(1);
+        // An object that has not failed for so long is gone, or as good as new.
+        failures.retain(|_, known| known.last.elapsed() < 2 * LONGEST);
+        let known = failures
+            .entry(object.to_owned())
+            .or_insert_with(|| Failures { count: 0, last: Instant::now() });
+        let wait = delay(known.count);
+        *known = Failures { count: known.count.saturating_add(1), last: Instant::now() };
         wait.mul_f64(1.0 - fastrand::f64() / 5.0)
     }
 

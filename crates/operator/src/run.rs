@@ -17,7 +17,7 @@ use crate::Args;
 use crate::events::Events;
 use crate::health;
 use crate::ledger::SharedLedger;
-use crate::nodes::NodePath;
+use crate::nodes::{Memory, NodePath};
 use crate::rules::RulePath;
 use crate::watches::{self, AllRead, NodeStore, Owned, Reading, RuleStore};
 
@@ -63,29 +63,30 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let (events, write_events) = Events::new(client.clone());
     let (reading, all_read) = Reading::new();
     let (rule_store, rules, rule_changes) = watches::rules(client.clone(), reading.clone());
+    let (memory, look_again) = Memory::new(Arc::clone(&ledger));
+    let memory = Arc::new(memory);
+    let observer = Arc::clone(&memory);
     let (node_store, node_changes) =
-        watches::nodes(client.clone(), Arc::clone(&ledger), reading.clone());
+        watches::nodes(client.clone(), reading.clone(), move |event, store| {
+            observer.observe(event, store);
+        });
     let owned = Owned::watch(&client, &args.reporters_namespace, reading);
     let (synced_tx, synced) = watch::channel(false);
 
     let sync = announce(all_read, rule_store.clone(), node_store.clone(), synced_tx);
-    let node_path = NodePath {
-        client: client.clone(),
-        rules,
-        ledger: Arc::clone(&ledger),
-        events: events.clone(),
-    };
+    let node_path = NodePath { client: client.clone(), rules, memory, events: events.clone() };
     let rule_path = RulePath {
         client,
         nodes: node_store.clone(),
         ledger,
+        synced: synced.clone(),
         events,
         settings: Settings { namespace: args.reporters_namespace, image: args.reporter_image },
     };
     let side = tokio::spawn(async move { tokio::join!(sync, write_events) });
     let work = async {
         tokio::join!(
-            node_path.run(node_store, node_changes, end.clone()),
+            node_path.run(node_store, node_changes, look_again, end.clone()),
             rule_path.run(rule_store, rule_changes, owned, news, end.clone()),
         );
         Ok(())

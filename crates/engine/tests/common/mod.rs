@@ -1,14 +1,32 @@
 //! A node and rules as the API server would have them, and what a patch makes of the node.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use std::time::Duration;
+
 use json_patch::{Patch, PatchOperation};
 use k8s_openapi::jiff::Timestamp;
-use node_readiness_engine::{Node, NodePlan, Rule, RuleSet, plan};
+use node_readiness_engine::{
+    Heartbeats, Ledger, Node, NodePlan, Regressions, Rule, RuleSet, Situation,
+};
 use serde_json::{Value, json};
 
 /// The time at which these tests happen, in seconds after the epoch.
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+/// Plans a node where heartbeats and limits do not matter.
+pub fn plan(node: &Node, rules: &RuleSet, now: Timestamp) -> NodePlan {
+    let (heartbeats, regressions, ledger) =
+        (Heartbeats::default(), Regressions::default(), Ledger::default());
+    let situation = Situation {
+        now,
+        uptime: Duration::ZERO,
+        heartbeats: &heartbeats,
+        regressions: &regressions,
+        ledger: &ledger,
+    };
+    node_readiness_engine::plan(node, rules, &situation)
 }
 
 /// A node in the form in which the API server has it.

@@ -3,25 +3,28 @@
 //! Each node is planned over all rules when it or a rule changes, and written in one patch if need
 //! be. What came of it is entered in the ledger; events follow behind.
 
+mod memory;
 mod writer;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt};
 use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use node_readiness_engine::{Failure, Node, NodePlan, RuleSet, plan};
+use node_readiness_engine::{Failure, Node, NodePlan, RuleSet, Standing};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::clock;
 use crate::events::Events;
-use crate::ledger::SharedLedger;
 use crate::retries::Retries;
 use crate::watches::NodeStore;
+pub(crate) use memory::Memory;
 use writer::{Outcome, Writer};
 
 /// How many nodes are written at the same time.
@@ -34,7 +37,7 @@ pub(crate) type Rules = watch::Receiver<Option<Arc<RuleSet>>>;
 pub(crate) struct NodePath {
     pub client: kube::Client,
     pub rules: Rules,
-    pub ledger: Arc<SharedLedger>,
+    pub memory: Arc<Memory>,
     pub events: Events,
 }
 
@@ -49,7 +52,7 @@ struct WriteFailed {
 struct Context {
     writer: Writer,
     rules: Rules,
-    ledger: Arc<SharedLedger>,
+    memory: Arc<Memory>,
     events: Events,
     retries: Retries,
 }
@@ -60,9 +63,10 @@ impl NodePath {
         self,
         store: NodeStore,
         changes: impl Stream<Item = watcher::Result<Node>> + Send + 'static,
+        look_again: UnboundedReceiver<ObjectRef<Node>>,
         end: CancellationToken,
     ) {
-        let Self { client, mut rules, ledger, events } = self;
+        let Self { client, mut rules, memory, events } = self;
         tokio::select! {
             read = rules.wait_for(Option::is_some) => if read.is_err() { return },
             () = end.cancelled() => return,
@@ -70,13 +74,14 @@ impl NodePath {
         let context = Arc::new(Context {
             writer: Writer::new(client),
             rules: rules.clone(),
-            ledger,
+            memory,
             events,
             retries: Retries::default(),
         });
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
             .reconcile_all_on(WatchStream::from_changes(rules).map(|_| ()))
+            .reconcile_on(look_again)
             .graceful_shutdown_on(end.cancelled_owned())
             .run(reconcile, retry, context)
             .for_each(async |_| ())
@@ -88,22 +93,27 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     let Some(rules) = context.rules.borrow().clone() else {
         return Ok(Action::await_change());
     };
-    let plan = plan(&node, &rules, clock::now());
-    match write(&node, &plan, &context).await {
+    let reserved = context.memory.plan(&node, &rules);
+    let plan = &reserved.plan;
+    match write(&node, plan, &context).await {
         Outcome::Written => {
             context.retries.succeeded(node.name());
-            context.ledger.enter(node.name(), &plan, None);
-            tell(&node, &plan, &rules, &context.events);
-            Ok(Action::await_change())
+            let news = context.memory.settle(&node, &rules, &reserved, None);
+            tell(&node, plan, &rules, &news, &context.events);
+            Ok(plan.recheck_in.map_or_else(Action::await_change, Action::requeue))
         }
         Outcome::Stale => {
+            context.memory.abandon(&node, &reserved);
             // The node's watch event is on the way and usually comes first.
             debug!(node = node.name(), "the node changed in between");
             Ok(Action::requeue(context.retries.failed(node.name())))
         }
-        Outcome::Gone => Ok(Action::await_change()),
+        Outcome::Gone => {
+            context.memory.abandon(&node, &reserved);
+            Ok(Action::await_change())
+        }
         Outcome::Failed(failure) => {
-            context.ledger.enter(node.name(), &plan, Some(&failure));
+            context.memory.settle(&node, &rules, &reserved, Some(&failure));
             context.events.node_failed(&node, &failure.message);
             Err(WriteFailed { node: node.name().to_owned(), failure })
         }
@@ -117,11 +127,19 @@ async fn write(node: &Node, plan: &NodePlan, context: &Context) -> Outcome {
     }
 }
 
-fn tell(node: &Node, plan: &NodePlan, rules: &RuleSet, events: &Events) {
+/// Tells of what was done to a node, and once of what was not done because of a limit.
+fn tell(node: &Node, plan: &NodePlan, rules: &RuleSet, news: &HashSet<String>, events: &Events) {
     for change in &plan.changes {
         let (kind, rule) = (change.kind, &change.rule);
         info!(node = node.name(), rule, taint = %change.taint, "taint {kind}");
         events.changed(node, change, rules);
+    }
+    let deferred = plan.findings.iter().filter(|finding| {
+        finding.standing == Standing::Deferred && news.contains(&finding.rule_uid)
+    });
+    for rule in deferred.filter_map(|finding| rules.by_uid(&finding.rule_uid)) {
+        info!(node = node.name(), rule = rule.name, "taint deferred by maxUnavailable");
+        events.deferred(node, rule);
     }
 }
 

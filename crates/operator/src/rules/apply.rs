@@ -91,7 +91,7 @@ impl Applier {
         ensure(&self.cluster(), status_binding, bindings).await?;
         ensure(&self.namespaced(), config_map, &stores.config_maps).await?;
         let live = ensure(&self.namespaced(), daemon_set, &stores.daemon_sets).await?;
-        Ok(Reporters::Applied(reporter_status(&live)))
+        Ok(reporters(&live))
     }
 
     /// Deletes everything generated for a rule, the pods first: a reporter that has lost its
@@ -204,12 +204,25 @@ fn kind<K: Resource<DynamicType = ()>>() -> String {
     K::kind(&()).into_owned()
 }
 
-fn reporter_status(daemon_set: &DaemonSet) -> ReporterStatus {
+/// How the reporters of a rule are whose objects are to be left alone.
+pub(super) fn observe(desired: Option<&ReporterObjects>, stores: &OwnedStores) -> Reporters {
+    let wanted = desired.map(|objects| ObjectRef::from_obj(&objects.daemon_set));
+    let live = wanted.and_then(|wanted| stores.daemon_sets.get(&wanted));
+    live.map_or(Reporters::None, |daemon_set| reporters(&daemon_set))
+}
+
+fn reporters(daemon_set: &DaemonSet) -> Reporters {
     let namespace = daemon_set.namespace().unwrap_or_default();
-    let status = daemon_set.status.as_ref();
-    ReporterStatus {
-        daemon_set: format!("{namespace}/{}", daemon_set.name_any()),
-        desired: status.map_or(0, |status| status.desired_number_scheduled),
-        ready: status.map_or(0, |status| status.number_ready),
+    let name = format!("{namespace}/{}", daemon_set.name_any());
+    match &daemon_set.status {
+        // Counts of an older generation say nothing about this one.
+        Some(status) if status.observed_generation == daemon_set.metadata.generation => {
+            Reporters::Applied(ReporterStatus {
+                daemon_set: name,
+                desired: status.desired_number_scheduled,
+                ready: status.number_ready,
+            })
+        }
+        _ => Reporters::Starting(name),
     }
 }

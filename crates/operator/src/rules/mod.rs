@@ -20,6 +20,7 @@ use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::reporter::{self, Settings};
 use node_readiness_engine::status::Reporters;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -33,6 +34,9 @@ use report::StatusWriter;
 /// How many rules are worked on at the same time.
 const CONCURRENCY: u16 = 8;
 
+/// How soon a rule is looked at again while the first lists are being read.
+const SYNC_RETRY: Duration = Duration::from_millis(100);
+
 /// How long a write may take. The API server's own limit is a minute.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -41,6 +45,7 @@ pub(crate) struct RulePath {
     pub client: kube::Client,
     pub nodes: NodeStore,
     pub ledger: Arc<SharedLedger>,
+    pub synced: watch::Receiver<bool>,
     pub events: Events,
     pub settings: Settings,
 }
@@ -66,6 +71,7 @@ struct Context {
     nodes: NodeStore,
     owned: OwnedStores,
     ledger: Arc<SharedLedger>,
+    synced: watch::Receiver<bool>,
     events: Events,
     settings: Settings,
     client: kube::Client,
@@ -84,12 +90,13 @@ impl RulePath {
         news: UnboundedReceiver<String>,
         end: CancellationToken,
     ) {
-        let Self { client, nodes, ledger, events, settings } = self;
+        let Self { client, nodes, ledger, synced, events, settings } = self;
         let Owned { stores, touched } = owned;
         let context = Arc::new(Context {
             nodes,
             owned: stores,
             ledger,
+            synced,
             events,
             applier: Applier::new(client.clone(), &settings.namespace),
             settings,
@@ -115,12 +122,16 @@ fn rule_of_uid(store: &RuleStore, uid: &str) -> Option<ObjectRef<StoredRule>> {
 }
 
 async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Action, RuleError> {
+    // What has not been read looks as if it were not there.
+    if !*context.synced.borrow() {
+        return Ok(Action::requeue(SYNC_RETRY));
+    }
     if let Some(action) = cleanup::finalize(&stored, &context).await? {
         return Ok(action);
     }
     let action = match &stored.0 {
         Ok(rule) => carry_out(rule, &context).await?,
-        Err(invalid) => context.status.reject(&stored, None, &invalid.error).await?,
+        Err(invalid) => context.status.reject(&stored, &invalid.error).await?,
     };
     context.retries.succeeded(&stored.name_any());
     Ok(action)
@@ -128,13 +139,17 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
 
 async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action, RuleError> {
     let desired = reporter::generate(rule, &context.settings)?;
-    let applied = context.applier.apply(rule, desired.as_ref(), &context.owned).await;
+    let applied = if rule.spec.suspend {
+        Ok(apply::observe(desired.as_ref(), &context.owned))
+    } else {
+        context.applier.apply(rule, desired.as_ref(), &context.owned).await
+    };
     let reporters = match &applied {
         Ok(reporters) => reporters.clone(),
         Err(error) => Reporters::Failed(error.to_string()),
     };
     // The status tells of a failure before the rule is put back to be tried again.
-    let action = context.status.report(rule, &reporters, &context.ledger).await?;
+    let action = context.status.report(rule, &reporters, &context.nodes, &context.ledger).await?;
     if let Err(error) = applied {
         context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
         return Err(error.into());

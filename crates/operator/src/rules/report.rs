@@ -1,7 +1,8 @@
 //! Writing a rule's status: at most once a second, and only if it changed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::fmt::Debug;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use json_patch::jsonptr::PointerBuf;
@@ -9,17 +10,18 @@ use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation};
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule, NodeReadinessRuleStatus};
 use node_readiness_engine::status::{self, Reporters};
 use node_readiness_engine::{Rule, status::fold};
+use serde::Serialize;
 use thiserror::Error;
 use tokio::time::timeout;
 
 use super::WRITE_TIMEOUT;
 use crate::clock;
 use crate::ledger::SharedLedger;
-use crate::watches::StoredRule;
+use crate::watches::{NodeStore, StoredRule};
 
 /// Shortest time between two writes of one rule's status.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,11 +38,13 @@ pub struct ReportError {
 pub(super) struct StatusWriter {
     rules: Api<PartialObjectMeta<NodeReadinessRule>>,
     written: Mutex<HashMap<String, Instant>>,
+    /// Uid and generation of rules that were reported as unreadable.
+    rejected: Mutex<HashMap<String, (String, Option<i64>)>>,
 }
 
 impl StatusWriter {
     pub(super) fn new(client: Client) -> Self {
-        Self { rules: Api::all(client), written: Mutex::default() }
+        Self { rules: Api::all(client), written: Mutex::default(), rejected: Mutex::default() }
     }
 
     /// Reports how a rule stands. If its turn has not come, says when it will.
@@ -48,66 +52,76 @@ impl StatusWriter {
         &self,
         rule: &NodeReadinessRule,
         reporters: &Reporters,
+        nodes: &NodeStore,
         ledger: &SharedLedger,
     ) -> Result<Action, ReportError> {
         let name = rule.name_any();
         if let Some(wait) = self.turn_in(&name) {
             return Ok(Action::requeue(wait));
         }
-        let (generation, previous) = (rule.metadata.generation, rule.status.as_ref());
+        let previous = rule.status.as_ref();
         let next = match Rule::compile(rule) {
-            Ok(compiled) => ledger.read(|ledger| {
-                let entries = ledger.of(&compiled.uid);
-                fold(&compiled, generation, entries, reporters, previous, clock::now())
-            }),
+            Ok(compiled) => {
+                let covered = nodes.state_filter(|node| compiled.covers(node)).len();
+                ledger.read(|ledger| {
+                    let entries = ledger.of(&compiled.uid);
+                    fold(&compiled, covered, entries, reporters, previous, clock::now())
+                })
+            }
             Err(rejection) => {
+                let generation = rule.metadata.generation;
                 status::rejected(&rejection.to_string(), generation, previous, clock::now())
             }
         };
-        self.write(&name, &next, previous).await
-    }
-
-    /// Reports that a rule cannot be read.
-    pub(super) async fn reject(
-        &self,
-        rule: &StoredRule,
-        previous: Option<&NodeReadinessRuleStatus>,
-        cause: &str,
-    ) -> Result<Action, ReportError> {
-        let name = rule.name_any();
-        if let Some(wait) = self.turn_in(&name) {
-            return Ok(Action::requeue(wait));
-        }
-        let generation = kube::Resource::meta(rule).generation;
-        let next = status::rejected(cause, generation, previous, clock::now());
-        self.write(&name, &next, previous).await
-    }
-
-    async fn write(
-        &self,
-        name: &str,
-        next: &NodeReadinessRuleStatus,
-        previous: Option<&NodeReadinessRuleStatus>,
-    ) -> Result<Action, ReportError> {
-        if previous == Some(next) {
+        if previous == Some(&next) {
             return Ok(Action::await_change());
         }
-        let failed = |cause: String| ReportError { rule: name.to_owned(), cause };
         // The whole status in one stroke, without a read: nobody else writes it.
         let replace = PatchOperation::Add(AddOperation {
             path: PointerBuf::from_tokens(["status"]),
-            value: serde_json::to_value(next).map_err(|error| failed(error.to_string()))?,
+            value: to_value(&name, &next)?,
         });
-        let patch = Patch::Json::<()>(JsonPatch(vec![replace]));
+        self.write(&name, &Patch::Json::<()>(JsonPatch(vec![replace]))).await
+    }
+
+    /// Reports that a rule cannot be read, once for each of its generations. Its last status cannot
+    /// be read either, so what else that says is left as it is.
+    pub(super) async fn reject(
+        &self,
+        rule: &StoredRule,
+        cause: &str,
+    ) -> Result<Action, ReportError> {
+        let (name, generation) = (rule.name_any(), rule.meta().generation);
+        let version = (rule.uid().unwrap_or_default(), generation);
+        if self.lock_rejected().get(&name) == Some(&version) {
+            return Ok(Action::await_change());
+        }
+        let next = status::rejected(cause, generation, None, clock::now());
+        let merge = serde_json::json!({"status": to_value(&name, &next)?});
+        let done = self.write(&name, &Patch::Merge(merge)).await?;
+        self.lock_rejected().insert(name, version);
+        Ok(done)
+    }
+
+    async fn write<P: Serialize + Debug>(
+        &self,
+        name: &str,
+        patch: &Patch<P>,
+    ) -> Result<Action, ReportError> {
+        let failed = |cause: String| ReportError { rule: name.to_owned(), cause };
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..PatchParams::default() };
         self.note(name);
-        match timeout(WRITE_TIMEOUT, self.rules.patch_status(name, &params, &patch)).await {
+        match timeout(WRITE_TIMEOUT, self.rules.patch_status(name, &params, patch)).await {
             Ok(Ok(_)) => Ok(Action::await_change()),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Action::await_change()),
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => Err(failed(format!("no answer in {WRITE_TIMEOUT:?}"))),
         }
+    }
+
+    fn lock_rejected(&self) -> MutexGuard<'_, HashMap<String, (String, Option<i64>)>> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long a rule has to wait for its next write.
@@ -123,4 +137,12 @@ impl StatusWriter {
         written.retain(|_, at| at.elapsed() < INTERVAL);
         written.insert(rule.to_owned(), Instant::now());
     }
+}
+
+fn to_value(
+    rule: &str,
+    status: &NodeReadinessRuleStatus,
+) -> Result<serde_json::Value, ReportError> {
+    serde_json::to_value(status)
+        .map_err(|error| ReportError { rule: rule.to_owned(), cause: error.to_string() })
 }

@@ -1,8 +1,6 @@
 //! The watch of nodes.
 
-use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use kube::api::Api;
@@ -12,32 +10,26 @@ use kube::runtime::{PredicateConfig, WatchStreamExt};
 use node_readiness_engine::Node;
 
 use super::{Reading, persistent};
-use crate::ledger::SharedLedger;
+
+/// How long one watch lasts before the next takes over. A connection that silently died is noticed a
+/// few seconds later, and so before anybody's silence could count as staleness.
+const WATCH_SECONDS: u32 = 20;
 
 /// Every node, slim.
 pub type NodeStore = Store<Node>;
 
 /// Watches nodes. The stream yields a node when something changed that a decision can depend on;
-/// a heartbeat is not such a thing. Nodes that are gone are struck from the ledger.
+/// a heartbeat is not such a thing. `observe` is shown everything.
 pub fn nodes(
     client: kube::Client,
-    ledger: Arc<SharedLedger>,
     reading: Reading,
+    observe: impl Fn(&watcher::Result<Event<Node>>, &NodeStore) + Send + Sync + 'static,
 ) -> (NodeStore, impl Stream<Item = watcher::Result<Node>> + Send + 'static) {
     let (store, writer) = reflector::store();
     let known = store.clone();
-    let watch = watcher(Api::<Node>::all(client), watcher::Config::default());
-    let changes = persistent("nodes", watch, writer, reading)
-        .inspect(move |event| match event {
-            Ok(Event::Delete(node)) => ledger.forget(node.name()),
-            // Nodes may have gone while the watch was down.
-            Ok(Event::InitDone) => {
-                let nodes = known.state();
-                let names: HashSet<_> = nodes.iter().map(|n| n.name()).collect();
-                ledger.retain(|node| names.contains(node));
-            }
-            _ => {}
-        })
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let changes = persistent("nodes", watcher(Api::<Node>::all(client), config), writer, reading)
+        .inspect(move |event| observe(event, &known))
         .applied_objects()
         .predicate_filter(decisive, PredicateConfig::default());
     (store, changes)

@@ -67,6 +67,26 @@ const CASES: &[Case] = &[
         &["spec.conditionPolicy", "cannot be used with enforcementMode bootstrap-only"],
     ),
     (
+        "a limit that is neither a number nor a percentage",
+        |s| s["maxUnavailable"] = json!("some"),
+        &["spec.maxUnavailable", "must be a number from 0, or a percentage"],
+    ),
+    (
+        "a limit below zero",
+        |s| s["maxUnavailable"] = json!(-1),
+        &["spec.maxUnavailable", "must be a number from 0, or a percentage"],
+    ),
+    (
+        "a limit above all",
+        |s| s["maxUnavailable"] = json!("101%"),
+        &["spec.maxUnavailable", "must be a number from 0, or a percentage"],
+    ),
+    (
+        "too short a silence",
+        |s| s["conditions"][0]["staleAfterSeconds"] = json!(5),
+        &["spec.conditions[0].staleAfterSeconds", "greater than or equal to 30"],
+    ),
+    (
         "an unknown policy",
         |s| s["conditionPolicy"] = json!("mostOf"),
         &["spec.conditionPolicy", "Unsupported value"],
@@ -206,6 +226,10 @@ async fn every_form_that_users_have_is_taken() {
     let forms: &[fn(&mut Value)] = &[
         |s| s["enforcementMode"] = json!("bootstrap-only"),
         |s| s["dryRun"] = json!(true),
+        |s| s["suspend"] = json!(true),
+        |s| s["maxUnavailable"] = json!("20%"),
+        |s| s["maxUnavailable"] = json!(3),
+        |s| s["conditions"][0]["staleAfterSeconds"] = json!(900),
         |s| s["conditionPolicy"] = json!("anyOf"),
         |s| s["conditions"][0]["defaultStatus"] = json!("True"),
         |s| {

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod harness;
+mod limits;
 mod nodes;
 mod process;
 mod reporters;

@@ -1,8 +1,11 @@
 //! The operator as a process: what it says when it cannot work.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 fn operator(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_node-readiness-operator"));
@@ -105,11 +108,18 @@ fn await_line(log: &mut BufReader<ChildStderr>, text: &str) {
     assert!(found, "the process ended without saying {text:?}");
 }
 
+/// Asks until somebody listens.
 fn get(address: &str, path: &str) -> String {
-    use std::io::Write;
-    let mut connection = std::net::TcpStream::connect(address).unwrap();
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    let end = Instant::now() + Duration::from_mins(1);
+    let mut connection = loop {
+        match TcpStream::connect(address) {
+            Ok(connection) => break connection,
+            Err(error) => assert!(Instant::now() < end, "{address}: {error}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
     answer

@@ -1,0 +1,162 @@
+//! Which conditions still beat, by observed time.
+//!
+//! Staleness trusts no clock but the operator's own watching: what counts is how long the operator
+//! has watched, without interruption, and seen no new heartbeat. So neither a node whose clock is
+//! off, nor an outage of the API server, nor a restart makes a condition stale. Kubernetes' node
+//! lifecycle controller works on observed time for the same reason.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::Node;
+
+/// Heartbeats of every node, as they were observed. Times are the operator's uptime, which never
+/// jumps.
+#[derive(Debug, Default)]
+pub struct Heartbeats {
+    nodes: HashMap<String, BTreeMap<String, Beat>>,
+    watching_since: Duration,
+    interrupted: bool,
+}
+
+/// What was observed of one condition's heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Beat {
+    /// The heartbeat as the condition has it, by whatever clock. Only whether it changes matters.
+    value: Option<Timestamp>,
+    /// When it was first seen to be this.
+    seen: Duration,
+    /// Whether it was ever seen to change, so that somebody writes it.
+    renewed: bool,
+}
+
+/// How long ago a condition beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Uninterrupted watching since the last new heartbeat.
+    pub silent_for: Duration,
+    /// Whether a new heartbeat was seen since the operator began to watch without interruption.
+    pub renewed: bool,
+}
+
+impl Heartbeats {
+    /// Notes a node as it is now. Returns whether any of its conditions beat.
+    pub fn observe(&mut self, node: &Node, uptime: Duration) -> bool {
+        let known_node = self.nodes.contains_key(node.name());
+        let beats = self.nodes.entry(node.name().to_owned()).or_default();
+        beats.retain(|type_, _| node.condition(type_).is_some());
+        let mut beat = false;
+        for condition in node.conditions() {
+            let value = condition.heartbeat();
+            let known = beats.get(&condition.type_);
+            if known.is_some_and(|known| known.value == value) {
+                continue;
+            }
+            // A condition that appears on a node that was known has just been written.
+            let renewed = known.is_some() || known_node;
+            beats.insert(condition.type_.clone(), Beat { value, seen: uptime, renewed });
+            beat |= renewed;
+        }
+        beat
+    }
+
+    /// Notes that the watch broke off: from now on nobody is seen to be silent.
+    pub fn interrupt(&mut self) {
+        self.interrupted = true;
+    }
+
+    /// Notes that the watch goes on. What was missed cannot be held against anyone, so silence
+    /// counts from now; and it speaks for nobody, so who was held needs a new heartbeat.
+    pub fn resume(&mut self, uptime: Duration) {
+        self.interrupted = false;
+        self.watching_since = uptime;
+        for beat in self.nodes.values_mut().flat_map(BTreeMap::values_mut) {
+            beat.renewed = false;
+        }
+    }
+
+    /// Whether the watch is interrupted.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    /// Forgets a node that is gone.
+    pub fn forget(&mut self, node: &str) {
+        self.nodes.remove(node);
+    }
+
+    /// Forgets every node that is not named.
+    pub fn retain(&mut self, exists: &HashSet<&str>) {
+        self.nodes.retain(|node, _| exists.contains(node.as_str()));
+    }
+
+    /// How long ago a condition beat; `None` for one that was never observed.
+    pub fn pulse(&self, node: &str, type_: &str, uptime: Duration) -> Option<Pulse> {
+        let beat = self.nodes.get(node)?.get(type_)?;
+        if self.interrupted {
+            return Some(Pulse { silent_for: Duration::ZERO, renewed: false });
+        }
+        let since = beat.seen.max(self.watching_since);
+        Some(Pulse { silent_for: uptime.saturating_sub(since), renewed: beat.renewed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(heartbeat: &str) -> Node {
+        let condition = json!({"type": "C", "status": "True", "lastHeartbeatTime": heartbeat});
+        serde_json::from_value(json!({
+            "metadata": {"name": "n"}, "status": {"conditions": [condition]},
+        }))
+        .unwrap()
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_last_new_heartbeat() {
+        let mut beats = Heartbeats::default();
+        beats.observe(&node("2026-01-01T00:00:00Z"), seconds(10));
+        beats.observe(&node("2026-01-01T00:00:00Z"), seconds(20));
+        let pulse = beats.pulse("n", "C", seconds(30)).unwrap();
+        assert_eq!(pulse, Pulse { silent_for: seconds(20), renewed: false });
+        assert!(beats.observe(&node("2026-01-01T00:00:30Z"), seconds(40)));
+        let pulse = beats.pulse("n", "C", seconds(45)).unwrap();
+        assert_eq!(pulse, Pulse { silent_for: seconds(5), renewed: true });
+    }
+
+    #[test]
+    fn a_clock_that_is_off_does_not_matter() {
+        let mut beats = Heartbeats::default();
+        beats.observe(&node("1999-01-01T00:00:00Z"), seconds(0));
+        assert!(beats.observe(&node("1998-01-01T00:00:00Z"), seconds(5)));
+        assert_eq!(beats.pulse("n", "C", seconds(6)).unwrap().silent_for, seconds(1));
+    }
+
+    #[test]
+    fn an_interruption_counts_for_nobody() {
+        let mut beats = Heartbeats::default();
+        beats.observe(&node("2026-01-01T00:00:00Z"), seconds(0));
+        beats.interrupt();
+        assert_eq!(beats.pulse("n", "C", seconds(90)).unwrap().silent_for, seconds(0));
+        beats.resume(seconds(100));
+        assert_eq!(beats.pulse("n", "C", seconds(110)).unwrap().silent_for, seconds(10));
+    }
+
+    #[test]
+    fn what_was_there_at_the_start_is_not_renewed_and_what_appears_later_is() {
+        let mut beats = Heartbeats::default();
+        let bare = serde_json::from_value(json!({"metadata": {"name": "n"}})).unwrap();
+        assert!(!beats.observe(&bare, seconds(0)));
+        assert!(beats.observe(&node("2026-01-01T00:00:00Z"), seconds(1)));
+        assert!(beats.pulse("n", "C", seconds(2)).unwrap().renewed);
+        assert!(beats.pulse("n", "other", seconds(2)).is_none());
+    }
+}

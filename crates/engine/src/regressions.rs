@@ -1,0 +1,78 @@
+//! How many nodes each rule holds because they regressed, against its `maxUnavailable`.
+//!
+//! The count is taken from the records on the nodes, so a restart of the operator changes nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use node_readiness_api::{Claim, ClaimState};
+
+use crate::{Node, Rule, claims};
+
+/// Nodes held by regression, by the name of the rule.
+#[derive(Debug, Default)]
+pub struct Regressions {
+    rules: HashMap<String, HashSet<String>>,
+}
+
+impl Regressions {
+    /// Counts anew from the records of every node.
+    pub fn recount<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Self {
+        let mut regressions = Self::default();
+        for node in nodes {
+            for (rule, claim) in claims::recorded(node) {
+                if is_regression(&claim) {
+                    regressions.hold(&rule, node.name());
+                }
+            }
+        }
+        regressions
+    }
+
+    /// Whether a rule that covers so many nodes may hold one more, or this one again.
+    pub fn admits(&self, rule: &Rule, node: &str, covered: usize) -> bool {
+        let held = self.rules.get(&rule.name);
+        held.is_some_and(|held| held.contains(node))
+            || held.map_or(0, HashSet::len) < limit(rule, covered)
+    }
+
+    /// How many more nodes a rule that covers so many may hold.
+    pub fn room(&self, rule: &Rule, covered: usize) -> usize {
+        let held = self.rules.get(&rule.name).map_or(0, HashSet::len);
+        limit(rule, covered).saturating_sub(held)
+    }
+
+    /// Notes that a rule holds a node that regressed. Returns whether that is new.
+    pub fn hold(&mut self, rule: &str, node: &str) -> bool {
+        self.rules.entry(rule.to_owned()).or_default().insert(node.to_owned())
+    }
+
+    /// Notes that a rule no longer holds a node. Returns whether it did.
+    pub fn release(&mut self, rule: &str, node: &str) -> bool {
+        self.rules.get_mut(rule).is_some_and(|held| held.remove(node))
+    }
+
+    /// Forgets a node that is gone.
+    pub fn forget(&mut self, node: &str) {
+        for held in self.rules.values_mut() {
+            held.remove(node);
+        }
+    }
+}
+
+pub(crate) fn is_regression(claim: &Claim) -> bool {
+    claim.regressed && claim.state == ClaimState::Held
+}
+
+/// A rule's limit in nodes. A percentage is rounded up, as a DaemonSet's or a disruption budget's
+/// is, so that a small cluster is not left without one.
+fn limit(rule: &Rule, covered: usize) -> usize {
+    match &rule.max_unavailable {
+        None => usize::MAX,
+        Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(0),
+        Some(IntOrString::String(percent)) => {
+            let percent = percent.trim_end_matches('%').parse::<usize>().unwrap_or(0);
+            (covered * percent).div_ceil(100)
+        }
+    }
+}

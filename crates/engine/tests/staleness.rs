@@ -1,0 +1,249 @@
+//! Conditions whose heartbeat stops, and limits to how many nodes are held for that.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{KEY, TestNode, TestRule, at, rules};
+use node_readiness_engine::{
+    Heartbeats, Ledger, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
+};
+use serde_json::json;
+
+/// An operator that runs for a while, and what it knows.
+#[derive(Default)]
+struct Operator {
+    uptime: Duration,
+    heartbeats: Heartbeats,
+    regressions: Regressions,
+    ledger: Ledger,
+}
+
+impl Operator {
+    /// What a new process knows of these nodes.
+    fn started(nodes: &[&TestNode]) -> Self {
+        let views: Vec<_> = nodes.iter().map(|node| node.view()).collect();
+        let mut operator = Self { regressions: Regressions::recount(&views), ..Self::default() };
+        for view in &views {
+            operator.heartbeats.observe(view, Duration::ZERO);
+        }
+        operator
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.uptime += Duration::from_secs(seconds);
+    }
+
+    fn sees(&mut self, node: &TestNode) {
+        self.heartbeats.observe(&node.view(), self.uptime);
+    }
+
+    fn reconcile(&mut self, node: &mut TestNode, rules: &RuleSet) -> NodePlan {
+        let view = node.view();
+        let situation = Situation {
+            now: at(0),
+            uptime: self.uptime,
+            heartbeats: &self.heartbeats,
+            regressions: &self.regressions,
+            ledger: &self.ledger,
+        };
+        let plan = plan(&view, rules, &situation);
+        if let Some(patch) = &plan.patch {
+            node.apply(patch).unwrap();
+        }
+        for rule in rules.iter() {
+            if plan.regressed.contains(&rule.name) {
+                self.regressions.hold(&rule.name, view.name());
+            } else {
+                self.regressions.release(&rule.name, view.name());
+            }
+        }
+        self.ledger.enter(view.name(), &plan, None, at(0));
+        plan
+    }
+}
+
+fn beating(name: &str, beat: u32) -> TestNode {
+    beat_again(TestNode::new(name).label("os", "linux"), beat)
+}
+
+fn beat_again(mut node: TestNode, beat: u32) -> TestNode {
+    let heartbeat = format!("2026-01-01T00:00:{beat:02}Z");
+    let condition = json!({"type": "Ready1", "status": "True", "lastHeartbeatTime": heartbeat});
+    node.0["status"]["conditions"] = json!([condition]);
+    node
+}
+
+fn impatient() -> TestRule {
+    let condition = json!({"type": "Ready1", "requiredStatus": "True", "staleAfterSeconds": 60});
+    TestRule::new("cni").spec("conditions", json!([condition]))
+}
+
+fn standing(plan: &NodePlan) -> Standing {
+    plan.findings[0].standing
+}
+
+#[test]
+fn a_condition_without_a_heartbeat_counts_as_unknown() {
+    let rules = rules(&[impatient()]);
+    let mut node = beating("n", 1);
+    let mut operator = Operator::started(&[&node]);
+    let plan = operator.reconcile(&mut node, &rules);
+    assert_eq!(standing(&plan), Standing::Ready);
+    assert_eq!(plan.recheck_in, Some(Duration::from_mins(1)));
+    operator.wait(59);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    operator.wait(1);
+    let plan = operator.reconcile(&mut node, &rules);
+    assert_eq!(standing(&plan), Standing::Held);
+    assert_eq!(plan.recheck_in, None);
+    assert!(plan.findings[0].evaluation.awaits_heartbeat());
+    let unmet = plan.findings[0].evaluation.unmet(rules.get("cni").unwrap());
+    let expected = "Ready1 had no heartbeat for 60 s and counts as Unknown, must be True";
+    assert_eq!(unmet, expected);
+}
+
+#[test]
+fn a_new_heartbeat_releases() {
+    let rules = rules(&[impatient()]);
+    let mut node = beating("n", 1);
+    let mut operator = Operator::started(&[&node]);
+    operator.reconcile(&mut node, &rules);
+    operator.wait(60);
+    operator.reconcile(&mut node, &rules);
+    let mut node = beat_again(node, 2);
+    operator.sees(&node);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(node.taints(), [""; 0]);
+}
+
+#[test]
+fn an_outage_of_the_api_server_makes_nothing_stale() {
+    let rules = rules(&[impatient()]);
+    let mut node = beating("n", 1);
+    let mut operator = Operator::started(&[&node]);
+    operator.heartbeats.interrupt();
+    operator.wait(600);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    operator.heartbeats.resume(operator.uptime);
+    operator.wait(59);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    operator.wait(1);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+}
+
+#[test]
+fn an_outage_of_the_api_server_releases_nothing() {
+    let rules = rules(&[impatient()]);
+    let node = beating("n", 1);
+    let mut operator = Operator::started(&[&node]);
+    let mut node = beat_again(node, 2);
+    operator.sees(&node);
+    operator.wait(60);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+    operator.heartbeats.interrupt();
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+    operator.heartbeats.resume(operator.uptime);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+}
+
+#[test]
+fn a_restart_neither_holds_nor_releases() {
+    let rules = rules(&[impatient()]);
+    let mut node = beating("n", 1);
+    let mut operator = Operator::started(&[&node]);
+    operator.reconcile(&mut node, &rules);
+    // Released before, silent for longer than allowed, and the operator starts again.
+    let mut restarted = Operator::started(&[&node]);
+    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
+    restarted.wait(60);
+    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Held);
+    // Held, and it starts once more: the old heartbeat is no proof of life.
+    let mut restarted = Operator::started(&[&node]);
+    let plan = restarted.reconcile(&mut node, &rules);
+    assert_eq!(standing(&plan), Standing::Held);
+    assert!(plan.findings[0].evaluation.awaits_heartbeat());
+    let mut node = beat_again(node, 2);
+    restarted.sees(&node);
+    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
+}
+
+#[test]
+fn what_a_rules_own_probe_says_lasts_three_heartbeats() {
+    let probe = json!([{"conditionType": "Ready1", "httpGet": {"port": 1}}]);
+    let rule = TestRule::new("cni")
+        .spec("probes", probe)
+        .spec("reporter", json!({"heartbeatSeconds": 20}));
+    let rules = rules(&[rule]);
+    let mut node = beating("n", 1);
+    let mut operator = Operator::started(&[&node]);
+    let plan = operator.reconcile(&mut node, &rules);
+    assert_eq!(plan.recheck_in, Some(Duration::from_mins(1)));
+}
+
+#[test]
+fn a_condition_of_others_lasts_for_ever_unless_the_rule_says_otherwise() {
+    let mut node = beating("n", 1);
+    let mut operator = Operator::started(&[&node]);
+    operator.wait(1_000_000);
+    let plan = operator.reconcile(&mut node, &rules(&[TestRule::new("cni")]));
+    assert_eq!((standing(&plan), plan.recheck_in), (Standing::Ready, None));
+}
+
+/// Ten nodes that were released, all of which then go silent.
+fn silent_fleet(max_unavailable: serde_json::Value) -> (Operator, Vec<TestNode>, RuleSet) {
+    let rules = rules(&[impatient().spec("maxUnavailable", max_unavailable)]);
+    let mut nodes: Vec<_> = (0..10).map(|n| beating(&format!("n{n}"), 1)).collect();
+    let mut operator = Operator::started(&nodes.iter().collect::<Vec<_>>());
+    for node in &mut nodes {
+        operator.reconcile(node, &rules);
+    }
+    operator.wait(60);
+    for node in &mut nodes {
+        operator.reconcile(node, &rules);
+    }
+    (operator, nodes, rules)
+}
+
+fn held(nodes: &[TestNode]) -> usize {
+    nodes.iter().filter(|node| node.taints().iter().any(|t| t.starts_with(KEY))).count()
+}
+
+#[test]
+fn no_more_regressed_nodes_are_held_than_the_rule_allows() {
+    assert_eq!(held(&silent_fleet(json!("25%")).1), 3);
+    assert_eq!(held(&silent_fleet(json!(4)).1), 4);
+    assert_eq!(held(&silent_fleet(json!(0)).1), 0);
+    assert_eq!(held(&silent_fleet(json!("100%")).1), 10);
+}
+
+#[test]
+fn a_deferred_node_is_held_when_there_is_room() {
+    let (mut operator, mut nodes, rules) = silent_fleet(json!(1));
+    assert_eq!(standing(&operator.reconcile(&mut nodes[5], &rules)), Standing::Deferred);
+    nodes[0] = beat_again(nodes[0].clone(), 2);
+    operator.sees(&nodes[0]);
+    operator.reconcile(&mut nodes[0], &rules);
+    assert_eq!(standing(&operator.reconcile(&mut nodes[5], &rules)), Standing::Held);
+    assert_eq!(held(&nodes), 1);
+}
+
+#[test]
+fn the_limit_survives_a_restart() {
+    let (_, mut nodes, rules) = silent_fleet(json!(2));
+    let mut restarted = Operator::started(&nodes.iter().collect::<Vec<_>>());
+    restarted.wait(60);
+    for node in &mut nodes {
+        restarted.reconcile(node, &rules);
+    }
+    assert_eq!(held(&nodes), 2);
+}
+
+#[test]
+fn new_nodes_are_held_whatever_the_limit() {
+    let (mut operator, _, rules) = silent_fleet(json!(0));
+    let mut new = TestNode::new("new").label("os", "linux");
+    operator.sees(&new);
+    assert_eq!(standing(&operator.reconcile(&mut new, &rules)), Standing::Held);
+}

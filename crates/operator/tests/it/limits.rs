@@ -1,0 +1,103 @@
+//! What keeps a rule from acting: suspension, limits, and silence that is no proof.
+
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams};
+use node_readiness_api::NodeReadinessRuleStatus;
+use serde_json::{Value, json};
+
+use crate::harness::{Fixture, KEY, gone, poll};
+
+/// `ready`, `held` and `deferred` of a status.
+fn counts(status: &NodeReadinessRuleStatus) -> Option<(u32, u32, u32)> {
+    status.nodes.map(|nodes| (nodes.ready, nodes.held, nodes.deferred))
+}
+
+#[tokio::test]
+async fn a_suspended_rule_changes_nothing_until_it_is_deleted() {
+    let t = Fixture::new("suspended").await;
+    let node = t.node("a", &Value::Null).await;
+    t.apply(&t.rule()).await;
+    t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    let mut rule = t.rule();
+    rule["spec"]["suspend"] = json!(true);
+    t.apply(&rule).await;
+    t.report(&node, "example.com/Ready", "True").await;
+    // Ready, and held all the same.
+    t.expect_status("suspended", |status| counts(status) == Some((1, 1, 0))).await;
+    t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    t.delete_rule("suspended").await;
+    gone(&t.rules(), "suspended").await;
+    t.expect_taints(&node, KEY, &[]).await;
+}
+
+#[tokio::test]
+async fn one_bad_probe_cannot_take_every_node() {
+    let t = Fixture::new("limited").await;
+    let nodes = [
+        t.node("a", &Value::Null).await,
+        t.node("b", &Value::Null).await,
+        t.node("c", &Value::Null).await,
+    ];
+    let mut rule = t.rule();
+    rule["spec"]["maxUnavailable"] = json!(1);
+    t.apply(&rule).await;
+    // New nodes are held, all of them.
+    t.expect_status("limited", |status| counts(status) == Some((0, 3, 0))).await;
+    for node in &nodes {
+        t.report(node, "example.com/Ready", "True").await;
+    }
+    t.expect_status("limited", |status| counts(status) == Some((3, 0, 0))).await;
+    for node in &nodes {
+        t.report(node, "example.com/Ready", "False").await;
+    }
+    let rule = t.expect_status("limited", |status| counts(status) == Some((0, 1, 2))).await;
+    let conditions = rule.status.unwrap().conditions;
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert_eq!(ready.reason, "NodesDeferred");
+    assert!(ready.message.contains("2 of them not held because of maxUnavailable"), "{ready:?}");
+    warned(&t, "TaintDeferred").await;
+    // Whichever is held recovers, and another takes its place.
+    let held = t.nodes().list(&ListParams::default().labels("test=limited")).await.unwrap();
+    let held = held.items.into_iter().find(|node| {
+        let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+        taints.is_some_and(|taints| taints.iter().any(|taint| taint.key == KEY))
+    });
+    t.report(&held.unwrap().metadata.name.unwrap(), "example.com/Ready", "True").await;
+    t.expect_status("limited", |status| counts(status) == Some((1, 1, 1))).await;
+}
+
+/// Waits for a warning about one of this test's nodes.
+async fn warned(t: &Fixture, reason: &str) {
+    let events: Api<Event> = Api::namespaced(t.client.clone(), "default");
+    let told = poll(async || {
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let ours = all.into_iter().any(|event| {
+            let regarding = event.regarding.and_then(|object| object.name).unwrap_or_default();
+            event.reason.as_deref() == Some(reason)
+                && event.type_.as_deref() == Some("Warning")
+                && regarding.starts_with(&t.named(""))
+        });
+        ours.then_some(())
+    });
+    told.await.expect(reason);
+}
+
+#[tokio::test]
+async fn a_condition_that_nobody_renews_does_not_count_for_ever() {
+    let t = Fixture::new("silent").await;
+    let node = t.node("a", &Value::Null).await;
+    let mut rule = t.rule();
+    rule["spec"]["conditions"][0]["staleAfterSeconds"] = json!(30);
+    t.apply(&rule).await;
+    t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    t.report(&node, "example.com/Ready", "True").await;
+    t.expect_taints(&node, KEY, &[]).await;
+    t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    let rule =
+        t.expect_status("silent", |status| status.nodes.is_some_and(|nodes| nodes.stale == 1));
+    let conditions = rule.await.status.unwrap().conditions;
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert!(ready.message.contains("had no heartbeat for 30 s"), "{ready:?}");
+    t.beat(&node, "example.com/Ready", "2026-01-01T00:05:00Z").await;
+    t.expect_taints(&node, KEY, &[]).await;
+}
