@@ -180,6 +180,11 @@ pub fn kubeconfig() -> PathBuf {
 
 /// Runs kubectl as the administrator, and returns what it printed.
 pub fn kubectl(arguments: &[&str]) -> String {
+    kubectl_with_warnings(arguments).0
+}
+
+/// The same, and what kubectl said beside it.
+pub fn kubectl_with_warnings(arguments: &[&str]) -> (String, String) {
     let output = Command::new("kubectl")
         .arg("--kubeconfig")
         .arg(kubeconfig())
@@ -187,7 +192,7 @@ pub fn kubectl(arguments: &[&str]) -> String {
         .output()
         .unwrap();
     assert!(output.status.success(), "kubectl {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 async fn administrator() -> Client {
@@ -209,6 +214,7 @@ fn start_operator() {
         kubectl(&["apply", "-f", &format!("{root}/config/manager/namespace.yaml")]);
         kubectl(&["apply", "-k", &format!("{root}/config/reporters")]);
         kubectl(&["apply", "-k", &format!("{root}/config/rbac")]);
+        kubectl(&["apply", "-k", &format!("{root}/config/admission")]);
         let token = kubectl(&["create", "token", "nrr-controller-manager", "-n", "nrr-system"]);
         let kubeconfig = write_kubeconfig(token.trim());
         std::thread::spawn(move || {

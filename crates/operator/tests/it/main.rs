@@ -9,3 +9,4 @@ mod nodes;
 mod process;
 mod reporters;
 mod status;
+mod warnings;
