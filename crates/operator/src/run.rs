@@ -74,10 +74,12 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let (synced_tx, synced) = watch::channel(false);
 
     let sync = announce(all_read, rule_store.clone(), node_store.clone(), synced_tx);
-    let node_path = NodePath { client: client.clone(), rules, memory, events: events.clone() };
+    let node_path =
+        NodePath { client: client.clone(), rules: rules.clone(), memory, events: events.clone() };
     let rule_path = RulePath {
         client,
         nodes: node_store.clone(),
+        rules,
         ledger,
         synced: synced.clone(),
         events,
