@@ -15,8 +15,8 @@ const LIMIT: &str = "240";
 
 /// What a user's shell does not have: what the `make` above us tells its own `make`s, and variables
 /// that would have the Makefile make something else than by default.
-const NOT_THE_USERS: [&str; 7] =
-    ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "NODES", "KUBE", "IMG_PREFIX", "IMG_TAG"];
+const NOT_THE_USERS: [&str; 8] =
+    ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "NODES", "KUBE", "KUBECTL", "IMG_PREFIX", "IMG_TAG"];
 
 /// How the variables begin that cargo sets for this test alone. A cargo below us would take them for
 /// a change, and build ring and what depends on it anew.

@@ -8,6 +8,7 @@
 
 mod answer;
 mod attempts;
+mod kubeconfig;
 mod session;
 
 use std::fmt;

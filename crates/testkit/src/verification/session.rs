@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::{
     Answer, Reporter,
     answer::{self, Reply},
+    kubeconfig,
 };
 use crate::{
     command::describe,
@@ -135,12 +136,12 @@ impl Session {
         let token = Kubectl::new(layout).run(&[&arguments, binding].concat())?;
 
         let dir = tempfile::tempdir().map_err(files::failed("create", &std::env::temp_dir()))?;
-        let kubeconfig = dir.path().join("kubeconfig");
+        let path = dir.path().join("kubeconfig");
         let admin = files::read(&layout.kubeconfig())?;
-        let text = with_only_token(&admin, token.trim())
+        let text = kubeconfig::with_only_token(&admin, token.trim())
             .map_err(|reason| Error::Unexpected { path: layout.kubeconfig(), reason })?;
-        files::write_private(&kubeconfig, text)?;
-        let kubectl = Kubectl::with(layout, kubeconfig, dir.path().join("cache"));
+        files::write_private(&path, text)?;
+        let kubectl = Kubectl::with(layout, path, dir.path().join("cache"));
         // Every authenticated user may ask what is served. With the answer in its cache kubectl
         // does not ask again as someone who may not.
         kubectl.run(&["api-resources", "--output=name"])?;
@@ -262,49 +263,11 @@ fn beat(node: &mut Value, condition_type: &str, now: Timestamp) -> Option<()> {
     Some(())
 }
 
-/// A kubeconfig for the same cluster whose only credentials are a token. Any other would go before
-/// it: a client certificate is looked at first.
-fn with_only_token(kubeconfig: &str, token: &str) -> Result<String, String> {
-    let mut config: Value =
-        serde_saphyr::from_str(kubeconfig).map_err(|error| error.to_string())?;
-    let contexts = config["contexts"].as_array().ok_or("it has no contexts")?;
-    let user = contexts
-        .iter()
-        .find(|context| context["name"] == config["current-context"])
-        .map(|context| context["context"]["user"].clone())
-        .ok_or("its current context is not among its contexts")?;
-    config["users"] = json!([{"name": user, "user": {"token": token}}]);
-    serde_saphyr::to_string(&config).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
     use super::*;
-
-    #[test]
-    fn the_kubeconfig_keeps_the_cluster_and_loses_the_administrator() {
-        let admin = "
-clusters:
-- name: c
-  cluster: {server: 'https://127.0.0.1:443', certificate-authority: /pki/ca.crt}
-users:
-- name: admin
-  user: {client-certificate: /pki/admin.crt, client-key: /pki/admin.key}
-contexts:
-- name: x
-  context: {cluster: c, user: admin}
-current-context: x
-";
-        let text = with_only_token(admin, "abc").unwrap();
-        assert!(!text.contains("client-certificate") && !text.contains("client-key"), "{text}");
-        let read: Value = serde_saphyr::from_str(&text).unwrap();
-        assert_eq!(read["users"], json!([{"name": "admin", "user": {"token": "abc"}}]));
-        assert_eq!(read["clusters"][0]["cluster"]["certificate-authority"], "/pki/ca.crt");
-        assert_eq!(read["contexts"][0]["context"]["user"], "admin");
-        assert!(with_only_token("{}", "abc").is_err_and(|error| error.contains("contexts")));
-    }
 
     #[test]
     fn a_heartbeat_changes_one_field_of_one_condition() {
