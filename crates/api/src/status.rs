@@ -96,8 +96,10 @@ pub struct NodeFailure {
     /// Name of the node.
     pub node_name: String,
     /// Machine-readable cause.
+    #[serde(default)]
     pub reason: String,
     /// The cause in the API server's words.
+    #[serde(default)]
     #[schemars(length(max = 1024))]
     pub message: String,
     /// When it was tried last.

@@ -1,23 +1,28 @@
 //! Reading and writing the record of claims on a node.
 
+use std::collections::BTreeMap;
+
 use node_readiness_api::{
     AUTOSCALER_TAINT_PREFIX, CLAIMS_ANNOTATION, Claim, ClaimState, Claims, TAINT_PREFIX,
 };
+
+use serde_json::Value;
 
 use crate::{Node, completion};
 
 /// The claims recorded on a node.
 ///
-/// A record that does not parse counts as none: a rule that still covers the node takes its taint
-/// again. A claim on a taint that no rule may manage is dropped, because whoever can write a node's
+/// A claim that does not parse counts as none, and the others stand: a rule that still covers the
+/// node takes its taint again. A claim on a taint that no rule may manage is dropped, because whoever can write a node's
 /// annotations must not be able to have the operator remove other controllers' taints.
 pub(crate) fn recorded(node: &Node) -> Claims {
-    let mut claims: Claims = node
-        .annotation(CLAIMS_ANNOTATION)
-        .and_then(|record| serde_json::from_str(record).ok())
-        .unwrap_or_default();
-    claims.retain(|_, claim| is_manageable(&claim.taint.key));
-    claims
+    let Some(record) = node.annotation(CLAIMS_ANNOTATION) else { return Claims::new() };
+    let claims: BTreeMap<String, Value> = serde_json::from_str(record).unwrap_or_default();
+    let claims = claims.into_iter().filter_map(|(rule, claim)| {
+        let claim: Claim = serde_json::from_value(claim).ok()?;
+        is_manageable(&claim.taint.key).then_some((rule, claim))
+    });
+    claims.collect()
 }
 
 /// The record's text, or `None` where there is nothing to record.
@@ -58,6 +63,13 @@ mod tests {
     fn a_record_is_written_as_it_was_read() {
         let record = r#"{"cni":{"taint":{"key":"readiness.k8s.io/Net","value":"pending","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z"}}"#;
         assert_eq!(to_record(&recorded(&node(record))).as_deref(), Some(record));
+    }
+
+    #[test]
+    fn a_claim_that_does_not_parse_takes_no_other_with_it() {
+        let good = r#""cni":{"taint":{"key":"readiness.k8s.io/Net","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z"}"#;
+        let claims = recorded(&node(&format!(r#"{{"new":{{"state":"later"}},{good}}}"#)));
+        assert_eq!(claims.keys().collect::<Vec<_>>(), ["cni"]);
     }
 
     #[test]

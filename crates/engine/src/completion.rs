@@ -26,19 +26,18 @@ pub(crate) fn suffixes(node: &Node) -> impl Iterator<Item = &str> {
     node.annotation_keys().filter_map(|key| key.strip_prefix(BOOTSTRAP_COMPLETED_PREFIX))
 }
 
-/// Keys of the annotations on a node that no rule needs any more.
-///
-/// While some rule cannot be read none is given up: its uid is not known.
+/// Keys of the annotations on a node that no rule needs any more. Of a rule that cannot be read it
+/// is not known whether it does.
 pub(crate) fn obsolete<'n>(node: &'n Node, rules: &RuleSet) -> Vec<&'n str> {
-    if rules.has_unreadable() {
-        return Vec::new();
-    }
     let needed = |suffix: &str| {
-        rules.iter().any(|rule| {
-            (suffix == rule.uid || suffix == rule.name)
-                && !rule.deleting
-                && (rule.is_frozen() || rule.mode == EnforcementMode::BootstrapOnly)
-        })
+        let unreadable = rules.unreadable().iter();
+        let mut unreadable = unreadable.flat_map(|rule| [&rule.uid, &rule.name]);
+        unreadable.any(|known| known == suffix)
+            || rules.iter().any(|rule| {
+                (suffix == rule.uid || suffix == rule.name)
+                    && !rule.deleting
+                    && (rule.is_frozen() || rule.mode == EnforcementMode::BootstrapOnly)
+            })
     };
     node.annotation_keys()
         .filter(|key| {

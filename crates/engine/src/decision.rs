@@ -6,7 +6,8 @@ use k8s_openapi::jiff::Timestamp;
 use node_readiness_api::{Claim, ClaimState, EnforcementMode};
 
 use crate::heartbeats::{Heartbeats, Pulse};
-use crate::{Evaluation, Ledger, Node, Regressions, Rule, claims, completion};
+use crate::regressions::{Coverage, Regressions};
+use crate::{Evaluation, Node, Rule, claims, completion};
 
 /// What a plan depends on beside the node and the rules.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +21,7 @@ pub struct Situation<'a> {
     /// How many nodes rules hold because they regressed.
     pub regressions: &'a Regressions,
     /// How many nodes rules cover.
-    pub ledger: &'a Ledger,
+    pub coverage: &'a Coverage,
 }
 
 /// How a node stands to a rule that covers it.
@@ -76,7 +77,7 @@ pub(crate) fn decide<'r>(
         return Decision { rule, intent, standing: None, recheck_in: None };
     }
     let Situation { uptime, heartbeats, .. } = *situation;
-    let pulse = |type_: &str| heartbeats.pulse(node.name(), type_, uptime);
+    let pulse = |type_: &str| heartbeats.pulse(node, type_, uptime);
     let evaluation = Evaluation::of(node, rule, claim.is_some_and(claims::is_held), pulse);
     let recheck_in = next_silence(rule, pulse);
     let bootstrap = rule.mode == EnforcementMode::BootstrapOnly;
@@ -93,22 +94,26 @@ pub(crate) fn decide<'r>(
     Decision { rule, intent, standing: Some((standing, evaluation)), recheck_in }
 }
 
-/// Whether to hold a node whose conditions are not met. New nodes always are; those that the rule
-/// had released only while it may hold more of them.
+/// Whether to hold a node whose conditions are not met. New nodes always are, and those that are held
+/// stay so; those that the rule had released only while it may hold more of them.
 fn hold(
     node: &Node,
     rule: &Rule,
     claim: Option<&Claim>,
     situation: &Situation<'_>,
 ) -> (Intent, Standing) {
-    let regressed =
-        claim.is_some_and(|claim| claim.regressed || claim.state == ClaimState::Released);
-    let covered = situation.ledger.covered(&rule.uid);
-    if regressed && !situation.regressions.admits(rule, node.name(), covered) {
-        (Intent::Defer, Standing::Deferred)
-    } else {
-        (Intent::Hold { regressed }, Standing::Held)
-    }
+    let regressed = match claim.map(|claim| claim.state) {
+        Some(ClaimState::Released) => {
+            let covered = situation.coverage.of(rule);
+            if !situation.regressions.admits(rule, node.name(), covered) {
+                return (Intent::Defer, Standing::Deferred);
+            }
+            true
+        }
+        Some(ClaimState::Held) => claim.is_some_and(|claim| claim.regressed),
+        None => false,
+    };
+    (Intent::Hold { regressed }, Standing::Held)
 }
 
 /// How long until the first of a rule's conditions will have been silent for too long.

@@ -9,13 +9,28 @@ use serde_json::Value;
 /// each generated object differs then.
 pub fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(key, wanted)| live.get(key).is_some_and(|live| contains(live, wanted))),
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| match live.get(key) {
+                Some(live) => contains(live, wanted),
+                None => is_empty(wanted),
+            })
+        }
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| contains(l, w))
         }
         (live, wanted) => live == wanted,
+    }
+}
+
+/// Whether a value is one that the API server leaves out.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.values().all(is_empty),
     }
 }
 
@@ -28,6 +43,13 @@ mod tests {
     fn what_others_added_is_no_drift() {
         let live = json!({"a": {"b": 1, "defaulted": true}, "list": [{"x": 1, "y": 2}]});
         assert!(contains(&live, &json!({"a": {"b": 1}, "list": [{"x": 1}]})));
+    }
+
+    #[test]
+    fn what_the_api_server_leaves_out_is_no_drift() {
+        let wanted = json!({"a": false, "b": [], "c": {"d": ""}, "e": 0, "f": null});
+        assert!(contains(&json!({}), &wanted));
+        assert!(!contains(&json!({}), &json!({"a": true})));
     }
 
     #[test]

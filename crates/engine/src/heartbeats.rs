@@ -12,13 +12,15 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::Node;
 
-/// Heartbeats of every node, as they were observed. Times are the operator's uptime, which never
-/// jumps.
+/// Heartbeats of every node, as they were observed. Times are given as the operator's uptime, which
+/// never jumps, and kept as time spent watching, which stands still while the watch is interrupted.
 #[derive(Debug, Default)]
 pub struct Heartbeats {
     nodes: HashMap<String, BTreeMap<String, Beat>>,
-    watching_since: Duration,
-    interrupted: bool,
+    /// For how long the watch was interrupted, up to the last time it went on.
+    missed: Duration,
+    /// Since when it is interrupted, if it is.
+    interrupted: Option<Duration>,
 }
 
 /// What was observed of one condition's heartbeat.
@@ -37,13 +39,14 @@ struct Beat {
 pub struct Pulse {
     /// Uninterrupted watching since the last new heartbeat.
     pub silent_for: Duration,
-    /// Whether a new heartbeat was seen since the operator began to watch without interruption.
+    /// Whether a new heartbeat was seen since the operator started.
     pub renewed: bool,
 }
 
 impl Heartbeats {
     /// Notes a node as it is now. Returns whether any of its conditions beat.
     pub fn observe(&mut self, node: &Node, uptime: Duration) -> bool {
+        let watched = self.watched(uptime);
         let known_node = self.nodes.contains_key(node.name());
         let beats = self.nodes.entry(node.name().to_owned()).or_default();
         beats.retain(|type_, _| node.condition(type_).is_some());
@@ -56,30 +59,27 @@ impl Heartbeats {
             }
             // A condition that appears on a node that was known has just been written.
             let renewed = known.is_some() || known_node;
-            beats.insert(condition.type_.clone(), Beat { value, seen: uptime, renewed });
+            beats.insert(condition.type_.clone(), Beat { value, seen: watched, renewed });
             beat |= renewed;
         }
         beat
     }
 
     /// Notes that the watch broke off: from now on nobody is seen to be silent.
-    pub fn interrupt(&mut self) {
-        self.interrupted = true;
+    pub fn interrupt(&mut self, uptime: Duration) {
+        self.interrupted.get_or_insert(uptime);
     }
 
-    /// Notes that the watch goes on. What was missed cannot be held against anyone, so silence
-    /// counts from now; and it speaks for nobody, so who was held needs a new heartbeat.
+    /// Notes that the watch goes on. What was missed is held against nobody.
     pub fn resume(&mut self, uptime: Duration) {
-        self.interrupted = false;
-        self.watching_since = uptime;
-        for beat in self.nodes.values_mut().flat_map(BTreeMap::values_mut) {
-            beat.renewed = false;
+        if let Some(since) = self.interrupted.take() {
+            self.missed += uptime.saturating_sub(since);
         }
     }
 
-    /// Whether the watch is interrupted.
-    pub fn is_interrupted(&self) -> bool {
-        self.interrupted
+    /// Time spent watching.
+    fn watched(&self, uptime: Duration) -> Duration {
+        self.interrupted.unwrap_or(uptime).saturating_sub(self.missed)
     }
 
     /// Forgets a node that is gone.
@@ -92,14 +92,16 @@ impl Heartbeats {
         self.nodes.retain(|node, _| exists.contains(node.as_str()));
     }
 
-    /// How long ago a condition beat; `None` for one that was never observed.
-    pub fn pulse(&self, node: &str, type_: &str, uptime: Duration) -> Option<Pulse> {
-        let beat = self.nodes.get(node)?.get(type_)?;
-        if self.interrupted {
-            return Some(Pulse { silent_for: Duration::ZERO, renewed: false });
-        }
-        let since = beat.seen.max(self.watching_since);
-        Some(Pulse { silent_for: uptime.saturating_sub(since), renewed: beat.renewed })
+    /// How long ago a node's condition beat; `None` for one that was never observed.
+    pub fn pulse(&self, node: &Node, type_: &str, uptime: Duration) -> Option<Pulse> {
+        let beat = self.nodes.get(node.name())?.get(type_)?;
+        // A node that is not the one last observed does not have the beat that was observed.
+        let current = node
+            .conditions()
+            .iter()
+            .any(|condition| condition.type_ == type_ && condition.heartbeat() == beat.value);
+        let silent_for = self.watched(uptime).saturating_sub(beat.seen);
+        Some(Pulse { silent_for, renewed: beat.renewed && current })
     }
 }
 
@@ -123,31 +125,42 @@ mod tests {
     #[test]
     fn silence_is_counted_from_the_last_new_heartbeat() {
         let mut beats = Heartbeats::default();
-        beats.observe(&node("2026-01-01T00:00:00Z"), seconds(10));
-        beats.observe(&node("2026-01-01T00:00:00Z"), seconds(20));
-        let pulse = beats.pulse("n", "C", seconds(30)).unwrap();
+        let old = node("2026-01-01T00:00:00Z");
+        beats.observe(&old, seconds(10));
+        beats.observe(&old, seconds(20));
+        let pulse = beats.pulse(&old, "C", seconds(30)).unwrap();
         assert_eq!(pulse, Pulse { silent_for: seconds(20), renewed: false });
-        assert!(beats.observe(&node("2026-01-01T00:00:30Z"), seconds(40)));
-        let pulse = beats.pulse("n", "C", seconds(45)).unwrap();
+        let new = node("2026-01-01T00:00:30Z");
+        assert!(beats.observe(&new, seconds(40)));
+        let pulse = beats.pulse(&new, "C", seconds(45)).unwrap();
         assert_eq!(pulse, Pulse { silent_for: seconds(5), renewed: true });
+        // The node as it was has not beaten.
+        assert!(!beats.pulse(&old, "C", seconds(45)).unwrap().renewed);
     }
 
     #[test]
     fn a_clock_that_is_off_does_not_matter() {
         let mut beats = Heartbeats::default();
         beats.observe(&node("1999-01-01T00:00:00Z"), seconds(0));
-        assert!(beats.observe(&node("1998-01-01T00:00:00Z"), seconds(5)));
-        assert_eq!(beats.pulse("n", "C", seconds(6)).unwrap().silent_for, seconds(1));
+        let back = node("1998-01-01T00:00:00Z");
+        assert!(beats.observe(&back, seconds(5)));
+        assert_eq!(beats.pulse(&back, "C", seconds(6)).unwrap().silent_for, seconds(1));
     }
 
     #[test]
     fn an_interruption_counts_for_nobody() {
         let mut beats = Heartbeats::default();
-        beats.observe(&node("2026-01-01T00:00:00Z"), seconds(0));
-        beats.interrupt();
-        assert_eq!(beats.pulse("n", "C", seconds(90)).unwrap().silent_for, seconds(0));
+        let node = node("2026-01-01T00:00:00Z");
+        beats.observe(&node, seconds(0));
+        let silence =
+            |beats: &Heartbeats, at| beats.pulse(&node, "C", seconds(at)).unwrap().silent_for;
+        beats.interrupt(seconds(10));
+        beats.interrupt(seconds(50));
+        assert_eq!(silence(&beats, 90), seconds(10));
         beats.resume(seconds(100));
-        assert_eq!(beats.pulse("n", "C", seconds(110)).unwrap().silent_for, seconds(10));
+        assert_eq!(silence(&beats, 105), seconds(15));
+        beats.resume(seconds(110));
+        assert_eq!(silence(&beats, 110), seconds(20));
     }
 
     #[test]
@@ -155,8 +168,9 @@ mod tests {
         let mut beats = Heartbeats::default();
         let bare = serde_json::from_value(json!({"metadata": {"name": "n"}})).unwrap();
         assert!(!beats.observe(&bare, seconds(0)));
-        assert!(beats.observe(&node("2026-01-01T00:00:00Z"), seconds(1)));
-        assert!(beats.pulse("n", "C", seconds(2)).unwrap().renewed);
-        assert!(beats.pulse("n", "other", seconds(2)).is_none());
+        let node = node("2026-01-01T00:00:00Z");
+        assert!(beats.observe(&node, seconds(1)));
+        assert!(beats.pulse(&node, "C", seconds(2)).unwrap().renewed);
+        assert!(beats.pulse(&node, "other", seconds(2)).is_none());
     }
 }

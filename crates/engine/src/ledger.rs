@@ -113,6 +113,7 @@ impl Ledger {
                 removed.insert(uid.clone());
             }
         }
+        self.rules.retain(|_, entries| !entries.is_empty());
         removed
     }
 }

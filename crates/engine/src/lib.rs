@@ -35,6 +35,6 @@ pub use heartbeats::{Heartbeats, Pulse};
 pub use ledger::{Entry, Failure, Ledger};
 pub use node::{Node, NodeCondition, Taint};
 pub use plan::{Finding, Grip, NodePlan, plan};
-pub use regressions::Regressions;
-pub use rule::{Rejection, Rule, RuleSet};
+pub use regressions::{Coverage, Regressions};
+pub use rule::{Rejection, Rule, RuleSet, Unreadable};
 pub use taints::{Change, ChangeKind};

@@ -80,6 +80,7 @@ pub struct NodeCondition {
     #[serde(rename = "type")]
     pub type_: String,
     /// Its status.
+    #[serde(default = "unknown", deserialize_with = "lenient_status")]
     pub status: ConditionStatus,
     #[serde(default)]
     last_heartbeat_time: Option<Time>,
@@ -141,6 +142,20 @@ impl Node {
     }
 }
 
+fn unknown() -> ConditionStatus {
+    ConditionStatus::Unknown
+}
+
+/// The API server takes any text for the status of a node condition. One node with an odd one must
+/// not keep the operator from reading all the others.
+fn lenient_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ConditionStatus, D::Error> {
+    Ok(match String::deserialize(deserializer)?.as_str() {
+        "True" => ConditionStatus::True,
+        "False" => ConditionStatus::False,
+        _ => ConditionStatus::Unknown,
+    })
+}
+
 fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let mut metadata = ObjectMeta::deserialize(deserializer)?;
     metadata.managed_fields = None;
@@ -169,6 +184,20 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"taints": taints}}))
                 .unwrap();
         assert_eq!(serde_json::to_value(node.taints()).unwrap(), taints);
+    }
+
+    #[test]
+    fn a_status_that_is_none_counts_as_unknown() {
+        let node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "n"},
+            "status": {"conditions": [
+                {"type": "A", "status": "Bogus"}, {"type": "B", "status": ""}, {"type": "C"},
+                {"type": "D", "status": "True"},
+            ]},
+        }))
+        .unwrap();
+        let found: Vec<_> = node.conditions().iter().map(|c| c.status.as_str()).collect();
+        assert_eq!(found, ["Unknown", "Unknown", "Unknown", "True"]);
     }
 
     #[test]

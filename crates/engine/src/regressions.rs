@@ -7,7 +7,25 @@ use std::collections::{HashMap, HashSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use node_readiness_api::{Claim, ClaimState};
 
-use crate::{Node, Rule, claims};
+use crate::{Node, Rule, RuleSet, claims};
+
+/// How many nodes each rule covers whose limit depends on it, by uid.
+#[derive(Debug, Default)]
+pub struct Coverage(HashMap<String, usize>);
+
+impl Coverage {
+    /// Counts the nodes of the rules whose limit is a percentage.
+    pub fn count<'n>(rules: &RuleSet, nodes: &(impl Iterator<Item = &'n Node> + Clone)) -> Self {
+        let relative = |rule: &&Rule| matches!(rule.max_unavailable, Some(IntOrString::String(_)));
+        let count = |rule: &Rule| nodes.clone().filter(|node| rule.covers(node)).count();
+        Self(rules.iter().filter(relative).map(|rule| (rule.uid.clone(), count(rule))).collect())
+    }
+
+    /// How many nodes a rule covers, if its limit depends on it.
+    pub fn of(&self, rule: &Rule) -> usize {
+        self.0.get(&rule.uid).copied().unwrap_or(0)
+    }
+}
 
 /// Nodes held by regression, by the name of the rule.
 #[derive(Debug, Default)]
@@ -47,16 +65,27 @@ impl Regressions {
         self.rules.entry(rule.to_owned()).or_default().insert(node.to_owned())
     }
 
-    /// Notes that a rule no longer holds a node. Returns whether it did.
-    pub fn release(&mut self, rule: &str, node: &str) -> bool {
-        self.rules.get_mut(rule).is_some_and(|held| held.remove(node))
+    /// Notes that a rule no longer holds a node.
+    pub fn release(&mut self, rule: &str, node: &str) {
+        if let Some(held) = self.rules.get_mut(rule) {
+            held.remove(node);
+        }
+    }
+
+    /// Notes that just these rules hold a node.
+    pub fn set(&mut self, node: &str, rules: &[String]) {
+        self.forget(node);
+        for rule in rules {
+            self.hold(rule, node);
+        }
     }
 
     /// Forgets a node that is gone.
     pub fn forget(&mut self, node: &str) {
-        for held in self.rules.values_mut() {
+        self.rules.retain(|_, held| {
             held.remove(node);
-        }
+            !held.is_empty()
+        });
     }
 }
 

@@ -1,13 +1,13 @@
 //! Rules as the engine uses them: compiled once, as often as they change.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
 use node_readiness_api::{
-    ConditionPolicy, ConditionRequirement, EnforcementMode, NodeReadinessRule,
-    NodeReadinessRuleSpec, RuleTaint,
+    ConditionPolicy, ConditionRequirement, EnforcementMode, NodeReadinessRule, RuleTaint,
 };
 use thiserror::Error;
 
@@ -29,10 +29,12 @@ pub struct Rule {
     pub taint: RuleTaint,
     /// The conditions that it requires.
     pub conditions: Vec<ConditionRequirement>,
-    /// For each of them, how long it may be without a heartbeat.
+    /// For each of them, how long it may be without a heartbeat. [`RuleSet`] sets the defaults, which
+    /// depend on other rules.
     pub stale_after: Vec<Option<Duration>>,
     /// The conditions that its own probes decide.
     pub probed: Vec<String>,
+    heartbeat_seconds: u32,
     /// How its conditions are combined.
     pub policy: ConditionPolicy,
     /// When it applies.
@@ -85,7 +87,8 @@ impl Rule {
             uid: metadata.uid.clone().ok_or(Rejection::Metadata("metadata.uid"))?,
             generation: metadata.generation,
             taint: spec.taint.clone(),
-            stale_after: spec.conditions.iter().map(|c| stale_after(c, spec)).collect(),
+            stale_after: spec.conditions.iter().map(own_limit).collect(),
+            heartbeat_seconds: spec.reporter.clone().unwrap_or_default().heartbeat_seconds,
             conditions: spec.conditions.clone(),
             probed: spec.probes.iter().map(|probe| probe.condition_type.clone()).collect(),
             policy: spec.condition_policy,
@@ -114,16 +117,31 @@ impl Rule {
     }
 }
 
-/// How long a condition may be without a heartbeat: as the rule says, or three heartbeats of the
-/// rule's own reporter, or for ever.
-fn stale_after(condition: &ConditionRequirement, spec: &NodeReadinessRuleSpec) -> Option<Duration> {
-    let probed = spec.probes.iter().any(|probe| probe.condition_type == condition.type_);
-    let of_probe = || {
-        let options = spec.reporter.clone().unwrap_or_default();
-        probed.then(|| options.heartbeat_seconds.saturating_mul(MISSED_HEARTBEATS))
-    };
-    let seconds = condition.stale_after_seconds.or_else(of_probe)?;
-    Some(Duration::from_secs(seconds.into()))
+/// How long a condition may be without a heartbeat, as the rule says.
+fn own_limit(condition: &ConditionRequirement) -> Option<Duration> {
+    condition.stale_after_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// Gives every condition that a rule's own probe decides and that has no limit of its own three
+/// heartbeats of the slowest reporter that may write it, which can be another rule's.
+fn allow_for_slow_reporters(rules: &mut [Rule]) {
+    let mut slowest: BTreeMap<String, u32> = BTreeMap::new();
+    for rule in &*rules {
+        for probed in &rule.probed {
+            let known = slowest.entry(probed.clone()).or_default();
+            *known = (*known).max(rule.heartbeat_seconds);
+        }
+    }
+    for rule in rules {
+        let Rule { conditions, probed, stale_after, .. } = rule;
+        for (condition, stale_after) in conditions.iter().zip(stale_after) {
+            if condition.stale_after_seconds.is_none() && probed.contains(&condition.type_) {
+                let heartbeat = slowest.get(&condition.type_).copied().unwrap_or_default();
+                let seconds = heartbeat.saturating_mul(MISSED_HEARTBEATS);
+                *stale_after = Some(Duration::from_secs(seconds.into()));
+            }
+        }
+    }
 }
 
 /// Every rule of the cluster, oldest first.
@@ -133,19 +151,39 @@ fn stale_after(condition: &ConditionRequirement, spec: &NodeReadinessRuleSpec) -
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
-    unreadable: Vec<String>,
+    unreadable: Vec<Unreadable>,
+}
+
+/// A rule that exists and cannot be evaluated.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unreadable {
+    /// Name of the rule.
+    pub name: String,
+    /// Uid of the rule.
+    pub uid: String,
 }
 
 impl RuleSet {
-    /// Collects rules. `unreadable` names those that exist and cannot be evaluated: whatever they
-    /// did stays as it is until somebody repairs or deletes them.
+    /// Collects rules. Whatever an unreadable one did stays as it is until somebody repairs or
+    /// deletes it.
     pub fn new(
         rules: impl IntoIterator<Item = Rule>,
-        unreadable: impl IntoIterator<Item = String>,
+        unreadable: impl IntoIterator<Item = Unreadable>,
     ) -> Self {
         let mut rules: Vec<_> = rules.into_iter().collect();
         rules.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-        Self { rules, unreadable: unreadable.into_iter().collect() }
+        let mut unreadable: Vec<_> = unreadable.into_iter().collect();
+        unreadable.sort();
+        allow_for_slow_reporters(&mut rules);
+        Self { rules, unreadable }
+    }
+
+    /// Whether two sets make the same of every node. Writing a rule's status changes no such thing.
+    pub fn is_equivalent(&self, other: &Self) -> bool {
+        let version =
+            |rule: &Rule| (rule.name.clone(), rule.uid.clone(), rule.generation, rule.deleting);
+        self.unreadable == other.unreadable
+            && self.rules.iter().map(version).eq(other.rules.iter().map(version))
     }
 
     /// The rules that can be evaluated, oldest first.
@@ -163,13 +201,13 @@ impl RuleSet {
         self.rules.iter().find(|rule| rule.uid == uid)
     }
 
-    /// Whether a rule of that name exists and cannot be evaluated.
-    pub fn is_unreadable(&self, name: &str) -> bool {
-        self.unreadable.iter().any(|unreadable| unreadable == name)
+    /// The rules that cannot be evaluated.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
     }
 
-    /// Whether any rule cannot be evaluated.
-    pub fn has_unreadable(&self) -> bool {
-        !self.unreadable.is_empty()
+    /// Whether a rule of that name exists and cannot be evaluated.
+    pub fn is_unreadable(&self, name: &str) -> bool {
+        self.unreadable.iter().any(|unreadable| unreadable.name == name)
     }
 }

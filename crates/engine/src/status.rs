@@ -7,7 +7,7 @@ use node_readiness_api::{
     ReporterStatus, TaintPresence,
 };
 
-use crate::reporter::Yielded;
+use crate::reporter::{Conflict, Conflicts};
 use crate::{Entry, Rule, Standing};
 
 /// How many nodes a status names at most in each of its lists.
@@ -39,7 +39,7 @@ pub fn fold<'a>(
     covered: usize,
     entries: impl Iterator<Item = (&'a str, &'a Entry)>,
     reporters: &Reporters,
-    yielded: &Yielded,
+    conflicts: &Conflicts,
     previous: Option<&NodeReadinessRuleStatus>,
     now: Timestamp,
 ) -> NodeReadinessRuleStatus {
@@ -50,7 +50,7 @@ pub fn fold<'a>(
     let counts = count(covered, &entries);
     let (named, omitted) = select(&entries);
     let mut conditions = vec![accepted(), ready(rule, &entries, counts)];
-    conditions.extend(conflict(yielded).or_else(|| reporter_ready(reporters)));
+    conditions.extend(conflict(conflicts).or_else(|| reporter_ready(reporters)));
     NodeReadinessRuleStatus {
         observed_generation: generation,
         conditions: stamp(conditions, generation, previous, now),
@@ -218,17 +218,16 @@ fn ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict
         return verdict(false, "Evaluating", message);
     }
     if failed > 0 {
-        let failures = entries.iter().filter_map(|(node, entry)| {
-            entry.failure.as_ref().map(|failure| format!("{node}: {}", failure.message))
-        });
-        let message =
-            format!("{failed} of {matched} nodes could not be written: {}", few(failures));
+        let failures = entries.iter().filter_map(|(node, e)| Some((node, e.failure.as_ref()?)));
+        let failures = few(failures, |(node, failure)| format!("{node}: {}", failure.message));
+        let message = format!("{failed} of {matched} nodes could not be written: {failures}");
         return verdict(false, "NodesFailed", message);
     }
     if ready < matched {
         let unready = entries.iter().filter(|(_, entry)| !is_ready(entry));
-        let causes = few(unready
-            .map(|(node, entry)| format!("{node}: {}", entry.finding.evaluation.unmet(rule))));
+        let causes = few(unready, |(node, entry)| {
+            format!("{node}: {}", entry.finding.evaluation.unmet(rule))
+        });
         let number = matched - ready;
         let message = if rule.suspend {
             format!(
@@ -250,13 +249,17 @@ fn ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict
     verdict(true, "NodesReady", format!("all {matched} nodes meet the conditions"))
 }
 
-/// What a rule whose probes are made by older rules is told.
-fn conflict(yielded: &Yielded) -> Option<Verdict> {
-    let (condition, older) = yielded.first_key_value()?;
+/// What a rule is told whose conditions older rules probe as well.
+fn conflict(conflicts: &Conflicts) -> Option<Verdict> {
+    let (condition, Conflict { older, everywhere }) = conflicts.first_key_value()?;
+    let (where_, who) = if *everywhere {
+        ("all of this rule's nodes", "only its reporters write it")
+    } else {
+        ("some of this rule's nodes", "the reporters of both write it there")
+    };
     let message = format!(
-        "condition {condition} is probed by the older NodeReadinessRule {older} on nodes that both \
-         cover, and its reporter writes it; remove the probe from one of them, or make their \
-         nodeSelectors disjoint"
+        "condition {condition} is probed by the older NodeReadinessRule {older} on {where_}, and \
+         {who}; remove the probe from one of them, or make their nodeSelectors disjoint"
     );
     Some(Verdict::new("ReporterReady", false, "ProbeConflict", message))
 }
@@ -284,11 +287,11 @@ fn reporter_ready(reporters: &Reporters) -> Option<Verdict> {
     }
 }
 
-/// The first few of a list, and how many more there are.
-fn few(items: impl Iterator<Item = String>) -> String {
-    let items: Vec<_> = items.collect();
-    let named = items.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join("; ");
-    match items.len().saturating_sub(MAX_NAMED) {
+/// The first few of a list in words, and how many more there are.
+fn few<T>(mut items: impl Iterator<Item = T>, words: impl Fn(T) -> String) -> String {
+    let named: Vec<_> = items.by_ref().take(MAX_NAMED).map(words).collect();
+    let named = named.join("; ");
+    match items.count() {
         0 => named,
         more => format!("{named}; and {more} more"),
     }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{KEY, TestNode, TestRule, at, plan, rules};
-use node_readiness_engine::{ChangeKind, NodePlan, RuleSet, Standing};
+use node_readiness_engine::{ChangeKind, NodePlan, RuleSet, Standing, Unreadable};
 use serde_json::json;
 
 const HELD: &str = "readiness.k8s.io/Net=pending:NoSchedule";
@@ -262,8 +262,19 @@ fn a_suspended_rule_changes_nothing_and_goes_on_when_it_is_not() {
 fn what_an_unreadable_rule_did_stays() {
     let mut node = node();
     node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
-    let unreadable = RuleSet::new([], ["cni".to_owned()]);
+    let unreadable = RuleSet::new([], [Unreadable { name: "cni".into(), uid: "uid-cni".into() }]);
     assert!(node.reconcile(&unreadable, at(1)).patch.is_none());
+}
+
+#[test]
+fn an_unreadable_rule_is_in_nobodys_way() {
+    let boot = TestRule::new("boot").bootstrap();
+    let mut node = ready(node());
+    node.reconcile(&rules(std::slice::from_ref(&boot)), at(0));
+    let mut node = node.annotation("readiness.k8s.io/bootstrap-completed-uid-odd", "{}");
+    let odd = Unreadable { name: "odd".into(), uid: "uid-odd".into() };
+    node.reconcile(&RuleSet::new([boot.deleting().compile()], [odd]), at(1));
+    assert_eq!(node.completed(), ["uid-odd"]);
 }
 
 #[test]

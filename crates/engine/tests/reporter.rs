@@ -7,7 +7,9 @@ use common::{TestNode, TestRule};
 use k8s_openapi::api::core::v1::PodSpec;
 use node_readiness_api::DIGEST_ANNOTATION;
 use node_readiness_engine::RuleSet;
-use node_readiness_engine::reporter::{ReporterObjects, Settings, Yielded, generate, yielded};
+use node_readiness_engine::reporter::{
+    Conflict, Conflicts, ReporterObjects, Settings, conflicts, generate,
+};
 use serde_json::{Value, json};
 
 fn probing() -> TestRule {
@@ -15,9 +17,12 @@ fn probing() -> TestRule {
         .spec("probes", json!([{"conditionType": "Ready1", "httpGet": {"port": 9099}}]))
 }
 
+fn settings() -> Settings {
+    Settings { namespace: "reporters".into(), image: "reporter:test".into() }
+}
+
 fn generated(rule: &TestRule) -> Option<ReporterObjects> {
-    let settings = Settings { namespace: "reporters".into(), image: "reporter:test".into() };
-    generate(&rule.object(), &settings, &Yielded::new()).unwrap()
+    generate(&rule.object(), &settings(), &Conflicts::new()).unwrap()
 }
 
 fn pod(rule: &TestRule) -> PodSpec {
@@ -100,7 +105,7 @@ fn every_option_of_the_reporter_is_carried_out() {
     assert_eq!(labels["app.kubernetes.io/managed-by"], "node-readiness-operator");
     assert_eq!(metadata.annotations.unwrap()["a"], "b");
     let pod = template.spec.unwrap();
-    assert_eq!(pod.host_network, Some(false));
+    assert_eq!(pod.host_network, None);
     assert_eq!(pod.dns_policy.as_deref(), Some("ClusterFirst"));
     assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "pull");
     assert_eq!(pod.priority_class_name.as_deref(), Some("low"));
@@ -124,16 +129,34 @@ fn a_younger_rule_leaves_a_condition_to_an_older_one_where_they_meet() {
     let mut younger = probing();
     younger.0["metadata"] = TestRule::new("csi").0["metadata"].clone();
     let rules = RuleSet::new([older.compile(), younger.compile()], []);
-    let both = [&TestNode::new("n").label("os", "linux").view()];
-    let expected = Yielded::from([("Ready1".to_owned(), "cni".to_owned())]);
-    assert_eq!(yielded(&younger.compile(), &rules, &both), expected);
-    assert_eq!(yielded(&older.compile(), &rules, &both), Yielded::new());
-    // Where no node is covered by both there is nothing to yield.
-    let neither = [&TestNode::new("n").view()];
-    assert_eq!(yielded(&younger.compile(), &rules, &neither), Yielded::new());
-    // And nothing to a rule on its way out.
+    let both = &TestNode::new("a").label("os", "linux").view();
+    let conflict = |everywhere| {
+        Conflicts::from([("Ready1".to_owned(), Conflict { older: "cni".into(), everywhere })])
+    };
+    assert_eq!(conflicts(&younger.compile(), &rules, &[both]), conflict(true));
+    assert_eq!(conflicts(&older.compile(), &rules, &[both]), Conflicts::new());
+    let generated = |found| generate(&younger.object(), &settings(), &found).unwrap();
+    assert!(generated(conflict(true)).is_none());
+    // A probe that nobody else would make on some of the nodes stays.
+    assert!(generated(conflict(false)).is_some());
+    // Where no node is covered by both there is no conflict.
+    let neither = &TestNode::new("b").view();
+    assert_eq!(conflicts(&younger.compile(), &rules, &[neither]), Conflicts::new());
+    // And none with a rule on its way out.
     let rules = RuleSet::new([older.deleting().compile(), younger.compile()], []);
-    assert_eq!(yielded(&younger.compile(), &rules, &both), Yielded::new());
-    let settings = Settings { namespace: "reporters".into(), image: "reporter:test".into() };
-    assert!(generate(&younger.object(), &settings, &expected).unwrap().is_none());
+    assert_eq!(conflicts(&younger.compile(), &rules, &[both]), Conflicts::new());
+}
+
+#[test]
+fn a_conflict_on_some_nodes_is_told_and_the_probe_stays() {
+    let older = probing().created("2025-01-01T00:00:00Z");
+    let mut younger = probing();
+    younger.0["metadata"] = TestRule::new("csi").0["metadata"].clone();
+    let younger = younger
+        .spec("nodeSelector", json!({"matchExpressions": [{"key": "pool", "operator": "Exists"}]}));
+    let rules = RuleSet::new([older.compile(), younger.compile()], []);
+    let shared = &TestNode::new("a").label("os", "linux").label("pool", "x").view();
+    let alone = &TestNode::new("b").label("pool", "x").view();
+    let found = conflicts(&younger.compile(), &rules, &[shared, alone]);
+    assert_eq!(found["Ready1"], Conflict { older: "cni".into(), everywhere: false });
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{KEY, TestNode, TestRule, at, rules};
 use node_readiness_engine::{
-    Heartbeats, Ledger, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
+    Coverage, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
 };
 use serde_json::json;
 
@@ -17,7 +17,8 @@ struct Operator {
     uptime: Duration,
     heartbeats: Heartbeats,
     regressions: Regressions,
-    ledger: Ledger,
+    /// Every node that there is.
+    nodes: Vec<Node>,
 }
 
 impl Operator {
@@ -28,6 +29,7 @@ impl Operator {
         for view in &views {
             operator.heartbeats.observe(view, Duration::ZERO);
         }
+        operator.nodes = views;
         operator
     }
 
@@ -41,25 +43,19 @@ impl Operator {
 
     fn reconcile(&mut self, node: &mut TestNode, rules: &RuleSet) -> NodePlan {
         let view = node.view();
+        let coverage = Coverage::count(rules, &self.nodes.iter());
         let situation = Situation {
             now: at(0),
             uptime: self.uptime,
             heartbeats: &self.heartbeats,
             regressions: &self.regressions,
-            ledger: &self.ledger,
+            coverage: &coverage,
         };
         let plan = plan(&view, rules, &situation);
         if let Some(patch) = &plan.patch {
             node.apply(patch).unwrap();
         }
-        for rule in rules.iter() {
-            if plan.regressed.contains(&rule.name) {
-                self.regressions.hold(&rule.name, view.name());
-            } else {
-                self.regressions.release(&rule.name, view.name());
-            }
-        }
-        self.ledger.enter(view.name(), &plan, None, at(0));
+        self.regressions.set(view.name(), &plan.regressed);
         plan
     }
 }
@@ -123,7 +119,7 @@ fn an_outage_of_the_api_server_makes_nothing_stale() {
     let rules = rules(&[impatient()]);
     let mut node = beating("n", 1);
     let mut operator = Operator::started(&[&node]);
-    operator.heartbeats.interrupt();
+    operator.heartbeats.interrupt(operator.uptime);
     operator.wait(600);
     assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
     operator.heartbeats.resume(operator.uptime);
@@ -142,7 +138,7 @@ fn an_outage_of_the_api_server_releases_nothing() {
     operator.sees(&node);
     operator.wait(60);
     assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
-    operator.heartbeats.interrupt();
+    operator.heartbeats.interrupt(operator.uptime);
     assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
     operator.heartbeats.resume(operator.uptime);
     assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
@@ -238,6 +234,14 @@ fn the_limit_survives_a_restart() {
         restarted.reconcile(node, &rules);
     }
     assert_eq!(held(&nodes), 2);
+}
+
+#[test]
+fn a_node_that_is_held_stays_held_though_its_place_was_given_away() {
+    let (mut operator, mut nodes, rules) = silent_fleet(json!(1));
+    operator.regressions.set("n0", &[]);
+    operator.regressions.set("n5", &["cni".to_owned()]);
+    assert_eq!(standing(&operator.reconcile(&mut nodes[0], &rules)), Standing::Held);
 }
 
 #[test]

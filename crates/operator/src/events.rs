@@ -1,16 +1,22 @@
 //! Events on nodes and rules, written behind what they tell of.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule};
 use node_readiness_engine::{Change, ChangeKind, Node, Rule, RuleSet};
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 /// How many events wait at most. An event that finds the queue full is dropped: a taint never
 /// waits for an event.
 const QUEUE: usize = 1024;
+
+/// How long one event may take to be written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
@@ -95,10 +101,14 @@ async fn write(client: kube::Client, mut waiting: Receiver<(Event, ObjectReferen
     let reporter = Reporter { controller: CONTROLLER_NAME.to_owned(), instance: instance() };
     let recorder = Recorder::new(client, reporter);
     while let Some((event, regarding)) = waiting.recv().await {
-        if let Err(error) = recorder.publish(&event, &regarding).await {
-            let name = regarding.name.unwrap_or_default();
-            warn!(reason = event.reason, object = name, %error, "an event could not be written");
-        }
+        let published = timeout(WRITE_TIMEOUT, recorder.publish(&event, &regarding)).await;
+        let cause = match published {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer in {WRITE_TIMEOUT:?}"),
+        };
+        let name = regarding.name.unwrap_or_default();
+        warn!(reason = event.reason, object = name, "an event could not be written: {cause}");
     }
 }
 
@@ -117,10 +127,8 @@ fn rule_reference(name: &str, rule: Option<&Rule>) -> ObjectReference {
     }
 }
 
-/// Kubernetes takes notes up to a kilobyte (events.k8s.io/v1).
-fn bounded(note: String) -> String {
-    match note.char_indices().nth(1000) {
-        Some((end, _)) => note[..end].to_owned(),
-        None => note,
-    }
+/// Kubernetes takes notes of at most 1,024 bytes (events.k8s.io/v1).
+fn bounded(mut note: String) -> String {
+    note.truncate(note.floor_char_boundary(1024));
+    note
 }

@@ -1,6 +1,6 @@
 //! `/healthz` and `/readyz`.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -27,12 +27,25 @@ pub(crate) async fn serve(
             if synced {
                 (StatusCode::OK, "ok")
             } else {
-                (StatusCode::SERVICE_UNAVAILABLE, "rules and nodes have not been read yet")
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "rules, nodes and reporters have not been read yet",
+                )
             }
         }
     };
     let app = Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready));
     let cannot = |cause| Fatal::Health { address, cause };
-    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    let listener = listen(address).await.map_err(cannot)?;
     axum::serve(listener, app).with_graceful_shutdown(end.cancelled_owned()).await.map_err(cannot)
+}
+
+/// Listens on an address; on every IPv4 one where a host without IPv6 was told to listen on every one.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
 }

@@ -24,6 +24,11 @@ use crate::watches::{self, AllRead, NodeStore, Owned, Reading, RuleStore};
 /// How long writes may take to come to an end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How long the watch of nodes may take to connect, and how long nothing may come of it. One watch
+/// lasts for 20 seconds, and the shortest time after which a condition can be stale is 30.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(22);
+
 /// Why the operator cannot run.
 #[derive(Debug, Error)]
 pub enum Fatal {
@@ -57,7 +62,9 @@ pub enum Fatal {
 /// When it cannot start. An API server that cannot be reached is no reason to end: it is tried
 /// again until it can.
 pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
-    let client = connect(&args).await?;
+    let config = config(&args).await?;
+    info!(server = %config.cluster_url, "using the API server");
+    let client = connect(config.clone())?;
     let (ledger, news) = SharedLedger::new();
     let ledger = Arc::new(ledger);
     let (events, write_events) = Events::new(client.clone());
@@ -67,7 +74,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let memory = Arc::new(memory);
     let observer = Arc::clone(&memory);
     let (node_store, node_changes) =
-        watches::nodes(client.clone(), reading.clone(), move |event, store| {
+        watches::nodes(connect(attentive(config))?, reading.clone(), move |event, store| {
             observer.observe(event, store);
         });
     let owned = Owned::watch(&client, &args.reporters_namespace, reading);
@@ -126,15 +133,21 @@ async fn announce(
     synced.send_replace(true);
 }
 
-/// A client by the way that the arguments name, or the usual ones in their usual order.
-async fn connect(args: &Args) -> Result<Client, Fatal> {
-    let mut config = config(args).await?;
+fn connect(mut config: Config) -> Result<Client, Fatal> {
     // Each write is retried by its own path, which knows whether it still makes sense.
     config.default_retry = false;
-    info!(server = %config.cluster_url, "using the API server");
     Client::try_from(config).map_err(|error| Fatal::Client(error.to_string()))
 }
 
+/// A configuration with which a connection that silently died is given up before anybody's silence on
+/// it could count as staleness.
+fn attentive(mut config: Config) -> Config {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config
+}
+
+/// The API server by the way that the arguments name, or the usual ones in their usual order.
 async fn config(args: &Args) -> Result<Config, Fatal> {
     // Not `Config::infer`, which lets debugging variables replace the server and the identity.
     let options = KubeConfigOptions::default();

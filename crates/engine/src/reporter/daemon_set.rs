@@ -78,7 +78,7 @@ fn pod_spec(pod: &Pod<'_>) -> PodSpec {
         // The ServiceAccount says no, so that no other pod gets the token by accident.
         automount_service_account_token: Some(true),
         containers: vec![container(pod)],
-        host_network: Some(options.host_network),
+        host_network: options.host_network.then_some(true),
         // With the node's network comes the node's resolver.
         dns_policy: Some(if options.host_network { "Default" } else { "ClusterFirst" }.to_owned()),
         enable_service_links: Some(false),

@@ -23,7 +23,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::rbac;
-pub use conflict::{Yielded, yielded};
+pub use conflict::{Conflict, Conflicts, conflicts};
 pub use names::ReporterNames;
 
 /// What the operator was told about reporters when it was started.
@@ -55,18 +55,18 @@ pub struct ReporterObjects {
     pub daemon_set: DaemonSet,
 }
 
-/// Generates the objects for a rule; `None` for one without probes, or with none but those that it
-/// leaves to older rules.
+/// Generates the objects for a rule; `None` for one without probes, or with none but those that
+/// older rules make on all of its nodes.
 ///
 /// # Errors
 /// When an object cannot be written as JSON, which plain values always can.
 pub fn generate(
     rule: &NodeReadinessRule,
     settings: &Settings,
-    yielded: &Yielded,
+    conflicts: &Conflicts,
 ) -> serde_json::Result<Option<ReporterObjects>> {
     let mut probes = rule.spec.probes.clone();
-    probes.retain(|probe| !yielded.contains_key(&probe.condition_type));
+    probes.retain(|probe| !conflicts.get(&probe.condition_type).is_some_and(|c| c.everywhere));
     if probes.is_empty() || rule.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use json_patch::{Patch, PatchOperation};
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_engine::{
-    Heartbeats, Ledger, Node, NodePlan, Regressions, Rule, RuleSet, Situation,
+    Coverage, Heartbeats, Node, NodePlan, Regressions, Rule, RuleSet, Situation,
 };
 use serde_json::{Value, json};
 
@@ -17,14 +17,14 @@ pub fn at(seconds: i64) -> Timestamp {
 
 /// Plans a node where heartbeats and limits do not matter.
 pub fn plan(node: &Node, rules: &RuleSet, now: Timestamp) -> NodePlan {
-    let (heartbeats, regressions, ledger) =
-        (Heartbeats::default(), Regressions::default(), Ledger::default());
+    let (heartbeats, regressions, coverage) =
+        (Heartbeats::default(), Regressions::default(), Coverage::default());
     let situation = Situation {
         now,
         uptime: Duration::ZERO,
         heartbeats: &heartbeats,
         regressions: &regressions,
-        ledger: &ledger,
+        coverage: &coverage,
     };
     node_readiness_engine::plan(node, rules, &situation)
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event};
 use node_readiness_engine::{
-    Failure, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
+    Coverage, Failure, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
 };
 
 use crate::clock;
@@ -27,16 +27,15 @@ pub(crate) struct Memory {
 struct State {
     heartbeats: Heartbeats,
     regressions: Regressions,
+    /// Rules whose limits plans take up that are not settled yet, by node.
+    reserved: HashMap<String, Vec<String>>,
+    coverage: Coverage,
+    /// The rules that the coverage was counted for; `None` when nodes or labels changed since.
+    counted: Option<Arc<RuleSet>>,
     /// Nodes for which the next heartbeat decides something.
     awaiting: HashSet<String>,
     /// By the uid of the rule: nodes that wait for room under its limit.
     deferred: HashMap<String, BTreeSet<String>>,
-}
-
-/// A plan, and the limits that it takes up until it is settled.
-pub(super) struct Reserved {
-    pub(super) plan: NodePlan,
-    reserved: Vec<String>,
 }
 
 impl Memory {
@@ -52,54 +51,69 @@ impl Memory {
         let uptime = self.started.elapsed();
         let mut state = self.lock();
         match event {
-            Err(_) => return state.heartbeats.interrupt(),
-            Ok(_) if state.heartbeats.is_interrupted() => state.heartbeats.resume(uptime),
-            Ok(_) => {}
-        }
-        match event {
-            Ok(Event::Apply(node) | Event::InitApply(node)) => {
-                if state.heartbeats.observe(node, uptime) && state.awaiting.remove(node.name()) {
-                    self.look_again(node.name());
-                }
+            Err(_) => state.heartbeats.interrupt(uptime),
+            // A list that has begun says nothing yet.
+            Ok(Event::Init | Event::InitApply(_)) => {}
+            Ok(Event::Apply(node)) => {
+                state.heartbeats.resume(uptime);
+                state.counted = None;
+                self.hear(&mut state, node, uptime);
             }
             Ok(Event::Delete(node)) => {
+                state.heartbeats.resume(uptime);
                 state.forget(node.name());
                 self.ledger.forget(node.name());
             }
             // Nodes may have come and gone while nobody watched.
             Ok(Event::InitDone) => {
+                state.heartbeats.resume(uptime);
                 let nodes = store.state();
                 let names: HashSet<_> = nodes.iter().map(|node| node.name()).collect();
-                state.heartbeats.retain(&names);
-                state.regressions = Regressions::recount(nodes.iter().map(AsRef::as_ref));
+                state.retain(&names);
+                state.recount(&nodes);
                 self.ledger.retain(|node| names.contains(node));
+                for node in &nodes {
+                    self.hear(&mut state, node, uptime);
+                }
             }
-            Ok(Event::Init) | Err(_) => {}
+        }
+    }
+
+    /// Notes a node's heartbeats, and has it looked at again if that was waited for.
+    fn hear(&self, state: &mut State, node: &Node, uptime: Duration) {
+        if state.heartbeats.observe(node, uptime) && state.awaiting.remove(node.name()) {
+            self.look_again(node.name());
         }
     }
 
     /// Plans a node, and takes up what the plan needs of the rules' limits, so that two nodes that
     /// are planned at the same time cannot take the same room.
-    pub(super) fn plan(&self, node: &Node, rules: &RuleSet) -> Reserved {
+    pub(super) fn plan(&self, node: &Node, rules: &Arc<RuleSet>, store: &NodeStore) -> NodePlan {
         let mut state = self.lock();
-        let plan = self.ledger.read(|ledger| {
-            let situation = Situation {
-                now: clock::now(),
-                uptime: self.started.elapsed(),
-                heartbeats: &state.heartbeats,
-                regressions: &state.regressions,
-                ledger,
-            };
-            plan(node, rules, &situation)
-        });
+        if !state.counted.as_ref().is_some_and(|counted| Arc::ptr_eq(counted, rules)) {
+            let nodes = store.state();
+            state.coverage = Coverage::count(rules, &nodes.iter().map(AsRef::as_ref));
+            state.counted = Some(Arc::clone(rules));
+        }
+        let situation = Situation {
+            now: clock::now(),
+            uptime: self.started.elapsed(),
+            heartbeats: &state.heartbeats,
+            regressions: &state.regressions,
+            coverage: &state.coverage,
+        };
+        let plan = plan(node, rules, &situation);
         let mut reserved = plan.regressed.clone();
         reserved.retain(|rule| state.regressions.hold(rule, node.name()));
+        if !reserved.is_empty() {
+            state.reserved.insert(node.name().to_owned(), reserved);
+        }
         if plan.findings.iter().any(|finding| finding.evaluation.awaits_heartbeat()) {
             state.awaiting.insert(node.name().to_owned());
         } else {
             state.awaiting.remove(node.name());
         }
-        Reserved { plan, reserved }
+        plan
     }
 
     /// Takes in what came of a plan. Returns the uids of the rules for which that is news.
@@ -107,20 +121,21 @@ impl Memory {
         &self,
         node: &Node,
         rules: &RuleSet,
-        reserved: &Reserved,
+        plan: &NodePlan,
         failure: Option<&Failure>,
+        store: &NodeStore,
     ) -> HashSet<String> {
-        if failure.is_some() {
-            self.abandon(node, reserved);
-        }
-        let news = self.ledger.enter(node.name(), &reserved.plan, failure);
         let mut state = self.lock();
-        if failure.is_none() {
-            for rule in rules.iter().filter(|rule| !reserved.plan.regressed.contains(&rule.name)) {
-                state.regressions.release(&rule.name, node.name());
-            }
+        state.give_back(node.name());
+        // A node that went while it was written is not to come back by what was planned for it.
+        let known = store.get(&ObjectRef::new(node.name()));
+        if known.is_none_or(|known| known.metadata.uid != node.metadata.uid) {
+            return HashSet::new();
         }
-        for finding in &reserved.plan.findings {
+        if failure.is_none() {
+            state.regressions.set(node.name(), &plan.regressed);
+        }
+        for finding in &plan.findings {
             let deferred = state.deferred.entry(finding.rule_uid.clone()).or_default();
             if finding.standing == Standing::Deferred {
                 deferred.insert(node.name().to_owned());
@@ -129,25 +144,21 @@ impl Memory {
             }
         }
         self.fill(&mut state, rules);
-        news
+        self.ledger.enter(node.name(), plan, failure)
     }
 
-    /// Gives back what a plan took up that was not carried out.
-    pub(super) fn abandon(&self, node: &Node, reserved: &Reserved) {
-        let mut state = self.lock();
-        for rule in &reserved.reserved {
-            state.regressions.release(rule, node.name());
-        }
+    /// Gives back what a plan took up that came to nothing.
+    pub(super) fn abandon(&self, node: &Node) {
+        self.lock().give_back(node.name());
     }
 
     /// Has as many deferred nodes looked at again as there is room for.
     fn fill(&self, state: &mut State, rules: &RuleSet) {
-        let State { regressions, deferred, .. } = state;
-        deferred.retain(|_, nodes| !nodes.is_empty());
-        for rule in rules.iter() {
-            let Some(nodes) = deferred.get_mut(&rule.uid) else { continue };
-            let covered = self.ledger.read(|ledger| ledger.covered(&rule.uid));
-            for _ in 0..regressions.room(rule, covered) {
+        let State { regressions, coverage, deferred, .. } = state;
+        deferred.retain(|uid, nodes| !nodes.is_empty() && rules.by_uid(uid).is_some());
+        for (uid, nodes) in deferred {
+            let Some(rule) = rules.by_uid(uid) else { continue };
+            for _ in 0..regressions.room(rule, coverage.of(rule)) {
                 let Some(node) = nodes.pop_first() else { break };
                 self.look_again(&node);
             }
@@ -165,12 +176,39 @@ impl Memory {
 }
 
 impl State {
+    /// Counts regressions anew from the records, and adds what plans have taken up since.
+    fn recount(&mut self, nodes: &[Arc<Node>]) {
+        self.counted = None;
+        self.regressions = Regressions::recount(nodes.iter().map(AsRef::as_ref));
+        for (node, rules) in &self.reserved {
+            for rule in rules {
+                self.regressions.hold(rule, node);
+            }
+        }
+    }
+
+    fn give_back(&mut self, node: &str) {
+        for rule in self.reserved.remove(node).unwrap_or_default() {
+            self.regressions.release(&rule, node);
+        }
+    }
+
     fn forget(&mut self, node: &str) {
+        self.counted = None;
         self.heartbeats.forget(node);
         self.regressions.forget(node);
         self.awaiting.remove(node);
         for nodes in self.deferred.values_mut() {
             nodes.remove(node);
+        }
+    }
+
+    /// Forgets every node that is not named.
+    fn retain(&mut self, exists: &HashSet<&str>) {
+        self.heartbeats.retain(exists);
+        self.awaiting.retain(|node| exists.contains(node.as_str()));
+        for nodes in self.deferred.values_mut() {
+            nodes.retain(|node| exists.contains(node.as_str()));
         }
     }
 }

@@ -50,6 +50,7 @@ struct WriteFailed {
 }
 
 struct Context {
+    store: NodeStore,
     writer: Writer,
     rules: Rules,
     memory: Arc<Memory>,
@@ -72,6 +73,7 @@ impl NodePath {
             () = end.cancelled() => return,
         }
         let context = Arc::new(Context {
+            store: store.clone(),
             writer: Writer::new(client),
             rules: rules.clone(),
             memory,
@@ -93,27 +95,26 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     let Some(rules) = context.rules.borrow().clone() else {
         return Ok(Action::await_change());
     };
-    let reserved = context.memory.plan(&node, &rules);
-    let plan = &reserved.plan;
-    match write(&node, plan, &context).await {
+    let plan = context.memory.plan(&node, &rules, &context.store);
+    match write(&node, &plan, &context).await {
         Outcome::Written => {
             context.retries.succeeded(node.name());
-            let news = context.memory.settle(&node, &rules, &reserved, None);
-            tell(&node, plan, &rules, &news, &context.events);
+            let news = context.memory.settle(&node, &rules, &plan, None, &context.store);
+            tell(&node, &plan, &rules, &news, &context.events);
             Ok(plan.recheck_in.map_or_else(Action::await_change, Action::requeue))
         }
         Outcome::Stale => {
-            context.memory.abandon(&node, &reserved);
+            context.memory.abandon(&node);
             // The node's watch event is on the way and usually comes first.
             debug!(node = node.name(), "the node changed in between");
             Ok(Action::requeue(context.retries.failed(node.name())))
         }
         Outcome::Gone => {
-            context.memory.abandon(&node, &reserved);
+            context.memory.abandon(&node);
             Ok(Action::await_change())
         }
         Outcome::Failed(failure) => {
-            context.memory.settle(&node, &rules, &reserved, Some(&failure));
+            context.memory.settle(&node, &rules, &plan, Some(&failure), &context.store);
             context.events.node_failed(&node, &failure.message);
             Err(WriteFailed { node: node.name().to_owned(), failure })
         }

@@ -11,8 +11,9 @@ use kube::{Resource, ResourceExt};
 use node_readiness_api::{FINALIZER, NodeReadinessRule};
 use node_readiness_engine::carries_trace;
 use thiserror::Error;
+use tokio::time::timeout;
 
-use super::Context;
+use super::{Context, WRITE_TIMEOUT};
 use crate::watches::StoredRule;
 
 /// How soon nodes that are being cleaned are looked at again.
@@ -23,7 +24,7 @@ const NODES_RETRY: Duration = Duration::from_millis(500);
 #[error("finalizer {FINALIZER} of NodeReadinessRule {rule}: {cause}")]
 pub struct CleanupError {
     rule: String,
-    cause: Box<finalizer::Error<StillClaimed>>,
+    cause: String,
 }
 
 /// Some nodes still carry something of the rule.
@@ -59,13 +60,17 @@ pub(super) async fn finalize(
             Event::Cleanup(rule) => clean(&rule, context),
         }
     });
-    match done.await {
+    let failed = |cause: String| CleanupError { rule: rule.name_any(), cause };
+    let done = timeout(WRITE_TIMEOUT, done)
+        .await
+        .map_err(|_| failed(format!("no answer in {WRITE_TIMEOUT:?}")))?;
+    match done {
         Ok(action) => Ok(Some(action)),
         Err(finalizer::Error::CleanupFailed(StillClaimed(_))) => {
             Ok(Some(Action::requeue(NODES_RETRY)))
         }
         Err(cause) if is_stale(&cause) => Ok(Some(Action::await_change())),
-        Err(cause) => Err(CleanupError { rule: rule.name_any(), cause: Box::new(cause) }),
+        Err(cause) => Err(failed(cause.to_string())),
     }
 }
 
@@ -75,7 +80,8 @@ fn is_stale(error: &finalizer::Error<StillClaimed>) -> bool {
     match error {
         finalizer::Error::AddFinalizer(kube::Error::Api(status))
         | finalizer::Error::RemoveFinalizer(kube::Error::Api(status)) => {
-            matches!(status.code, 404 | 409 | 422)
+            let has_causes = status.details.as_ref().is_some_and(|d| !d.causes.is_empty());
+            matches!(status.code, 404 | 409) || (status.code == 422 && !has_causes)
         }
         _ => false,
     }

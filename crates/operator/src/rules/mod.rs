@@ -6,18 +6,20 @@
 mod apply;
 mod cleanup;
 mod report;
+mod resting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{Stream, StreamExt, future};
+use futures::{Stream, StreamExt, stream};
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use node_readiness_api::NodeReadinessRule;
-use node_readiness_engine::reporter::{self, Settings, Yielded};
+use node_readiness_engine::Rule;
+use node_readiness_engine::reporter::{self, Conflicts, Settings};
 use node_readiness_engine::status::Reporters;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -32,6 +34,7 @@ use crate::retries::Retries;
 use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
 use apply::Applier;
 use report::{Reporting, StatusWriter};
+use resting::{Rest, Resting};
 
 /// How many rules are worked on at the same time.
 const CONCURRENCY: u16 = 8;
@@ -82,6 +85,7 @@ struct Context {
     applier: Applier,
     status: StatusWriter,
     retries: Retries,
+    resting: Resting,
 }
 
 impl RulePath {
@@ -108,9 +112,10 @@ impl RulePath {
             status: StatusWriter::new(client.clone()),
             client,
             retries: Retries::default(),
+            resting: Resting::default(),
         });
-        let known = store.clone();
-        let news = news.filter_map(move |uid| future::ready(rule_of_uid(&known, &uid)));
+        let known = rules.clone();
+        let news = news.flat_map(move |uid| stream::iter(concerned(&known, &uid)));
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
             // A rule can come to stand in another's way.
@@ -124,8 +129,15 @@ impl RulePath {
     }
 }
 
-fn rule_of_uid(store: &RuleStore, uid: &str) -> Option<ObjectRef<StoredRule>> {
-    store.find(|rule| rule.uid().as_deref() == Some(uid)).map(|rule| ObjectRef::from_obj(&*rule))
+/// The rules to look at when there is news of one: that one, and those that probe a condition that it
+/// probes, since they may have come to share nodes.
+fn concerned(rules: &Rules, uid: &str) -> Vec<ObjectRef<StoredRule>> {
+    let Some(rules) = rules.borrow().clone() else { return Vec::new() };
+    let Some(rule) = rules.by_uid(uid) else { return Vec::new() };
+    let shares = |other: &&Rule| {
+        other.uid == rule.uid || other.probed.iter().any(|probed| rule.probed.contains(probed))
+    };
+    rules.iter().filter(shares).map(|rule| ObjectRef::new(&rule.name)).collect()
 }
 
 async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Action, RuleError> {
@@ -145,9 +157,12 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
 }
 
 async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action, RuleError> {
-    let yielded = yielded(rule, context);
-    let desired = reporter::generate(rule, &context.settings, &yielded)?;
-    let applied = if rule.spec.suspend {
+    let conflicts = conflicts(rule, context);
+    let desired = reporter::generate(rule, &context.settings, &conflicts)?;
+    let resting = context.resting.of(rule);
+    let applied = if let Some(Rest { failure, .. }) = &resting {
+        Ok(Reporters::Failed(failure.clone()))
+    } else if rule.spec.suspend {
         Ok(apply::observe(desired.as_ref(), &context.owned))
     } else {
         context.applier.apply(rule, desired.as_ref(), &context.owned).await
@@ -157,26 +172,26 @@ async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action
         Err(error) => Reporters::Failed(error.to_string()),
     };
     // The status tells of a failure before the rule is put back to be tried again.
-    let reporting = Reporting { reporters: &reporters, yielded: &yielded };
+    let reporting = Reporting { reporters: &reporters, conflicts: &conflicts };
     let action = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
     if let Err(error) = applied {
         context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
         return Err(error.into());
     }
-    Ok(action)
+    Ok(resting.map_or(action, |rest| Action::requeue(rest.left())))
 }
 
-/// What the rule leaves to the probes of older rules.
-fn yielded(rule: &NodeReadinessRule, context: &Context) -> Yielded {
+/// Which conditions of the rule older rules probe as well.
+fn conflicts(rule: &NodeReadinessRule, context: &Context) -> Conflicts {
     let rules = context.rules.borrow().clone();
     let rules = rules.as_deref();
     let rule = rules.and_then(|rules| rules.by_uid(rule.metadata.uid.as_deref()?));
     match (rule, rules) {
         // Without probes there is nothing to compare nodes for.
         (Some(rule), Some(rules)) if !rule.probed.is_empty() => {
-            reporter::yielded(rule, rules, &context.nodes.state())
+            reporter::conflicts(rule, rules, &context.nodes.state())
         }
-        _ => Yielded::new(),
+        _ => Conflicts::new(),
     }
 }
 
@@ -188,6 +203,9 @@ fn rule_reference(rule: &NodeReadinessRule) -> k8s_openapi::api::core::v1::Objec
 fn retry(rule: Arc<StoredRule>, error: &RuleError, context: Arc<Context>) -> Action {
     let name = rule.name_any();
     let wait = context.retries.failed(&name);
+    if let RuleError::Apply(error) = error {
+        context.resting.rest(&*rule, wait, error.to_string());
+    }
     warn!(rule = name, "{error}; trying again in {wait:.1?}");
     Action::requeue(wait)
 }

@@ -1,7 +1,6 @@
 //! Writing a rule's status: at most once a second, and only if it changed.
 
 use std::collections::HashMap;
-use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,9 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule, NodeReadinessRuleStatus};
-use node_readiness_engine::reporter::Yielded;
+use node_readiness_engine::reporter::Conflicts;
 use node_readiness_engine::status::{self, Reporters};
 use node_readiness_engine::{Rule, status::fold};
-use serde::Serialize;
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -39,8 +37,8 @@ pub struct ReportError {
 #[derive(Clone, Copy)]
 pub(super) struct Reporting<'a> {
     pub(super) reporters: &'a Reporters,
-    /// What the rule leaves to the probes of older rules.
-    pub(super) yielded: &'a Yielded,
+    /// Which of its conditions older rules probe as well.
+    pub(super) conflicts: &'a Conflicts,
 }
 
 /// The one writer of rules' status.
@@ -68,14 +66,14 @@ impl StatusWriter {
         if let Some(wait) = self.turn_in(&name) {
             return Ok(Action::requeue(wait));
         }
-        let Reporting { reporters, yielded } = *reporting;
+        let Reporting { reporters, conflicts } = *reporting;
         let previous = rule.status.as_ref();
         let next = match Rule::compile(rule) {
             Ok(compiled) => {
                 let covered = nodes.state_filter(|node| compiled.covers(node)).len();
                 ledger.read(|ledger| {
                     let entries = ledger.of(&compiled.uid);
-                    fold(&compiled, covered, entries, reporters, yielded, previous, clock::now())
+                    fold(&compiled, covered, entries, reporters, conflicts, previous, clock::now())
                 })
             }
             Err(rejection) => {
@@ -83,19 +81,15 @@ impl StatusWriter {
                 status::rejected(&rejection.to_string(), generation, previous, clock::now())
             }
         };
+        self.note(&name);
         if previous == Some(&next) {
             return Ok(Action::await_change());
         }
-        // The whole status in one stroke, without a read: nobody else writes it.
-        let replace = PatchOperation::Add(AddOperation {
-            path: PointerBuf::from_tokens(["status"]),
-            value: to_value(&name, &next)?,
-        });
-        self.write(&name, &Patch::Json::<()>(JsonPatch(vec![replace]))).await
+        self.write(&name, replacement(&name, &next)?).await
     }
 
-    /// Reports that a rule cannot be read, once for each of its generations. Its last status cannot
-    /// be read either, so what else that says is left as it is.
+    /// Reports that a rule cannot be read, once for each of its generations. The whole status is
+    /// replaced: it may be what cannot be read.
     pub(super) async fn reject(
         &self,
         rule: &StoredRule,
@@ -106,23 +100,18 @@ impl StatusWriter {
         if self.lock_rejected().get(&name) == Some(&version) {
             return Ok(Action::await_change());
         }
+        self.note(&name);
         let next = status::rejected(cause, generation, None, clock::now());
-        let merge = serde_json::json!({"status": to_value(&name, &next)?});
-        let done = self.write(&name, &Patch::Merge(merge)).await?;
+        let done = self.write(&name, replacement(&name, &next)?).await?;
         self.lock_rejected().insert(name, version);
         Ok(done)
     }
 
-    async fn write<P: Serialize + Debug>(
-        &self,
-        name: &str,
-        patch: &Patch<P>,
-    ) -> Result<Action, ReportError> {
+    async fn write(&self, name: &str, patch: Patch<()>) -> Result<Action, ReportError> {
         let failed = |cause: String| ReportError { rule: name.to_owned(), cause };
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..PatchParams::default() };
-        self.note(name);
-        match timeout(WRITE_TIMEOUT, self.rules.patch_status(name, &params, patch)).await {
+        match timeout(WRITE_TIMEOUT, self.rules.patch_status(name, &params, &patch)).await {
             Ok(Ok(_)) => Ok(Action::await_change()),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Action::await_change()),
             Ok(Err(error)) => Err(failed(error.to_string())),
@@ -149,10 +138,10 @@ impl StatusWriter {
     }
 }
 
-fn to_value(
-    rule: &str,
-    status: &NodeReadinessRuleStatus,
-) -> Result<serde_json::Value, ReportError> {
-    serde_json::to_value(status)
-        .map_err(|error| ReportError { rule: rule.to_owned(), cause: error.to_string() })
+/// The whole status in one stroke, without a read: nobody else writes it.
+fn replacement(rule: &str, status: &NodeReadinessRuleStatus) -> Result<Patch<()>, ReportError> {
+    let value = serde_json::to_value(status)
+        .map_err(|error| ReportError { rule: rule.to_owned(), cause: error.to_string() })?;
+    let path = PointerBuf::from_tokens(["status"]);
+    Ok(Patch::Json(JsonPatch(vec![PatchOperation::Add(AddOperation { path, value })])))
 }

@@ -9,9 +9,10 @@ mod rules;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use kube::Resource;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use tokio::sync::mpsc;
@@ -70,6 +71,26 @@ where
             let error = with_causes(error);
             warn!("cannot watch {what}, trying again within {LONGEST_WAIT:?}: {error}");
         }
+    })
+}
+
+/// The objects that changed, once the store has them. A watch that lists anew yields every object
+/// when the list is complete: until then the store has the old ones. Failures stop here, where they
+/// have been logged: a controller would pause everything that drives it.
+fn settled<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    store: Store<K>,
+) -> impl Stream<Item = watcher::Result<K>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    events.flat_map(move |event| {
+        let changed: Vec<K> = match event {
+            Ok(Event::Apply(object)) => vec![object],
+            Ok(Event::InitDone) => store.state().iter().map(|object| (**object).clone()).collect(),
+            Ok(Event::Delete(_) | Event::Init | Event::InitApply(_)) | Err(_) => Vec::new(),
+        };
+        stream::iter(changed.into_iter().map(Ok))
     })
 }
 

@@ -9,7 +9,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{PredicateConfig, WatchStreamExt};
 use node_readiness_engine::Node;
 
-use super::{Reading, persistent};
+use super::{Reading, persistent, settled};
 
 /// How long one watch lasts before the next takes over. A connection that silently died is noticed a
 /// few seconds later, and so before anybody's silence could count as staleness.
@@ -28,11 +28,10 @@ pub fn nodes(
     let (store, writer) = reflector::store();
     let known = store.clone();
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
-    let changes = persistent("nodes", watcher(Api::<Node>::all(client), config), writer, reading)
-        .inspect(move |event| observe(event, &known))
-        .applied_objects()
-        .predicate_filter(decisive, PredicateConfig::default());
-    (store, changes)
+    let events = persistent("nodes", watcher(Api::<Node>::all(client), config), writer, reading)
+        .inspect(move |event| observe(event, &known));
+    let changes = settled(events, store.clone());
+    (store, changes.predicate_filter(decisive, PredicateConfig::default()))
 }
 
 /// A hash of everything about a node that a decision can depend on.

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use kube::api::Api;
 use kube::core::DeserializeGuard;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
 use node_readiness_api::NodeReadinessRule;
-use node_readiness_engine::{Rule, RuleSet};
+use node_readiness_engine::{Rule, RuleSet, Unreadable};
 use tokio::sync::watch;
 
-use super::{Reading, persistent};
+use super::{Reading, persistent, settled};
 
 /// A rule as it is stored, which may have a form that this version cannot read.
 pub type StoredRule = DeserializeGuard<NodeReadinessRule>;
@@ -36,15 +35,20 @@ pub fn rules(
     let known = store.clone();
     let watch = watcher(Api::<StoredRule>::all(client), watcher::Config::default());
     let what = "NodeReadinessRules (if they are not installed: make install)";
-    let changes = persistent(what, watch, writer, reading)
-        .inspect(move |event| {
-            // While a list is being read the store is not complete.
-            if matches!(event, Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone)) {
-                publish.send_replace(Some(Arc::new(rule_set(&known))));
-            }
-        })
-        .applied_objects();
-    (store, set, changes)
+    let changes = persistent(what, watch, writer, reading).inspect(move |event| {
+        // While a list is being read the store is not complete.
+        if matches!(event, Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone)) {
+            let next = rule_set(&known);
+            publish.send_if_modified(|current: &mut Option<Arc<RuleSet>>| {
+                let news = !current.as_ref().is_some_and(|known| known.is_equivalent(&next));
+                if news {
+                    *current = Some(Arc::new(next));
+                }
+                news
+            });
+        }
+    });
+    (store.clone(), set, settled(changes, store))
 }
 
 fn rule_set(store: &RuleStore) -> RuleSet {
@@ -55,7 +59,10 @@ fn rule_set(store: &RuleStore) -> RuleSet {
             Ok(Ok(rule)) => rules.push(rule),
             // One that is being deleted wants nothing, readable or not.
             _ if stored.meta().deletion_timestamp.is_some() => {}
-            _ => unreadable.push(stored.name_any()),
+            _ => unreadable.push(Unreadable {
+                name: stored.name_any(),
+                uid: stored.uid().unwrap_or_default(),
+            }),
         }
     }
     RuleSet::new(rules, unreadable)

@@ -33,6 +33,17 @@ async fn a_node_is_held_until_its_condition_is_met_and_again_when_it_is_not() {
 }
 
 #[tokio::test]
+async fn a_node_with_an_odd_condition_is_in_nobodys_way() {
+    let t = Fixture::new("odd").await;
+    let (odd, plain) = (t.node("a", &NONE).await, t.node("b", &NONE).await);
+    t.report(&odd, "example.com/Ready", "Perhaps").await;
+    t.apply(&t.rule()).await;
+    for node in [&odd, &plain] {
+        t.expect_taints(node, KEY, &["pending:NoSchedule"]).await;
+    }
+}
+
+#[tokio::test]
 async fn other_taints_stay_in_their_order() {
     let t = Fixture::new("others").await;
     let mine =
