@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
@@ -11,8 +11,10 @@ use node_readiness_engine::{
     Failure, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
 };
 
+use super::waits::Waits;
 use crate::clock;
 use crate::ledger::SharedLedger;
+use crate::metrics::{NewlyUnmet, newly_unmet};
 use crate::watches::NodeStore;
 
 /// Heartbeats, limits, and who waits for what.
@@ -21,6 +23,7 @@ pub(crate) struct Memory {
     started: Instant,
     state: Mutex<State>,
     again: UnboundedSender<ObjectRef<Node>>,
+    pub(super) waits: Waits,
 }
 
 #[derive(Default)]
@@ -36,15 +39,19 @@ struct State {
 /// A plan, and the limits that it takes up until it is settled.
 pub(super) struct Reserved {
     pub(super) plan: NodePlan,
-    reserved: Vec<String>,
+    /// How long it took to make.
+    pub(super) took: Duration,
+    pub(super) newly_unmet: NewlyUnmet,
+    /// Names of the rules of whose limits it takes up one.
+    limits: Vec<String>,
 }
 
 impl Memory {
     /// An empty memory, and the nodes that are to be looked at again although they did not change.
     pub(crate) fn new(ledger: Arc<SharedLedger>) -> (Self, UnboundedReceiver<ObjectRef<Node>>) {
         let (again, look_again) = unbounded();
-        let memory = Self { ledger, started: Instant::now(), state: Mutex::default(), again };
-        (memory, look_again)
+        let (started, state, waits) = (Instant::now(), Mutex::default(), Waits::default());
+        (Self { ledger, started, state, again, waits }, look_again)
     }
 
     /// Takes in what the watch of nodes says.
@@ -64,6 +71,7 @@ impl Memory {
             }
             Ok(Event::Delete(node)) => {
                 state.forget(node.name());
+                self.waits.forget(node.name());
                 self.ledger.forget(node.name());
             }
             // Nodes may have come and gone while nobody watched.
@@ -71,6 +79,7 @@ impl Memory {
                 let nodes = store.state();
                 let names: HashSet<_> = nodes.iter().map(|node| node.name()).collect();
                 state.heartbeats.retain(&names);
+                self.waits.retain(&names);
                 state.regressions = Regressions::recount(nodes.iter().map(AsRef::as_ref));
                 self.ledger.retain(|node| names.contains(node));
             }
@@ -82,7 +91,8 @@ impl Memory {
     /// are planned at the same time cannot take the same room.
     pub(super) fn plan(&self, node: &Node, rules: &RuleSet) -> Reserved {
         let mut state = self.lock();
-        let plan = self.ledger.read(|ledger| {
+        let (plan, took, newly_unmet) = self.ledger.read(|ledger| {
+            let begun = Instant::now();
             let situation = Situation {
                 now: clock::now(),
                 uptime: self.started.elapsed(),
@@ -90,16 +100,19 @@ impl Memory {
                 regressions: &state.regressions,
                 ledger,
             };
-            plan(node, rules, &situation)
+            let plan = plan(node, rules, &situation);
+            let took = begun.elapsed();
+            let newly_unmet = newly_unmet(node.name(), &plan, rules, ledger);
+            (plan, took, newly_unmet)
         });
-        let mut reserved = plan.regressed.clone();
-        reserved.retain(|rule| state.regressions.hold(rule, node.name()));
+        let mut limits = plan.regressed.clone();
+        limits.retain(|rule| state.regressions.hold(rule, node.name()));
         if plan.findings.iter().any(|finding| finding.evaluation.awaits_heartbeat()) {
             state.awaiting.insert(node.name().to_owned());
         } else {
             state.awaiting.remove(node.name());
         }
-        Reserved { plan, reserved }
+        Reserved { plan, took, newly_unmet, limits }
     }
 
     /// Takes in what came of a plan. Returns the uids of the rules for which that is news.
@@ -135,7 +148,7 @@ impl Memory {
     /// Gives back what a plan took up that was not carried out.
     pub(super) fn abandon(&self, node: &Node, reserved: &Reserved) {
         let mut state = self.lock();
-        for rule in &reserved.reserved {
+        for rule in &reserved.limits {
             state.regressions.release(rule, node.name());
         }
     }

@@ -4,6 +4,7 @@
 //! be. What came of it is entered in the ledger; events follow behind.
 
 mod memory;
+mod waits;
 mod writer;
 
 use std::collections::HashSet;
@@ -21,7 +22,9 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::clock;
 use crate::events::Events;
+use crate::metrics::Metrics;
 use crate::retries::Retries;
 use crate::watches::NodeStore;
 pub(crate) use memory::Memory;
@@ -39,6 +42,7 @@ pub(crate) struct NodePath {
     pub rules: Rules,
     pub memory: Arc<Memory>,
     pub events: Events,
+    pub metrics: Metrics,
 }
 
 /// A node could not be written; it is retried by itself.
@@ -54,6 +58,7 @@ struct Context {
     rules: Rules,
     memory: Arc<Memory>,
     events: Events,
+    metrics: Metrics,
     retries: Retries,
 }
 
@@ -66,21 +71,35 @@ impl NodePath {
         look_again: UnboundedReceiver<ObjectRef<Node>>,
         end: CancellationToken,
     ) {
-        let Self { client, mut rules, memory, events } = self;
+        let Self { client, mut rules, memory, events, metrics } = self;
         tokio::select! {
             read = rules.wait_for(Option::is_some) => if read.is_err() { return },
             () = end.cancelled() => return,
         }
+        let [of_changes, of_rules, of_again] = [(); 3].map(|()| Arc::clone(&memory));
+        let changes = changes.inspect(move |change| {
+            if let Ok(node) = change {
+                of_changes.waits.note(node.name());
+            }
+        });
+        let look_again = look_again.inspect(move |node| of_again.waits.note(&node.name));
+        let known = store.clone();
+        let rules_changed = WatchStream::from_changes(rules.clone()).map(move |_| {
+            for node in known.state() {
+                of_rules.waits.note(node.name());
+            }
+        });
         let context = Arc::new(Context {
             writer: Writer::new(client),
-            rules: rules.clone(),
+            rules,
             memory,
             events,
+            metrics,
             retries: Retries::default(),
         });
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
-            .reconcile_all_on(WatchStream::from_changes(rules).map(|_| ()))
+            .reconcile_all_on(rules_changed)
             .reconcile_on(look_again)
             .graceful_shutdown_on(end.cancelled_owned())
             .run(reconcile, retry, context)
@@ -93,17 +112,23 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     let Some(rules) = context.rules.borrow().clone() else {
         return Ok(Action::await_change());
     };
+    let waiting_since = context.memory.waits.end(node.name());
     let reserved = context.memory.plan(&node, &rules);
     let plan = &reserved.plan;
+    context.metrics.planned(plan, reserved.took);
     match write(&node, plan, &context).await {
         Outcome::Written => {
             context.retries.succeeded(node.name());
             let news = context.memory.settle(&node, &rules, &reserved, None);
             tell(&node, plan, &rules, &news, &context.events);
+            let waited = waiting_since.elapsed();
+            context.metrics.written(&node, plan, &rules, waited, clock::now());
+            context.metrics.unmet(&reserved.newly_unmet);
             Ok(plan.recheck_in.map_or_else(Action::await_change, Action::requeue))
         }
         Outcome::Stale => {
             context.memory.abandon(&node, &reserved);
+            context.memory.waits.note_since(node.name(), waiting_since);
             // The node's watch event is on the way and usually comes first.
             debug!(node = node.name(), "the node changed in between");
             Ok(Action::requeue(context.retries.failed(node.name())))
@@ -114,6 +139,9 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
         }
         Outcome::Failed(failure) => {
             context.memory.settle(&node, &rules, &reserved, Some(&failure));
+            context.memory.waits.note_since(node.name(), waiting_since);
+            context.metrics.failed(plan, &rules);
+            context.metrics.unmet(&reserved.newly_unmet);
             context.events.node_failed(&node, &failure.message);
             Err(WriteFailed { node: node.name().to_owned(), failure })
         }

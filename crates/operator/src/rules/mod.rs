@@ -17,6 +17,7 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use node_readiness_api::NodeReadinessRule;
+use node_readiness_engine::Rule;
 use node_readiness_engine::reporter::{self, Settings};
 use node_readiness_engine::status::Reporters;
 use thiserror::Error;
@@ -24,8 +25,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::clock;
 use crate::events::Events;
 use crate::ledger::SharedLedger;
+use crate::metrics::Metrics;
 use crate::retries::Retries;
 use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
 use apply::Applier;
@@ -47,6 +50,7 @@ pub(crate) struct RulePath {
     pub ledger: Arc<SharedLedger>,
     pub synced: watch::Receiver<bool>,
     pub events: Events,
+    pub metrics: Metrics,
     pub settings: Settings,
 }
 
@@ -73,6 +77,7 @@ struct Context {
     ledger: Arc<SharedLedger>,
     synced: watch::Receiver<bool>,
     events: Events,
+    metrics: Metrics,
     settings: Settings,
     client: kube::Client,
     applier: Applier,
@@ -90,7 +95,7 @@ impl RulePath {
         news: UnboundedReceiver<String>,
         end: CancellationToken,
     ) {
-        let Self { client, nodes, ledger, synced, events, settings } = self;
+        let Self { client, nodes, ledger, synced, events, metrics, settings } = self;
         let Owned { stores, touched } = owned;
         let context = Arc::new(Context {
             nodes,
@@ -98,6 +103,7 @@ impl RulePath {
             ledger,
             synced,
             events,
+            metrics,
             applier: Applier::new(client.clone(), &settings.namespace),
             settings,
             status: StatusWriter::new(client.clone()),
@@ -129,11 +135,16 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
     if let Some(action) = cleanup::finalize(&stored, &context).await? {
         return Ok(action);
     }
+    let uid = stored.uid().unwrap_or_default();
+    if !stored.0.as_ref().is_ok_and(|rule| Rule::compile(rule).is_ok()) {
+        context.metrics.not_evaluable(&uid);
+    }
     let action = match &stored.0 {
         Ok(rule) => carry_out(rule, &context).await?,
         Err(invalid) => context.status.reject(&stored, &invalid.error).await?,
     };
     context.retries.succeeded(&stored.name_any());
+    context.metrics.reconciled(&uid, clock::now());
     Ok(action)
 }
 
