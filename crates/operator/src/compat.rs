@@ -108,8 +108,8 @@ impl Compat {
             node_concurrent_reconciles,
             rule_concurrent_reconciles,
         } = self;
-        let no_limit = "the API server limits its clients (Priority and Fairness); this one waits \
-                        where it is told to";
+        let no_limit = "the API server limits its clients (Priority and Fairness); this one backs \
+                        off where it is refused";
         [
             (
                 zap_stacktrace_level.is_some(),
@@ -118,7 +118,9 @@ impl Compat {
             ),
             (zap_time_encoding.is_some(), "--zap-time-encoding", "times are logged in RFC 3339"),
             (
-                pprof_bind_address.as_ref().is_some_and(|address| address != "0"),
+                pprof_bind_address
+                    .as_ref()
+                    .is_some_and(|address| !matches!(address.as_str(), "" | "0")),
                 "--pprof-bind-address",
                 "pprof is a profiler of Go programs; use perf",
             ),
@@ -218,6 +220,6 @@ mod tests {
 
     #[test]
     fn what_is_switched_off_has_nothing_to_say() {
-        assert!(compat(&["--enable-webhook=false", "--pprof-bind-address=0"]).idle().is_empty());
+        assert!(compat(&["--enable-webhook=false", "--pprof-bind-address="]).idle().is_empty());
     }
 }

@@ -66,7 +66,7 @@ impl Source {
                 let nodes = set
                     .by_uid(&uid)
                     .map(|rule| self.ledger.read(|ledger| Nodes::count(rule, ledger)));
-                RuleView { name: stored.name_any(), series, nodes: nodes.unwrap_or_default() }
+                RuleView { name: stored.name_any(), series, nodes }
             })
             .collect();
         view.sort_by(|a, b| a.name.cmp(&b.name));
@@ -78,11 +78,11 @@ impl Source {
 struct RuleView {
     name: String,
     series: RuleSeries,
-    nodes: Nodes,
+    /// `None` for a rule that cannot be evaluated: of its nodes nothing is known.
+    nodes: Option<Nodes>,
 }
 
-/// The nodes that a rule covers, by how they stand to it. Of a rule that cannot be evaluated nothing
-/// is known.
+/// The nodes that a rule covers, by how they stand to it.
 #[derive(Default)]
 struct Nodes {
     ready: i64,
@@ -134,16 +134,16 @@ fn encode(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
 
 fn encode_nodes(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let help = "Nodes that the rule covers, by whether its conditions are met.";
-    let states = rules.iter().flat_map(|rule| {
-        let Nodes { ready, not_ready, bootstrapping, .. } = rule.nodes;
+    let states = evaluated(rules).flat_map(|(rule, nodes)| {
+        let Nodes { ready, not_ready, bootstrapping, .. } = *nodes;
         [("ready", ready), ("not_ready", not_ready), ("bootstrapping", bootstrapping)]
             .map(|(state, nodes)| (rule.labels("state", state), ConstGauge::new(nodes)))
     });
     family(encoder, "nodes_by_state", help, states)?;
 
     let help = "Nodes that the rule covers, by whether it holds them.";
-    let holds = rules.iter().flat_map(|rule| {
-        let Nodes { held, released, .. } = rule.nodes;
+    let holds = evaluated(rules).flat_map(|(rule, nodes)| {
+        let Nodes { held, released, .. } = *nodes;
         [("held", held), ("released", released)]
             .map(|(state, nodes)| (rule.labels("state", state), ConstGauge::new(nodes)))
     });
@@ -193,8 +193,8 @@ fn encode_evaluations(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -
     family(encoder, "evaluation_duration_seconds", help, durations)?;
 
     let help = "How often a node came to fail the condition.";
-    let unmet = rules.iter().flat_map(|rule| {
-        rule.nodes.conditions.iter().map(move |condition| {
+    let unmet = evaluated(rules).flat_map(|(rule, nodes)| {
+        nodes.conditions.iter().map(move |condition| {
             let count = rule.series.unmet.get(condition).copied().unwrap_or_default();
             (rule.labels("condition", condition), ConstCounter::new(count))
         })
@@ -206,6 +206,10 @@ fn encode_evaluations(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -
         rule.series.reconciled.map(|seconds| (rule.label(), ConstGauge::new(seconds)))
     });
     family(encoder, "rule_last_reconciliation_timestamp_seconds", help, times)
+}
+
+fn evaluated(rules: &[RuleView]) -> impl Iterator<Item = (&RuleView, &Nodes)> {
+    rules.iter().filter_map(|rule| Some((rule, rule.nodes.as_ref()?)))
 }
 
 impl RuleView {

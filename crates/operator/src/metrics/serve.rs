@@ -75,7 +75,7 @@ pub(crate) async fn serve(
             let server = server.http1_only().first_request_timeout(FIRST_REQUEST);
             return server.serve(app).await.map_err(cannot);
         }
-        let certificates = Certificates::open(args.metrics_cert_dir.as_deref())?;
+        let certificates = Certificates::open(args.certificate_directory())?;
         let server = from_tcp_rustls(listener, certificates.config.clone()).map_err(cannot)?;
         let server = server.http1_only().first_request_timeout(FIRST_REQUEST);
         tokio::select! {

@@ -76,19 +76,22 @@ impl NodePath {
             read = rules.wait_for(Option::is_some) => if read.is_err() { return },
             () = end.cancelled() => return,
         }
-        let [of_changes, of_rules, of_again] = [(); 3].map(|()| Arc::clone(&memory));
+        // Whatever has a node looked at begins its wait.
+        let noting = || {
+            let memory = Arc::clone(&memory);
+            move |node: &str| memory.waits.note(node)
+        };
+        let note = noting();
         let changes = changes.inspect(move |change| {
             if let Ok(node) = change {
-                of_changes.waits.note(node.name());
+                note(node.name());
             }
         });
-        let look_again = look_again.inspect(move |node| of_again.waits.note(&node.name));
-        let known = store.clone();
-        let rules_changed = WatchStream::from_changes(rules.clone()).map(move |_| {
-            for node in known.state() {
-                of_rules.waits.note(node.name());
-            }
-        });
+        let note = noting();
+        let look_again = look_again.inspect(move |node| note(&node.name));
+        let (note, known) = (noting(), store.clone());
+        let rules_changed = WatchStream::from_changes(rules.clone())
+            .map(move |_| known.state().iter().for_each(|node| note(node.name())));
         let context = Arc::new(Context {
             writer: Writer::new(client),
             rules,

@@ -5,7 +5,9 @@
 mod bad_input;
 mod harness;
 mod limits;
+mod metrics;
 mod nodes;
 mod process;
 mod reporters;
+mod scraper;
 mod status;
