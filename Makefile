@@ -12,14 +12,11 @@ IMG_TAG ?= v$(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
 XTASK := cargo xtask
 
 # The cluster to work on is what KUBECONFIG names, else the local one while it runs, else kubectl's
-# own choice.
+# own choice. It is looked up when a recipe runs, so that `make cluster-up install deploy` works.
 LOCAL_KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
-ifeq ($(KUBECONFIG)$(wildcard $(LOCAL_KUBECONFIG)),$(LOCAL_KUBECONFIG))
-export KUBECONFIG := $(LOCAL_KUBECONFIG)
-endif
 # Not empty when that is the local cluster, whose nodes take images from here.
-LOCAL := $(filter $(LOCAL_KUBECONFIG),$(KUBECONFIG))
-KUBECTL ?= $(or $(wildcard $(CURDIR)/.cluster/bin/kubectl),kubectl)
+LOCAL = $(filter $(LOCAL_KUBECONFIG),$(or $(KUBECONFIG),$(shell ls $(LOCAL_KUBECONFIG) 2>/dev/null)))
+KUBECTL = $(if $(LOCAL),$(CURDIR)/.cluster/bin/kubectl --kubeconfig $(LOCAL_KUBECONFIG),kubectl)
 # Whether undeploy and uninstall are content with what is not there.
 ignore-not-found ?= false
 CRD := crds/readiness.node.x-k8s.io_nodereadinessrules.yaml
@@ -63,7 +60,8 @@ uninstall: ## Delete all rules and the CustomResourceDefinition
 	$(KUBECTL) delete -k crds --ignore-not-found=$(ignore-not-found)
 
 .PHONY: deploy
-deploy: $(if $(LOCAL),load-images) overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG)
+deploy: overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG)
+	$(if $(LOCAL),@$(MAKE) --no-print-directory load-images)
 	$(KUBECTL) apply -k $(OVERLAY)
 	$(KUBECTL) -n nrr-system rollout status deployment/nrr-controller-manager --timeout=180s
 
@@ -74,7 +72,7 @@ undeploy: ## Delete all rules, then the operator (ignore-not-found=true)
 
 .PHONY: run
 run: ## Run the operator from source against your cluster
-	cargo run -p node-readiness-operator -- --reporter-image=$(IMG_PREFIX)/reporter:$(IMG_TAG)
+	$(if $(LOCAL),KUBECONFIG=$(LOCAL_KUBECONFIG)) cargo run -p node-readiness-operator -- --reporter-image=$(IMG_PREFIX)/reporter:$(IMG_TAG)
 
 .PHONY: build-installer
 build-installer: overlay ## Write all that install and deploy apply to dist/install.yaml

@@ -31,7 +31,9 @@ pub struct Rule {
     pub conditions: Vec<ConditionRequirement>,
     /// For each of them, how long it may be without a heartbeat.
     pub stale_after: Vec<Option<Duration>>,
-    /// How these are combined.
+    /// The conditions that its own probes decide.
+    pub probed: Vec<String>,
+    /// How its conditions are combined.
     pub policy: ConditionPolicy,
     /// When it applies.
     pub mode: EnforcementMode,
@@ -86,6 +88,7 @@ impl Rule {
             taint: spec.taint.clone(),
             stale_after: spec.conditions.iter().map(|c| stale_after(c, spec)).collect(),
             conditions: spec.conditions.clone(),
+            probed: spec.probes.iter().map(|probe| probe.condition_type.clone()).collect(),
             policy: spec.condition_policy,
             mode: spec.enforcement_mode,
             dry_run: spec.dry_run,

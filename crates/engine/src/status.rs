@@ -7,6 +7,7 @@ use node_readiness_api::{
     ReporterStatus, TaintPresence,
 };
 
+use crate::reporter::Yielded;
 use crate::{Entry, Rule, Standing};
 
 /// How many nodes a status names at most in each of its lists.
@@ -38,6 +39,7 @@ pub fn fold<'a>(
     covered: usize,
     entries: impl Iterator<Item = (&'a str, &'a Entry)>,
     reporters: &Reporters,
+    yielded: &Yielded,
     previous: Option<&NodeReadinessRuleStatus>,
     now: Timestamp,
 ) -> NodeReadinessRuleStatus {
@@ -48,7 +50,7 @@ pub fn fold<'a>(
     let counts = count(covered, &entries);
     let (named, omitted) = select(&entries);
     let mut conditions = vec![accepted(), ready(rule, &entries, counts)];
-    conditions.extend(reporter_ready(reporters));
+    conditions.extend(conflict(yielded).or_else(|| reporter_ready(reporters)));
     NodeReadinessRuleStatus {
         observed_generation: generation,
         conditions: stamp(conditions, generation, previous, now),
@@ -246,6 +248,17 @@ fn ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict
         return verdict(false, reason, message);
     }
     verdict(true, "NodesReady", format!("all {matched} nodes meet the conditions"))
+}
+
+/// What a rule whose probes are made by older rules is told.
+fn conflict(yielded: &Yielded) -> Option<Verdict> {
+    let (condition, older) = yielded.first_key_value()?;
+    let message = format!(
+        "condition {condition} is probed by the older NodeReadinessRule {older} on nodes that both \
+         cover, and its reporter writes it; remove the probe from one of them, or make their \
+         nodeSelectors disjoint"
+    );
+    Some(Verdict::new("ReporterReady", false, "ProbeConflict", message))
 }
 
 fn reporter_ready(reporters: &Reporters) -> Option<Verdict> {

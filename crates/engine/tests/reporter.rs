@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::TestRule;
+use common::{TestNode, TestRule};
 use k8s_openapi::api::core::v1::PodSpec;
 use node_readiness_api::DIGEST_ANNOTATION;
-use node_readiness_engine::reporter::{ReporterObjects, Settings, generate};
+use node_readiness_engine::RuleSet;
+use node_readiness_engine::reporter::{ReporterObjects, Settings, Yielded, generate, yielded};
 use serde_json::{Value, json};
 
 fn probing() -> TestRule {
@@ -16,7 +17,7 @@ fn probing() -> TestRule {
 
 fn generated(rule: &TestRule) -> Option<ReporterObjects> {
     let settings = Settings { namespace: "reporters".into(), image: "reporter:test".into() };
-    generate(&rule.object(), &settings).unwrap()
+    generate(&rule.object(), &settings, &Yielded::new()).unwrap()
 }
 
 fn pod(rule: &TestRule) -> PodSpec {
@@ -115,4 +116,24 @@ fn pods_restart_when_their_configuration_changes_and_only_then() {
     assert_eq!(template_digest(&probing().spec("dryRun", json!(true))), before);
     let probes = json!([{"conditionType": "Ready1", "httpGet": {"port": 9100}}]);
     assert_ne!(template_digest(&probing().spec("probes", probes)), before);
+}
+
+#[test]
+fn a_younger_rule_leaves_a_condition_to_an_older_one_where_they_meet() {
+    let older = probing().created("2025-01-01T00:00:00Z");
+    let mut younger = probing();
+    younger.0["metadata"] = TestRule::new("csi").0["metadata"].clone();
+    let rules = RuleSet::new([older.compile(), younger.compile()], []);
+    let both = [&TestNode::new("n").label("os", "linux").view()];
+    let expected = Yielded::from([("Ready1".to_owned(), "cni".to_owned())]);
+    assert_eq!(yielded(&younger.compile(), &rules, &both), expected);
+    assert_eq!(yielded(&older.compile(), &rules, &both), Yielded::new());
+    // Where no node is covered by both there is nothing to yield.
+    let neither = [&TestNode::new("n").view()];
+    assert_eq!(yielded(&younger.compile(), &rules, &neither), Yielded::new());
+    // And nothing to a rule on its way out.
+    let rules = RuleSet::new([older.deleting().compile(), younger.compile()], []);
+    assert_eq!(yielded(&younger.compile(), &rules, &both), Yielded::new());
+    let settings = Settings { namespace: "reporters".into(), image: "reporter:test".into() };
+    assert!(generate(&younger.object(), &settings, &expected).unwrap().is_none());
 }

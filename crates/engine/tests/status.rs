@@ -5,6 +5,7 @@ mod common;
 
 use common::{TestNode, TestRule, at, plan};
 use node_readiness_api::{NodeReadinessRuleStatus, ReporterStatus, TaintPresence};
+use node_readiness_engine::reporter::Yielded;
 use node_readiness_engine::status::{MAX_NODES, Reporters, fold, rejected};
 use node_readiness_engine::{Failure, Ledger, RuleSet};
 use serde_json::json;
@@ -50,7 +51,15 @@ impl Scene {
     ) -> NodeReadinessRuleStatus {
         let rule = self.rule.compile();
         let covered = self.ledger.covered(&rule.uid);
-        fold(&rule, covered, self.ledger.of(&rule.uid), reporters, previous, at(seconds))
+        fold(
+            &rule,
+            covered,
+            self.ledger.of(&rule.uid),
+            reporters,
+            &Yielded::new(),
+            previous,
+            at(seconds),
+        )
     }
 }
 
@@ -129,7 +138,7 @@ fn a_rule_is_not_ready_before_all_of_its_nodes_were_evaluated() {
     let rule = scene.rule.compile();
     let of = |rule: &node_readiness_engine::Rule, covered| {
         let entries = scene.ledger.of(&rule.uid);
-        fold(rule, covered, entries, &Reporters::None, None, at(1))
+        fold(rule, covered, entries, &Reporters::None, &Yielded::new(), None, at(1))
     };
     assert_eq!(message(&of(&rule, 1), "Ready").0, "True");
     let (status, reason, text) = message(&of(&rule, 3), "Ready");

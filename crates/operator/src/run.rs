@@ -88,7 +88,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let metrics_served = metrics::serve(&args.metrics, registry, client.clone(), end.clone());
     let node_path = NodePath {
         client: client.clone(),
-        rules,
+        rules: rules.clone(),
         memory,
         events: events.clone(),
         metrics: metrics.clone(),
@@ -96,6 +96,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let rule_path = RulePath {
         client,
         nodes: node_store.clone(),
+        rules,
         ledger,
         synced: synced.clone(),
         events,

@@ -4,6 +4,7 @@
 //! sees it come back. There is one ServiceAccount a rule, because what is granted to one subject
 //! adds up.
 
+mod conflict;
 mod daemon_set;
 mod names;
 
@@ -16,12 +17,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use node_readiness_api::{
     MANAGED_BY, MANAGED_BY_LABEL, NodeReadinessRule, REPORTER_CONFIG_FILE, RULE_NAME_ANNOTATION,
-    RULE_UID_LABEL, ReporterConfig, ReporterOptions,
+    RULE_UID_LABEL, ReporterConfig,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::rbac;
+pub use conflict::{Yielded, yielded};
 pub use names::ReporterNames;
 
 /// What the operator was told about reporters when it was started.
@@ -53,21 +55,27 @@ pub struct ReporterObjects {
     pub daemon_set: DaemonSet,
 }
 
-/// Generates the objects for a rule; `None` for one without probes.
+/// Generates the objects for a rule; `None` for one without probes, or with none but those that it
+/// leaves to older rules.
 ///
 /// # Errors
 /// When an object cannot be written as JSON, which plain values always can.
 pub fn generate(
     rule: &NodeReadinessRule,
     settings: &Settings,
+    yielded: &Yielded,
 ) -> serde_json::Result<Option<ReporterObjects>> {
-    if rule.spec.probes.is_empty() || rule.metadata.deletion_timestamp.is_some() {
+    let mut probes = rule.spec.probes.clone();
+    probes.retain(|probe| !yielded.contains_key(&probe.condition_type));
+    if probes.is_empty() || rule.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
     let rule_name = rule.metadata.name.as_deref().unwrap_or_default();
     let names = ReporterNames::of(rule_name);
     let options = rule.spec.reporter.clone().unwrap_or_default();
-    let config = config(rule_name, rule, &options).to_json()?;
+    let heartbeat_seconds = options.heartbeat_seconds;
+    let config = ReporterConfig { rule: rule_name.to_owned(), heartbeat_seconds, probes };
+    let config = config.to_json()?;
     let meta = |name: &str| metadata(rule, name, None);
     let namespaced = |name: &str| metadata(rule, name, Some(&settings.namespace));
 
@@ -116,14 +124,6 @@ pub fn digest(text: &str) -> String {
 /// When the object cannot be written as JSON, which plain values always can.
 pub fn digest_of(object: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string(object).map(|json| digest(&json))
-}
-
-fn config(name: &str, rule: &NodeReadinessRule, options: &ReporterOptions) -> ReporterConfig {
-    ReporterConfig {
-        rule: name.to_owned(),
-        heartbeat_seconds: options.heartbeat_seconds,
-        probes: rule.spec.probes.clone(),
-    }
 }
 
 fn metadata(rule: &NodeReadinessRule, name: &str, namespace: Option<&str>) -> ObjectMeta {

@@ -18,10 +18,11 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::Rule;
-use node_readiness_engine::reporter::{self, Settings};
+use node_readiness_engine::reporter::{self, Settings, Yielded};
 use node_readiness_engine::status::Reporters;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -29,10 +30,11 @@ use crate::clock;
 use crate::events::Events;
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
+use crate::nodes::Rules;
 use crate::retries::Retries;
 use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
 use apply::Applier;
-use report::StatusWriter;
+use report::{Reporting, StatusWriter};
 
 /// How many rules are worked on at the same time.
 const CONCURRENCY: u16 = 8;
@@ -47,6 +49,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) struct RulePath {
     pub client: kube::Client,
     pub nodes: NodeStore,
+    pub rules: Rules,
     pub ledger: Arc<SharedLedger>,
     pub synced: watch::Receiver<bool>,
     pub events: Events,
@@ -73,6 +76,7 @@ pub enum RuleError {
 
 struct Context {
     nodes: NodeStore,
+    rules: Rules,
     owned: OwnedStores,
     ledger: Arc<SharedLedger>,
     synced: watch::Receiver<bool>,
@@ -95,10 +99,11 @@ impl RulePath {
         news: UnboundedReceiver<String>,
         end: CancellationToken,
     ) {
-        let Self { client, nodes, ledger, synced, events, metrics, settings } = self;
+        let Self { client, nodes, rules, ledger, synced, events, metrics, settings } = self;
         let Owned { stores, touched } = owned;
         let context = Arc::new(Context {
             nodes,
+            rules: rules.clone(),
             owned: stores,
             ledger,
             synced,
@@ -114,6 +119,8 @@ impl RulePath {
         let news = news.filter_map(move |uid| future::ready(rule_of_uid(&known, &uid)));
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
+            // A rule can come to stand in another's way.
+            .reconcile_all_on(WatchStream::from_changes(rules).map(|_| ()))
             .reconcile_on(touched)
             .reconcile_on(news)
             .graceful_shutdown_on(end.cancelled_owned())
@@ -149,7 +156,8 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
 }
 
 async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action, RuleError> {
-    let desired = reporter::generate(rule, &context.settings)?;
+    let yielded = yielded(rule, context);
+    let desired = reporter::generate(rule, &context.settings, &yielded)?;
     let applied = if rule.spec.suspend {
         Ok(apply::observe(desired.as_ref(), &context.owned))
     } else {
@@ -160,12 +168,27 @@ async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action
         Err(error) => Reporters::Failed(error.to_string()),
     };
     // The status tells of a failure before the rule is put back to be tried again.
-    let action = context.status.report(rule, &reporters, &context.nodes, &context.ledger).await?;
+    let reporting = Reporting { reporters: &reporters, yielded: &yielded };
+    let action = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
     if let Err(error) = applied {
         context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
         return Err(error.into());
     }
     Ok(action)
+}
+
+/// What the rule leaves to the probes of older rules.
+fn yielded(rule: &NodeReadinessRule, context: &Context) -> Yielded {
+    let rules = context.rules.borrow().clone();
+    let rules = rules.as_deref();
+    let rule = rules.and_then(|rules| rules.by_uid(rule.metadata.uid.as_deref()?));
+    match (rule, rules) {
+        // Without probes there is nothing to compare nodes for.
+        (Some(rule), Some(rules)) if !rule.probed.is_empty() => {
+            reporter::yielded(rule, rules, &context.nodes.state())
+        }
+        _ => Yielded::new(),
+    }
 }
 
 fn rule_reference(rule: &NodeReadinessRule) -> k8s_openapi::api::core::v1::ObjectReference {

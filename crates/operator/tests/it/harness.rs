@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource};
 use node_readiness_api::NodeReadinessRule;
@@ -110,6 +111,17 @@ impl Fixture {
         self.nodes().patch_status(node, &PatchParams::default(), &patch).await.unwrap();
     }
 
+    /// Waits until the API server refuses a change of a node with this message.
+    pub async fn await_refusal(&self, node: &str, message: &str) {
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        let change = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+        let refused = poll(async || {
+            let answer = self.nodes().patch(node, &params, &change).await;
+            answer.is_err_and(|error| error.to_string().contains(message)).then_some(())
+        });
+        refused.await.expect(message);
+    }
+
     pub async fn relabel(&self, node: &str, value: &str) {
         let patch = Patch::Merge(json!({"metadata": {"labels": {"test": value}}}));
         self.nodes().patch(node, &PatchParams::default(), &patch).await.unwrap();
@@ -139,6 +151,22 @@ impl Fixture {
     ) -> NodeReadinessRule {
         eventually(&self.rules(), rule, |rule| rule.status.as_ref().is_some_and(&passes)).await
     }
+}
+
+/// Waits for a warning about one of this test's nodes.
+pub async fn warned(t: &Fixture, reason: &str) {
+    let events: Api<Event> = Api::namespaced(t.client.clone(), "default");
+    let told = poll(async || {
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let ours = all.into_iter().any(|event| {
+            let regarding = event.regarding.and_then(|object| object.name).unwrap_or_default();
+            event.reason.as_deref() == Some(reason)
+                && event.type_.as_deref() == Some("Warning")
+                && regarding.starts_with(&t.named(""))
+        });
+        ours.then_some(())
+    });
+    told.await.expect(reason);
 }
 
 /// Waits until an object is there and passes.
@@ -182,6 +210,11 @@ pub fn kubeconfig() -> PathBuf {
 
 /// Runs kubectl as the administrator, and returns what it printed.
 pub fn kubectl(arguments: &[&str]) -> String {
+    kubectl_with_warnings(arguments).0
+}
+
+/// The same, and what kubectl said beside it.
+pub fn kubectl_with_warnings(arguments: &[&str]) -> (String, String) {
     let output = Command::new("kubectl")
         .arg("--kubeconfig")
         .arg(kubeconfig())
@@ -189,7 +222,7 @@ pub fn kubectl(arguments: &[&str]) -> String {
         .output()
         .unwrap();
     assert!(output.status.success(), "kubectl {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 async fn administrator() -> Client {
@@ -211,6 +244,7 @@ fn start_operator() {
         kubectl(&["apply", "-f", &format!("{root}/config/manager/namespace.yaml")]);
         kubectl(&["apply", "-k", &format!("{root}/config/reporters")]);
         kubectl(&["apply", "-k", &format!("{root}/config/rbac")]);
+        kubectl(&["apply", "-k", &format!("{root}/config/admission")]);
         let token = kubectl(&["create", "token", "nrr-controller-manager", "-n", "nrr-system"]);
         let kubeconfig = write_kubeconfig(token.trim());
         scraper::rotate_certificate();

@@ -1,11 +1,10 @@
 //! What keeps a rule from acting: suspension, limits, and silence that is no proof.
 
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ListParams};
+use kube::api::ListParams;
 use node_readiness_api::NodeReadinessRuleStatus;
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, KEY, gone, poll};
+use crate::harness::{Fixture, KEY, gone, warned};
 
 /// `ready`, `held` and `deferred` of a status.
 fn counts(status: &NodeReadinessRuleStatus) -> Option<(u32, u32, u32)> {
@@ -64,22 +63,6 @@ async fn one_bad_probe_cannot_take_every_node() {
     });
     t.report(&held.unwrap().metadata.name.unwrap(), "example.com/Ready", "True").await;
     t.expect_status("limited", |status| counts(status) == Some((1, 1, 1))).await;
-}
-
-/// Waits for a warning about one of this test's nodes.
-async fn warned(t: &Fixture, reason: &str) {
-    let events: Api<Event> = Api::namespaced(t.client.clone(), "default");
-    let told = poll(async || {
-        let all = events.list(&ListParams::default()).await.unwrap().items;
-        let ours = all.into_iter().any(|event| {
-            let regarding = event.regarding.and_then(|object| object.name).unwrap_or_default();
-            event.reason.as_deref() == Some(reason)
-                && event.type_.as_deref() == Some("Warning")
-                && regarding.starts_with(&t.named(""))
-        });
-        ours.then_some(())
-    });
-    told.await.expect(reason);
 }
 
 #[tokio::test]

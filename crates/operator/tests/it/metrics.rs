@@ -41,6 +41,18 @@ async fn expect(token: &str, lines: &[&str]) {
     assert!(found.is_some(), "{lines:?} are not all in\n{} {}", last.status, last.body);
 }
 
+/// What a counter, given up to the blank before its value, has counted, once it has counted at all.
+/// `account` is the test's own.
+pub async fn counted(account: &str, counter: &str) -> u64 {
+    let token = reader(account);
+    let value = poll(async || {
+        let body = scrape(Some(&token)).body;
+        let value = body.lines().find_map(|line| line.strip_prefix(counter))?;
+        value.parse().ok().filter(|count| *count > 0)
+    });
+    value.await.unwrap_or_default()
+}
+
 #[tokio::test]
 async fn a_rules_series_follow_what_is_done_and_go_with_the_rule() {
     let t = Fixture::new("metered").await;

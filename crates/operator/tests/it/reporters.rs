@@ -164,3 +164,30 @@ async fn all_goes_with_the_rule() {
     gone(&g.daemon_sets, "reporter-collected").await;
     gone(&g.roles, "nrr-reporter-collected-impersonator").await;
 }
+
+#[tokio::test]
+async fn of_two_rules_that_probe_one_condition_the_older_ones_reporter_writes_it() {
+    let t = Fixture::new("contested").await;
+    let g = Generated::of(&t);
+    t.node("a", &Value::Null).await;
+    t.apply(&probing(&t)).await;
+    let older = eventually(&t.rules(), "contested", |_| true).await;
+    eventually(&g.daemon_sets, "reporter-contested", |_| true).await;
+    // Age is in whole seconds, and of two rules of the same second the name decides.
+    let mut younger = probing(&t);
+    younger["metadata"]["name"] = json!("contested-2");
+    t.apply(&younger).await;
+    let conflict = |rule: &node_readiness_api::NodeReadinessRule| {
+        let conditions = rule.status.as_ref().map(|status| status.conditions.as_slice());
+        let conditions = conditions.unwrap_or_default().iter();
+        conditions.filter(|c| c.reason == "ProbeConflict").map(|c| c.message.clone()).next()
+    };
+    let told = eventually(&t.rules(), "contested-2", |rule| conflict(rule).is_some()).await;
+    assert!(conflict(&told).unwrap().contains("older NodeReadinessRule contested "), "{told:?}");
+    assert!(conflict(&older).is_none());
+    assert!(g.daemon_sets.get_opt("reporter-contested-2").await.unwrap().is_none());
+    // When the older rule goes, the younger one takes over.
+    t.delete_rule("contested").await;
+    eventually(&g.daemon_sets, "reporter-contested-2", |_| true).await;
+    eventually(&t.rules(), "contested-2", |rule| conflict(rule).is_none()).await;
+}

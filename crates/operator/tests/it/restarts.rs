@@ -1,0 +1,174 @@
+//! The operator killed and started again, as a process, on a control plane of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use node_readiness_api::NodeReadinessRule;
+use node_readiness_testkit::{Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes};
+use serde_json::{Value, json};
+
+use crate::harness::poll;
+
+const NODES: usize = 200;
+const KEY: &str = "readiness.k8s.io/restart";
+
+struct World {
+    client: Client,
+    kubeconfig: PathBuf,
+    _cluster: Cluster,
+}
+
+/// An operator process. It is killed when it is dropped, as a machine that fails would.
+struct Operator(Child);
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("restarts");
+        let nodes = Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(2) };
+        let spec = ClusterSpec { dir, version: KubernetesVersion::V1_37, nodes };
+        let up = move || Cluster::up(&spec, &|_| {}).unwrap();
+        let cluster = tokio::task::spawn_blocking(up).await.unwrap();
+        let kubeconfig = cluster.kubeconfig();
+        let file = Kubeconfig::read_from(&kubeconfig).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(file, &options).await.unwrap();
+        let client = Client::try_from(config).unwrap();
+        let world = Self { client, kubeconfig, _cluster: cluster };
+        world.install();
+        world
+    }
+
+    fn install(&self) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        self.kubectl(&["apply", "--server-side", "-k", &root.join("crds").display().to_string()]);
+        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]);
+        self.kubectl(&["create", "namespace", "nrr-reporters"]);
+    }
+
+    fn kubectl(&self, arguments: &[&str]) {
+        let mut kubectl = Command::new("kubectl");
+        let output = kubectl.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "kubectl {arguments:?}: {output:?}");
+    }
+
+    fn operator(&self) -> Operator {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_node-readiness-operator"));
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--health-probe-bind-address=0", "--reporter-image=reporter:test"])
+            .stderr(Stdio::null());
+        Operator(command.spawn().unwrap())
+    }
+
+    fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    fn rules(&self) -> Api<NodeReadinessRule> {
+        Api::all(self.client.clone())
+    }
+
+    /// Does something to every node, several at a time.
+    async fn each_node<F: Future<Output = ()>>(&self, act: impl Fn(Api<Node>, String) -> F) {
+        let acts = (0..NODES).map(|n| act(self.nodes(), format!("n{n:03}")));
+        stream::iter(acts).buffer_unordered(16).collect::<()>().await;
+    }
+
+    async fn report(&self, status: &'static str) {
+        self.each_node(async |nodes, name| {
+            let condition = json!({"type": "example.com/Ready", "status": status});
+            let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+            nodes.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
+        })
+        .await;
+    }
+
+    /// How many nodes carry the taint, and how many a record.
+    async fn count(&self) -> (usize, usize) {
+        let nodes = self.nodes().list(&ListParams::default()).await.unwrap().items;
+        let tainted = nodes.iter().filter(|node| {
+            let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+            taints.is_some_and(|taints| taints.iter().any(|taint| taint.key == KEY))
+        });
+        let recorded = nodes.iter().filter(|node| {
+            let annotations = node.metadata.annotations.as_ref();
+            annotations.is_some_and(|all| all.contains_key("readiness.k8s.io/rules"))
+        });
+        (tainted.count(), recorded.count())
+    }
+
+    async fn await_count(&self, passes: impl Fn((usize, usize)) -> bool) {
+        let reached = poll(async || passes(self.count().await).then_some(())).await;
+        assert!(reached.is_some(), "tainted and recorded: {:?}", self.count().await);
+    }
+
+    async fn rule(&self, mode: &str) {
+        let rule = json!({
+            "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+            "kind": "NodeReadinessRule",
+            "metadata": {"name": "restart"},
+            "spec": {
+                "nodeSelector": {"matchLabels": {"test": "restart"}},
+                "conditions": [{"type": "example.com/Ready", "requiredStatus": "True"}],
+                "enforcementMode": mode,
+                "taint": {"key": KEY, "value": "pending", "effect": "NoSchedule"},
+            },
+        });
+        let params = PatchParams::apply("test").force();
+        self.rules().patch("restart", &params, &Patch::Apply(rule)).await.unwrap();
+    }
+}
+
+/// Kills the operator when so many nodes are done, at several points of a roll-out and of its way
+/// back, and expects the end to be the same as ever.
+#[tokio::test]
+async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
+    let world = World::new().await;
+    world
+        .each_node(async |nodes, name| {
+            let node = json!({"metadata": {"name": name, "labels": {"test": "restart"}}});
+            let node = serde_json::from_value(node).unwrap();
+            nodes.create(&PostParams::default(), &node).await.unwrap();
+        })
+        .await;
+    world.rule("continuous").await;
+    for held in [1, 40, 120] {
+        let _killed = world.operator();
+        world.await_count(|(tainted, _)| tainted >= held).await;
+    }
+    let operator = world.operator();
+    world.await_count(|counts| counts == (NODES, NODES)).await;
+    drop(operator);
+
+    world.report("True").await;
+    for left in [190, 100, 20] {
+        let _killed = world.operator();
+        world.await_count(|(tainted, _)| tainted <= left).await;
+    }
+    let operator = world.operator();
+    world.await_count(|counts| counts == (0, NODES)).await;
+
+    // The rule goes while nobody runs, and somebody takes the finalizer off by hand.
+    world.report("False").await;
+    world.await_count(|counts| counts == (NODES, NODES)).await;
+    drop(operator);
+    world.rules().delete("restart", &DeleteParams::default()).await.unwrap();
+    let none = Patch::Merge(json!({"metadata": {"finalizers": Value::Null}}));
+    world.rules().patch("restart", &PatchParams::default(), &none).await.unwrap();
+    let _operator = world.operator();
+    world.await_count(|counts| counts == (0, 0)).await;
+}
