@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use node_readiness_api::{ConditionEvaluation, ConditionPolicy, ConditionStatus};
+use node_readiness_api::{
+    ConditionEvaluation, ConditionPolicy, ConditionRequirement, ConditionStatus,
+};
 
 use crate::heartbeats::Pulse;
 use crate::{Node, Rule};
@@ -46,6 +48,10 @@ impl Found {
             (found, _) => found.current(),
         }
     }
+
+    fn satisfies(self, condition: &ConditionRequirement) -> bool {
+        self.counts_as(condition.default_status) == condition.required_status
+    }
 }
 
 impl Evaluation {
@@ -66,11 +72,8 @@ impl Evaluation {
                 }
             })
             .collect();
-        let mut holds = rule
-            .conditions
-            .iter()
-            .zip(&found)
-            .map(|(c, found)| found.counts_as(c.default_status) == c.required_status);
+        let mut holds =
+            rule.conditions.iter().zip(&found).map(|(condition, found)| found.satisfies(condition));
         let satisfied = match rule.policy {
             ConditionPolicy::AllOf => holds.all(|holds| holds),
             ConditionPolicy::AnyOf => holds.any(|holds| holds),
@@ -111,15 +114,21 @@ impl Evaluation {
     pub fn unmet(&self, rule: &Rule) -> String {
         let unmet = rule.conditions.iter().zip(&self.found).zip(&rule.stale_after).filter_map(
             |((condition, found), stale_after)| {
-                let required = condition.required_status;
-                if found.counts_as(condition.default_status) == required {
+                if found.satisfies(condition) {
                     return None;
                 }
                 let how = describe(*found, condition.default_status, *stale_after);
+                let required = condition.required_status;
                 Some(format!("{} {how}, must be {required}", condition.type_))
             },
         );
         unmet.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Types of the conditions that are amiss, in the rule's order.
+    pub fn unmet_types<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = &'r str> {
+        let unmet = rule.conditions.iter().zip(&self.found);
+        unmet.filter(|(condition, found)| !found.satisfies(condition)).map(|(c, _)| &*c.type_)
     }
 }
 

@@ -101,6 +101,11 @@ impl Ledger {
         self.rules.get(rule_uid).map_or(0, BTreeMap::len)
     }
 
+    /// What is known of a node under a rule.
+    pub fn entry(&self, rule_uid: &str, node: &str) -> Option<&Entry> {
+        self.rules.get(rule_uid)?.get(node)
+    }
+
     /// Entries of a rule by node.
     pub fn of(&self, rule_uid: &str) -> impl Iterator<Item = (&str, &Entry)> {
         self.rules.get(rule_uid).into_iter().flatten().map(|(node, entry)| (node.as_str(), entry))

@@ -28,6 +28,9 @@ pub struct NodePlan {
     pub findings: Vec<Finding>,
     /// Names of the rules that hold the node because it regressed, once the patch is applied.
     pub regressed: Vec<String>,
+    /// Names of the bootstrap-only rules that are done with the node, once the patch is applied, and
+    /// were not before.
+    pub completed: Vec<String>,
     /// When the node has to be looked at again although nothing about it changes: a condition then
     /// has been silent for too long.
     pub recheck_in: Option<Duration>,
@@ -68,10 +71,11 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
     let taints = Taints::of(&decisions, &recorded, rules);
     let next = taints.merged(node.taints());
     let claims = next_claims(&decisions, &recorded, rules, situation.now);
-    let completed = decisions.iter().filter(|d| matches!(d.intent, Intent::Complete));
+    let completing = || decisions.iter().filter(|d| matches!(d.intent, Intent::Complete));
+    let completed = completing().map(|d| d.rule.name.clone()).collect();
     let records = Records {
         claims: claims::to_record(&claims),
-        completed: completed
+        completed: completing()
             .map(|d| (completion::key(d.rule), completion::value(d.rule)))
             .collect(),
         obsolete: completion::obsolete(node, rules),
@@ -86,6 +90,7 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
         patch: patch::conditional(node, &next, &records),
         changes: taints.changes(node.taints(), &recorded),
         regressed: regressed.map(|(rule, _)| rule.clone()).collect(),
+        completed,
         recheck_in: decisions.iter().filter_map(|d| d.recheck_in).min(),
         findings: decisions
             .into_iter()

@@ -6,6 +6,9 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use node_readiness_api::GROUP;
 
+/// Where the operator serves its metrics, and the non-resource URL that a reader needs to `get`.
+pub const METRICS_PATH: &str = "/metrics";
+
 /// Lets a reporter impersonate the node that its pod runs on, and no other.
 ///
 /// KEP-5284: the API server takes the node from the token, which is bound to the pod.
@@ -50,6 +53,23 @@ pub fn operator_reporters_rules() -> Vec<PolicyRule> {
         rule("", "configmaps", &verbs),
         rule("apps", "daemonsets", &verbs),
     ]
+}
+
+/// What the operator needs to tell who may read its metrics: whose a token is, and what they may do.
+pub fn metrics_auth_rules() -> Vec<PolicyRule> {
+    vec![
+        rule("authentication.k8s.io", "tokenreviews", &["create"]),
+        rule("authorization.k8s.io", "subjectaccessreviews", &["create"]),
+    ]
+}
+
+/// What it takes to read the operator's metrics over HTTPS.
+pub fn metrics_reader_rules() -> Vec<PolicyRule> {
+    vec![PolicyRule {
+        non_resource_urls: Some(vec![METRICS_PATH.to_owned()]),
+        verbs: vec!["get".to_owned()],
+        ..PolicyRule::default()
+    }]
 }
 
 fn rule(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {

@@ -47,8 +47,9 @@ pub struct Rule {
     pub max_unavailable: Option<IntOrString>,
     /// Whether it is being deleted, and so wants nothing any more.
     pub deleting: bool,
+    /// When it was created.
+    pub created: Timestamp,
     selector: Selector,
-    created: Timestamp,
 }
 
 /// Why a rule cannot be evaluated. The CRD's schema lets no such rule through; this is for rules

@@ -1,10 +1,15 @@
 //! Command line of the operator.
 #![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
 
+use std::ffi::OsString;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+use crate::compat::Compat;
+use crate::go_flags;
+use crate::metrics::MetricsArgs;
 
 /// Holds nodes that are not ready, as NodeReadinessRules say.
 #[derive(Clone, Debug, Parser)]
@@ -35,6 +40,36 @@ pub struct Args {
     /// info,node_readiness_operator=debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "RUST_LOG")]
     pub log_level: String,
+
+    /// How metrics are served.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
+
+    /// Flags of the Go project.
+    #[command(flatten)]
+    pub compat: Compat,
+}
+
+impl Args {
+    /// Reads a command line, program first, as Go's `flag` package would.
+    ///
+    /// # Errors
+    /// When a flag is unknown or its value cannot be read.
+    pub fn from_go(line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let command = Self::command();
+        let line = go_flags::normalise(&command, line);
+        Self::from_arg_matches(&command.try_get_matches_from(line)?)
+    }
+
+    /// Form of the log, by whichever flag decides it.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.compat.log_format().unwrap_or(self.log_format)
+    }
+
+    /// What to log, by whichever flag decides it.
+    pub(crate) fn log_level(&self) -> &str {
+        self.compat.log_level().unwrap_or(&self.log_level)
+    }
 }
 
 /// An address to listen on; `None` for not at all.
@@ -50,7 +85,7 @@ pub enum LogFormat {
 }
 
 /// Reads an address as Go programs write it: `:8081` is every address of the machine.
-fn bind_address(text: &str) -> Result<BindAddress, String> {
+pub(crate) fn bind_address(text: &str) -> Result<BindAddress, String> {
     if text == "0" {
         return Ok(None);
     }

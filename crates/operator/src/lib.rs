@@ -13,13 +13,17 @@
 //! - [`nodes`]: the node path, the only writer of nodes.
 //! - [`rules`]: the rule path, the only writer of rules' status and of reporters.
 //! - [`ledger`]: what the first tells the second.
+//! - [`metrics`]: what both did, for Prometheus.
 
 mod args;
 mod clock;
+mod compat;
 mod events;
+mod go_flags;
 mod health;
 pub mod ledger;
 pub mod logging;
+pub mod metrics;
 pub mod nodes;
 mod retries;
 pub mod rules;
@@ -28,4 +32,5 @@ pub mod termination;
 pub mod watches;
 
 pub use args::{Args, LogFormat};
+pub use compat::Compat;
 pub use run::{Fatal, run};

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use crate::{Args, LogFormat};
@@ -12,7 +13,7 @@ const SAID_HERE: [&str; 2] = ["kube_client::client::builder=off", "kube_runtime:
 
 /// Starts logging. A level that cannot be read counts as `info`.
 pub fn init(args: &Args) {
-    let filter = EnvFilter::try_new(&args.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(args.log_level()).unwrap_or_else(|_| EnvFilter::new("info"));
     let filter = SAID_HERE
         .iter()
         .filter_map(|directive| directive.parse().ok())
@@ -22,8 +23,11 @@ pub fn init(args: &Args) {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .log_internal_errors(false);
-    match args.log_format {
+    match args.log_format() {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    for (flag, reason) in args.compat.idle() {
+        info!("{flag} has nothing to do here: {reason}");
     }
 }

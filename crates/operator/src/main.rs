@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use node_readiness_operator::{Args, logging, run, termination};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::from_go(std::env::args_os()).unwrap_or_else(|error| error.exit());
     logging::init(&args);
     match Box::pin(run(args, termination::requested())).await {
         Ok(()) => ExitCode::SUCCESS,

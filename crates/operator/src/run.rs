@@ -17,6 +17,7 @@ use crate::Args;
 use crate::events::Events;
 use crate::health;
 use crate::ledger::SharedLedger;
+use crate::metrics::{self, Metrics};
 use crate::nodes::{Memory, NodePath};
 use crate::rules::RulePath;
 use crate::watches::{self, AllRead, NodeStore, Owned, Reading, RuleStore};
@@ -54,6 +55,9 @@ pub enum Fatal {
         /// Why.
         cause: std::io::Error,
     },
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] metrics::ServeError),
 }
 
 /// Runs the operator until `end`.
@@ -68,6 +72,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let (ledger, news) = SharedLedger::new();
     let ledger = Arc::new(ledger);
     let (events, write_events) = Events::new(client.clone());
+    let metrics = Metrics::new(args.metrics.metrics_bind_address.is_some());
     let (reading, all_read) = Reading::new();
     let (rule_store, rules, rule_changes) = watches::rules(client.clone(), reading.clone());
     let (memory, look_again) = Memory::new(Arc::clone(&ledger));
@@ -81,8 +86,20 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let (synced_tx, synced) = watch::channel(false);
 
     let sync = announce(all_read, rule_store.clone(), node_store.clone(), synced_tx);
-    let node_path =
-        NodePath { client: client.clone(), rules: rules.clone(), memory, events: events.clone() };
+    let registry = metrics::exposition(
+        metrics.clone(),
+        rule_store.clone(),
+        rules.clone(),
+        Arc::clone(&ledger),
+    );
+    let metrics_served = metrics::serve(&args.metrics, registry, client.clone(), end.clone());
+    let node_path = NodePath {
+        client: client.clone(),
+        rules: rules.clone(),
+        memory,
+        events: events.clone(),
+        metrics: metrics.clone(),
+    };
     let rule_path = RulePath {
         client,
         nodes: node_store.clone(),
@@ -90,6 +107,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         ledger,
         synced: synced.clone(),
         events,
+        metrics,
         settings: Settings { namespace: args.reporters_namespace, image: args.reporter_image },
     };
     let side = tokio::spawn(async move { tokio::join!(sync, write_events) });
@@ -106,8 +124,9 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
             None => Ok(()),
         }
     };
+    let metrics_served = async { Ok(metrics_served.await?) };
     let ended = tokio::select! {
-        ended = async { tokio::try_join!(work, health) } => ended.map(|_| ()),
+        ended = async { tokio::try_join!(work, health, metrics_served) } => ended.map(|_| ()),
         () = grace(&end) => Ok(()),
     };
     side.abort();

@@ -51,6 +51,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
             documents(&[yaml(&node_readiness_api::crd())?]),
         ),
         ("config/rbac/role.yaml".into(), documents(&operator_cluster_role()?)),
+        ("config/rbac/metrics_role.yaml".into(), documents(&metrics_roles()?)),
         ("config/reporters/role.yaml".into(), documents(&operator_reporters_role()?)),
     ])
 }
@@ -81,6 +82,24 @@ fn operator_reporters_role() -> anyhow::Result<Vec<String>> {
         "subjects": [operator()],
     }))?;
     Ok(vec![yaml(&role)?, yaml(&binding)?])
+}
+
+/// What the operator may ask about those who read its metrics, and a role for these.
+fn metrics_roles() -> anyhow::Result<Vec<String>> {
+    let auth: ClusterRole = serde_json::from_value(json!({
+        "metadata": {"name": "nrr-metrics-auth-role"},
+        "rules": rbac::metrics_auth_rules(),
+    }))?;
+    let binding: ClusterRoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": "nrr-metrics-auth-rolebinding"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nrr-metrics-auth-role"},
+        "subjects": [operator()],
+    }))?;
+    let reader: ClusterRole = serde_json::from_value(json!({
+        "metadata": {"name": "nrr-metrics-reader"},
+        "rules": rbac::metrics_reader_rules(),
+    }))?;
+    Ok(vec![yaml(&auth)?, yaml(&binding)?, yaml(&reader)?])
 }
 
 /// The operator's ServiceAccount.

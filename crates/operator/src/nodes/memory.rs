@@ -11,8 +11,10 @@ use node_readiness_engine::{
     Coverage, Failure, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
 };
 
+use super::waits::Waits;
 use crate::clock;
 use crate::ledger::SharedLedger;
+use crate::metrics::{NewlyUnmet, newly_unmet};
 use crate::watches::NodeStore;
 
 /// Heartbeats, limits, and who waits for what.
@@ -21,6 +23,7 @@ pub(crate) struct Memory {
     started: Instant,
     state: Mutex<State>,
     again: UnboundedSender<ObjectRef<Node>>,
+    pub(super) waits: Waits,
 }
 
 #[derive(Default)]
@@ -38,12 +41,20 @@ struct State {
     deferred: HashMap<String, BTreeSet<String>>,
 }
 
+/// A plan, and what there is to measure of it.
+pub(super) struct Planned {
+    pub(super) plan: NodePlan,
+    /// How long it took to make.
+    pub(super) took: Duration,
+    pub(super) newly_unmet: NewlyUnmet,
+}
+
 impl Memory {
     /// An empty memory, and the nodes that are to be looked at again although they did not change.
     pub(crate) fn new(ledger: Arc<SharedLedger>) -> (Self, UnboundedReceiver<ObjectRef<Node>>) {
         let (again, look_again) = unbounded();
-        let memory = Self { ledger, started: Instant::now(), state: Mutex::default(), again };
-        (memory, look_again)
+        let (started, state, waits) = (Instant::now(), Mutex::default(), Waits::default());
+        (Self { ledger, started, state, again, waits }, look_again)
     }
 
     /// Takes in what the watch of nodes says.
@@ -62,6 +73,7 @@ impl Memory {
             Ok(Event::Delete(node)) => {
                 state.heartbeats.resume(uptime);
                 state.forget(node.name());
+                self.waits.forget(node.name());
                 self.ledger.forget(node.name());
             }
             // Nodes may have come and gone while nobody watched.
@@ -70,6 +82,7 @@ impl Memory {
                 let nodes = store.state();
                 let names: HashSet<_> = nodes.iter().map(|node| node.name()).collect();
                 state.retain(&names);
+                self.waits.retain(&names);
                 state.recount(&nodes);
                 self.ledger.retain(|node| names.contains(node));
                 for node in &nodes {
@@ -88,13 +101,14 @@ impl Memory {
 
     /// Plans a node, and takes up what the plan needs of the rules' limits, so that two nodes that
     /// are planned at the same time cannot take the same room.
-    pub(super) fn plan(&self, node: &Node, rules: &Arc<RuleSet>, store: &NodeStore) -> NodePlan {
+    pub(super) fn plan(&self, node: &Node, rules: &Arc<RuleSet>, store: &NodeStore) -> Planned {
         let mut state = self.lock();
         if !state.counted.as_ref().is_some_and(|counted| Arc::ptr_eq(counted, rules)) {
             let nodes = store.state();
             state.coverage = Coverage::count(rules, &nodes.iter().map(AsRef::as_ref));
             state.counted = Some(Arc::clone(rules));
         }
+        let begun = Instant::now();
         let situation = Situation {
             now: clock::now(),
             uptime: self.started.elapsed(),
@@ -103,6 +117,8 @@ impl Memory {
             coverage: &state.coverage,
         };
         let plan = plan(node, rules, &situation);
+        let took = begun.elapsed();
+        let newly_unmet = self.ledger.read(|ledger| newly_unmet(node.name(), &plan, rules, ledger));
         let mut reserved = plan.regressed.clone();
         reserved.retain(|rule| state.regressions.hold(rule, node.name()));
         if !reserved.is_empty() {
@@ -113,7 +129,7 @@ impl Memory {
         } else {
             state.awaiting.remove(node.name());
         }
-        plan
+        Planned { plan, took, newly_unmet }
     }
 
     /// Takes in what came of a plan. Returns the uids of the rules for which that is news.

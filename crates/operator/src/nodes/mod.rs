@@ -4,6 +4,7 @@
 //! be. What came of it is entered in the ledger; events follow behind.
 
 mod memory;
+mod waits;
 mod writer;
 
 use std::collections::HashSet;
@@ -21,7 +22,9 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::clock;
 use crate::events::Events;
+use crate::metrics::Metrics;
 use crate::retries::Retries;
 use crate::watches::NodeStore;
 pub(crate) use memory::Memory;
@@ -39,6 +42,7 @@ pub(crate) struct NodePath {
     pub rules: Rules,
     pub memory: Arc<Memory>,
     pub events: Events,
+    pub metrics: Metrics,
 }
 
 /// A node could not be written; it is retried by itself.
@@ -55,6 +59,7 @@ struct Context {
     rules: Rules,
     memory: Arc<Memory>,
     events: Events,
+    metrics: Metrics,
     retries: Retries,
 }
 
@@ -67,22 +72,39 @@ impl NodePath {
         look_again: UnboundedReceiver<ObjectRef<Node>>,
         end: CancellationToken,
     ) {
-        let Self { client, mut rules, memory, events } = self;
+        let Self { client, mut rules, memory, events, metrics } = self;
         tokio::select! {
             read = rules.wait_for(Option::is_some) => if read.is_err() { return },
             () = end.cancelled() => return,
         }
+        // Whatever has a node looked at begins its wait.
+        let noting = || {
+            let memory = Arc::clone(&memory);
+            move |node: &str| memory.waits.note(node)
+        };
+        let note = noting();
+        let changes = changes.inspect(move |change| {
+            if let Ok(node) = change {
+                note(node.name());
+            }
+        });
+        let note = noting();
+        let look_again = look_again.inspect(move |node| note(&node.name));
+        let (note, known) = (noting(), store.clone());
+        let rules_changed = WatchStream::from_changes(rules.clone())
+            .map(move |_| known.state().iter().for_each(|node| note(node.name())));
         let context = Arc::new(Context {
             store: store.clone(),
             writer: Writer::new(client),
-            rules: rules.clone(),
+            rules,
             memory,
             events,
+            metrics,
             retries: Retries::default(),
         });
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
-            .reconcile_all_on(WatchStream::from_changes(rules).map(|_| ()))
+            .reconcile_all_on(rules_changed)
             .reconcile_on(look_again)
             .graceful_shutdown_on(end.cancelled_owned())
             .run(reconcile, retry, context)
@@ -95,16 +117,23 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     let Some(rules) = context.rules.borrow().clone() else {
         return Ok(Action::await_change());
     };
-    let plan = context.memory.plan(&node, &rules, &context.store);
-    match write(&node, &plan, &context).await {
+    let waiting_since = context.memory.waits.end(node.name());
+    let planned = context.memory.plan(&node, &rules, &context.store);
+    let plan = &planned.plan;
+    context.metrics.planned(plan, planned.took);
+    match write(&node, plan, &context).await {
         Outcome::Written => {
             context.retries.succeeded(node.name());
-            let news = context.memory.settle(&node, &rules, &plan, None, &context.store);
-            tell(&node, &plan, &rules, &news, &context.events);
+            let news = context.memory.settle(&node, &rules, plan, None, &context.store);
+            tell(&node, plan, &rules, &news, &context.events);
+            let waited = waiting_since.elapsed();
+            context.metrics.written(&node, plan, &rules, waited, clock::now());
+            context.metrics.unmet(&planned.newly_unmet);
             Ok(plan.recheck_in.map_or_else(Action::await_change, Action::requeue))
         }
         Outcome::Stale => {
             context.memory.abandon(&node);
+            context.memory.waits.note_since(node.name(), waiting_since);
             // The node's watch event is on the way and usually comes first.
             debug!(node = node.name(), "the node changed in between");
             Ok(Action::requeue(context.retries.failed(node.name())))
@@ -114,7 +143,10 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             Ok(Action::await_change())
         }
         Outcome::Failed(failure) => {
-            context.memory.settle(&node, &rules, &plan, Some(&failure), &context.store);
+            context.memory.settle(&node, &rules, plan, Some(&failure), &context.store);
+            context.memory.waits.note_since(node.name(), waiting_since);
+            context.metrics.failed(plan, &rules);
+            context.metrics.unmet(&planned.newly_unmet);
             context.events.node_failed(&node, &failure.message);
             Err(WriteFailed { node: node.name().to_owned(), failure })
         }

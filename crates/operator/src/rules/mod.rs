@@ -27,8 +27,10 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::clock;
 use crate::events::Events;
 use crate::ledger::SharedLedger;
+use crate::metrics::Metrics;
 use crate::nodes::Rules;
 use crate::retries::Retries;
 use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
@@ -53,6 +55,7 @@ pub(crate) struct RulePath {
     pub ledger: Arc<SharedLedger>,
     pub synced: watch::Receiver<bool>,
     pub events: Events,
+    pub metrics: Metrics,
     pub settings: Settings,
 }
 
@@ -80,6 +83,7 @@ struct Context {
     ledger: Arc<SharedLedger>,
     synced: watch::Receiver<bool>,
     events: Events,
+    metrics: Metrics,
     settings: Settings,
     client: kube::Client,
     applier: Applier,
@@ -98,7 +102,7 @@ impl RulePath {
         news: UnboundedReceiver<String>,
         end: CancellationToken,
     ) {
-        let Self { client, nodes, rules, ledger, synced, events, settings } = self;
+        let Self { client, nodes, rules, ledger, synced, events, metrics, settings } = self;
         let Owned { stores, touched } = owned;
         let context = Arc::new(Context {
             nodes,
@@ -107,6 +111,7 @@ impl RulePath {
             ledger,
             synced,
             events,
+            metrics,
             applier: Applier::new(client.clone(), &settings.namespace),
             settings,
             status: StatusWriter::new(client.clone()),
@@ -148,11 +153,16 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
     if let Some(action) = cleanup::finalize(&stored, &context).await? {
         return Ok(action);
     }
+    let uid = stored.uid().unwrap_or_default();
+    if !stored.0.as_ref().is_ok_and(|rule| Rule::compile(rule).is_ok()) {
+        context.metrics.not_evaluable(&uid);
+    }
     let action = match &stored.0 {
         Ok(rule) => carry_out(rule, &context).await?,
         Err(invalid) => context.status.reject(&stored, &invalid.error).await?,
     };
     context.retries.succeeded(&stored.name_any());
+    context.metrics.reconciled(&uid, clock::now());
     Ok(action)
 }
 

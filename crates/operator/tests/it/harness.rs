@@ -21,6 +21,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::scraper;
+
 /// How long anything may take to come true. It is long so that a slow machine fails no test;
 /// nothing waits for it unless it fails.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -245,6 +247,11 @@ fn start_operator() {
         kubectl(&["apply", "-k", &format!("{root}/config/admission")]);
         let token = kubectl(&["create", "token", "nrr-controller-manager", "-n", "nrr-system"]);
         let kubeconfig = write_kubeconfig(token.trim());
+        scraper::rotate_certificate();
+        let metrics = [
+            format!("--metrics-bind-address={}", scraper::ADDRESS),
+            format!("--metrics-cert-dir={}", scraper::certificate_directory().display()),
+        ];
         std::thread::spawn(move || {
             let args = Args::parse_from([
                 "node-readiness-operator".as_ref(),
@@ -252,6 +259,8 @@ fn start_operator() {
                 kubeconfig.as_os_str(),
                 "--health-probe-bind-address=0".as_ref(),
                 "--reporter-image=reporter:test".as_ref(),
+                metrics[0].as_ref(),
+                metrics[1].as_ref(),
             ]);
             node_readiness_operator::logging::init(&args);
             let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -5,10 +5,12 @@
 mod bad_input;
 mod harness;
 mod limits;
+mod metrics;
 mod nodes;
 mod permissions;
 mod process;
 mod reporters;
 mod restarts;
+mod scraper;
 mod status;
 mod warnings;

@@ -11,6 +11,7 @@ use node_readiness_engine::rbac;
 use serde_json::{Value, json};
 
 use crate::harness::{Fixture, KEY, kubeconfig, warned};
+use crate::metrics::counted;
 
 /// A client with what `config/` grants the operator.
 async fn as_operator() -> Client {
@@ -89,6 +90,8 @@ async fn a_refused_write_is_told_and_tried_until_it_succeeds() {
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
     assert!(ready.message.contains("not today"), "{ready:?}");
     warned(&t, "NodeWriteFailed").await;
+    let failures = r#"node_readiness_failures_total{rule="refusal",reason="AddTaintError"} "#;
+    assert!(counted("refusal", failures).await >= 1);
 
     bindings.delete("refusal", &DeleteParams::default()).await.unwrap();
     policies.delete("refusal", &DeleteParams::default()).await.unwrap();

@@ -92,6 +92,43 @@ fn health_is_served_and_not_ready_before_anything_was_read() {
 }
 
 #[test]
+fn metrics_are_served_over_http_where_that_is_asked_for() {
+    let address = "127.96.255.3:18080";
+    let mut command = operator(&["-kubeconfig", &unreachable(), "-metrics-secure=false"]);
+    command.args(["-metrics-bind-address", address]);
+    let _running = Running(command.stderr(Stdio::null()).spawn().unwrap());
+    let answer = get(address, "/metrics");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\nnode_readiness_rules_total 0\n"), "{answer}");
+    assert!(get(address, "/").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn a_certificate_that_is_not_there_is_named_with_the_flag() {
+    let mut command = operator(&["--kubeconfig", &unreachable()]);
+    command.args(["--metrics-bind-address=127.96.255.4:18443", "--metrics-cert-dir=/nonexistent"]);
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with("--metrics-cert-dir: /nonexistent/tls.crt"), "{said}");
+}
+
+#[test]
+fn a_flag_of_the_go_project_with_nothing_to_do_says_so_once() {
+    let mut command = operator(&["--kubeconfig", &unreachable()]);
+    command.args(["-kube-api-qps", "-1", "-enable-webhook"]);
+    let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    let log = BufReader::new(running.0.stderr.take().unwrap());
+    let until = |line: &String| !line.contains("cannot watch NodeReadinessRules");
+    let said: Vec<_> = log.lines().map(Result::unwrap).take_while(until).collect();
+    for flag in ["--kube-api-qps", "--enable-webhook"] {
+        let lines = said.iter().filter(|line| line.contains(flag)).collect::<Vec<_>>();
+        assert!(lines.len() == 1 && lines[0].contains("has nothing to do here: "), "{said:?}");
+    }
+}
+
+#[test]
 fn it_ends_when_it_is_asked_to_even_if_it_never_began() {
     let mut command = operator(&["--kubeconfig", &unreachable()]);
     let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());

@@ -1,0 +1,80 @@
+//! What is recorded of one rule.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::metrics::histogram::Histogram;
+
+/// Seconds. A plan is a matter of microseconds.
+const EVALUATION: [f64; 8] = [1e-6, 5e-6, 2.5e-5, 1e-4, 5e-4, 2.5e-3, 1e-2, 1e-1];
+/// Seconds. A write is answered in milliseconds, and failed ones are tried again for minutes.
+const LATENCY: [f64; 13] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+/// Seconds. Nodes bootstrap in seconds to an hour.
+const BOOTSTRAP: [f64; 11] =
+    [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
+
+/// What is recorded of one rule.
+#[derive(Clone, Debug)]
+pub(super) struct RuleSeries {
+    pub(super) added: Operations,
+    pub(super) removed: Operations,
+    pub(super) evaluation: Histogram,
+    pub(super) failures: BTreeMap<Reason, u64>,
+    pub(super) bootstraps: u64,
+    pub(super) bootstrap: Histogram,
+    /// By condition type.
+    pub(super) unmet: BTreeMap<String, u64>,
+    /// Seconds after the epoch; `None` for never.
+    pub(super) reconciled: Option<i64>,
+}
+
+/// Additions of a taint to nodes, or removals.
+#[derive(Clone, Debug)]
+pub(super) struct Operations {
+    pub(super) count: u64,
+    pub(super) latency: Histogram,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reason {
+    /// The rule could not be evaluated, or its records on a node not be written.
+    Evaluation,
+    /// A node could not be given its taint.
+    AddTaint,
+    /// A node could not be freed of its taint.
+    RemoveTaint,
+}
+
+impl Reason {
+    pub(super) const ALL: [Self; 3] = [Self::Evaluation, Self::AddTaint, Self::RemoveTaint];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Evaluation => "EvaluationError",
+            Self::AddTaint => "AddTaintError",
+            Self::RemoveTaint => "RemoveTaintError",
+        }
+    }
+}
+
+impl Default for RuleSeries {
+    fn default() -> Self {
+        Self {
+            added: Operations::default(),
+            removed: Operations::default(),
+            evaluation: Histogram::new(EVALUATION),
+            failures: BTreeMap::new(),
+            bootstraps: 0,
+            bootstrap: Histogram::new(BOOTSTRAP),
+            unmet: BTreeMap::new(),
+            reconciled: None,
+        }
+    }
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        Self { count: 0, latency: Histogram::new(LATENCY) }
+    }
+}
