@@ -37,10 +37,12 @@ help: ## Show this help
 
 .PHONY: demo
 demo: ## Show the main job on a real cluster of two nodes, from nothing
+	$(call say-if-first)
 	$(XTASK) demo
 
 .PHONY: test
 test: ## Run every check and test
+	$(call say-if-first)
 	$(XTASK) test
 
 .PHONY: generate
@@ -83,6 +85,7 @@ build-installer: overlay ## Write all that install and deploy apply to dist/inst
 
 .PHONY: cluster-up
 cluster-up: ## Start a local cluster without Docker (NODES=2, KUBE=1.37)
+	$(call say-if-first)
 	$(XTASK) cluster up --nodes $(NODES) --kube $(KUBE)
 
 .PHONY: cluster-down
@@ -114,6 +117,12 @@ docker-build-reporter: ## With Docker: build the reporter's image
 .PHONY: kind-load
 kind-load: docker-build docker-build-reporter ## With Docker: build both and load them into kind
 	kind load docker-image $(IMG_PREFIX)/operator:$(IMG_TAG) $(IMG_PREFIX)/reporter:$(IMG_TAG)
+
+# cargo says nothing while it compiles what runs the tasks.
+define say-if-first
+	@test -x $${CARGO_TARGET_DIR:-target}/debug/node-readiness-xtask || \
+		echo "compiling what runs the tasks first, which takes a minute or two"
+endef
 
 # config/default with the images that IMG_PREFIX and IMG_TAG name. The reporters' image is not one
 # that a manifest runs, so kustomize cannot find it by itself.

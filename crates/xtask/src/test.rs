@@ -115,7 +115,7 @@ fn integration(progress: &Progress) -> anyhow::Result<Count> {
     progress.say("running the operator against it");
     let environment = [
         (KUBECONFIG, cluster.kubeconfig().into_os_string()),
-        ("PATH", path_with(cluster.layout().bin().into_os_string())),
+        ("PATH", workspace::path_with(&cluster.layout().bin())),
     ];
     cargo_test(&["-p", "node-readiness-operator", "--test", "it"], &environment)
 }
@@ -157,17 +157,9 @@ fn e2e_on(
         (E2E_KUBE, version.as_str().into()),
         // What kubectl remembers of the user's last cluster at this address is of another version.
         ("KUBECACHEDIR", cluster.layout().dir().join("kubectl-cache").into_os_string()),
-        ("PATH", path_with(cluster.layout().bin().into_os_string())),
+        ("PATH", workspace::path_with(&cluster.layout().bin())),
     ];
     cargo_test(&["-p", "node-readiness-operator", "--test", "e2e"], &environment)
-}
-
-/// `PATH` with a directory in front.
-fn path_with(directory: OsString) -> OsString {
-    let mut path = directory;
-    path.push(":");
-    path.push(std::env::var_os("PATH").unwrap_or_default());
-    path
 }
 
 /// How many tests ran.

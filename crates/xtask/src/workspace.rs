@@ -1,6 +1,7 @@
 //! Where things are in this checkout.
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
@@ -20,19 +21,31 @@ pub(crate) fn cluster_dir() -> PathBuf {
     root().join(".cluster")
 }
 
-/// The cargo that runs this program. It is not told what cargo tells the programs that it runs about
-/// themselves: to build scripts that look at it (ring's does) that would be a change, after which
-/// half of the workspace is built anew.
+/// The cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
+    forget_own_package(command.current_dir(root()));
+    command
+}
+
+/// Keeps from a command what cargo tells the programs that it runs about themselves: to build scripts
+/// that look at it (ring's does) that would be a change, after which everything above them would be
+/// built again.
+pub(crate) fn forget_own_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
             command.env_remove(&name);
         }
     }
-    command
+}
+
+/// `PATH` with a directory in front.
+pub(crate) fn path_with(directory: &Path) -> OsString {
+    let mut path = directory.as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
 }
 
 /// Runs a command whose output is the user's to see.

@@ -3,7 +3,6 @@
 
 use std::{
     cell::Cell,
-    ffi::OsString,
     io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _},
     path::Path,
     process::{Command, ExitStatus},
@@ -15,12 +14,13 @@ use node_readiness_testkit::Layout;
 use crate::workspace;
 
 /// The variables that `make` hands down. A make that the demo runs starts afresh, as a user's does.
-const OF_MAKE: [&str; 8] = [
+const OF_MAKE: [&str; 9] = [
     "MAKEFLAGS",
     "MFLAGS",
     "MAKELEVEL",
     "MAKEOVERRIDES",
     "NODES",
+    "KUBE",
     "IMG_PREFIX",
     "IMG_TAG",
     "KUBECTL",
@@ -132,16 +132,9 @@ pub(super) fn on_cluster(layout: &Layout, words: &[&str]) -> Command {
     for variable in OF_MAKE {
         command.env_remove(variable);
     }
-    command.env("KUBECONFIG", layout.kubeconfig()).env("PATH", path_with(&layout.bin()));
+    workspace::forget_own_package(&mut command);
+    command.env("KUBECONFIG", layout.kubeconfig()).env("PATH", workspace::path_with(&layout.bin()));
     command
-}
-
-/// `PATH` with a directory in front.
-fn path_with(directory: &Path) -> OsString {
-    let mut path = directory.as_os_str().to_owned();
-    path.push(":");
-    path.push(std::env::var_os("PATH").unwrap_or_default());
-    path
 }
 
 /// A word as one would type it into a shell.
