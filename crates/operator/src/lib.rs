@@ -16,8 +16,11 @@
 
 mod args;
 mod clock;
+mod election;
 mod events;
 mod health;
+mod identity;
+mod leadership;
 pub mod ledger;
 pub mod logging;
 pub mod nodes;
@@ -28,4 +31,5 @@ pub mod termination;
 pub mod watches;
 
 pub use args::{Args, LogFormat};
+pub use election::Lost;
 pub use run::{Fatal, run};

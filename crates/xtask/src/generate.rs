@@ -51,6 +51,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
             documents(&[yaml(&node_readiness_api::crd())?]),
         ),
         ("config/rbac/role.yaml".into(), documents(&operator_cluster_role()?)),
+        ("config/rbac/leader_election_role.yaml".into(), documents(&operator_lease_role()?)),
         ("config/reporters/role.yaml".into(), documents(&operator_reporters_role()?)),
     ])
 }
@@ -78,6 +79,20 @@ fn operator_reporters_role() -> anyhow::Result<Vec<String>> {
     let binding: RoleBinding = serde_json::from_value(json!({
         "metadata": {"name": "nrr-manager-rolebinding", "namespace": "nrr-reporters"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "nrr-manager-role"},
+        "subjects": [operator()],
+    }))?;
+    Ok(vec![yaml(&role)?, yaml(&binding)?])
+}
+
+/// What the operator may do in its own namespace.
+fn operator_lease_role() -> anyhow::Result<Vec<String>> {
+    let role: Role = serde_json::from_value(json!({
+        "metadata": {"name": "nrr-leader-election-role", "namespace": "nrr-system"},
+        "rules": rbac::operator_lease_rules(),
+    }))?;
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": "nrr-leader-election-rolebinding", "namespace": "nrr-system"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "nrr-leader-election-role"},
         "subjects": [operator()],
     }))?;
     Ok(vec![yaml(&role)?, yaml(&binding)?])

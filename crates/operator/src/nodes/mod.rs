@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::events::Events;
+use crate::leadership::Leadership;
 use crate::retries::Retries;
 use crate::watches::NodeStore;
 pub(crate) use memory::Memory;
@@ -39,6 +40,7 @@ pub(crate) struct NodePath {
     pub rules: Rules,
     pub memory: Arc<Memory>,
     pub events: Events,
+    pub leadership: Leadership,
 }
 
 /// A node could not be written; it is retried by itself.
@@ -54,11 +56,13 @@ struct Context {
     rules: Rules,
     memory: Arc<Memory>,
     events: Events,
+    leadership: Leadership,
     retries: Retries,
 }
 
 impl NodePath {
-    /// Runs until `end`. No node is evaluated before the rules have been read.
+    /// Runs until `end`. No node is evaluated before the rules have been read, nor while another
+    /// leads: all are when this process does.
     pub(crate) async fn run(
         self,
         store: NodeStore,
@@ -66,21 +70,23 @@ impl NodePath {
         look_again: UnboundedReceiver<ObjectRef<Node>>,
         end: CancellationToken,
     ) {
-        let Self { client, mut rules, memory, events } = self;
+        let Self { client, mut rules, memory, events, leadership } = self;
         tokio::select! {
             read = rules.wait_for(Option::is_some) => if read.is_err() { return },
             () = end.cancelled() => return,
         }
         let context = Arc::new(Context {
-            writer: Writer::new(client),
+            writer: Writer::new(client, leadership.clone()),
             rules: rules.clone(),
             memory,
             events,
+            leadership: leadership.clone(),
             retries: Retries::default(),
         });
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
             .reconcile_all_on(WatchStream::from_changes(rules).map(|_| ()))
+            .reconcile_all_on(stream::once(leadership.acquired()))
             .reconcile_on(look_again)
             .graceful_shutdown_on(end.cancelled_owned())
             .run(reconcile, retry, context)
@@ -90,6 +96,9 @@ impl NodePath {
 }
 
 async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, WriteFailed> {
+    if !context.leadership.may_write() {
+        return Ok(Action::await_change());
+    }
     let Some(rules) = context.rules.borrow().clone() else {
         return Ok(Action::await_change());
     };
@@ -108,7 +117,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             debug!(node = node.name(), "the node changed in between");
             Ok(Action::requeue(context.retries.failed(node.name())))
         }
-        Outcome::Gone => {
+        Outcome::Gone | Outcome::NotLeader => {
             context.memory.abandon(&node, &reserved);
             Ok(Action::await_change())
         }

@@ -13,6 +13,7 @@ use node_readiness_engine::carries_trace;
 use thiserror::Error;
 
 use super::Context;
+use crate::leadership::NotWritten;
 use crate::watches::StoredRule;
 
 /// How soon nodes that are being cleaned are looked at again.
@@ -23,7 +24,7 @@ const NODES_RETRY: Duration = Duration::from_millis(500);
 #[error("finalizer {FINALIZER} of NodeReadinessRule {rule}: {cause}")]
 pub struct CleanupError {
     rule: String,
-    cause: Box<finalizer::Error<StillClaimed>>,
+    cause: Box<NotWritten<finalizer::Error<StillClaimed>>>,
 }
 
 /// Some nodes still carry something of the rule.
@@ -59,12 +60,12 @@ pub(super) async fn finalize(
             Event::Cleanup(rule) => clean(&rule, context),
         }
     });
-    match done.await {
+    match context.leadership.write(done).await {
         Ok(action) => Ok(Some(action)),
-        Err(finalizer::Error::CleanupFailed(StillClaimed(_))) => {
+        Err(NotWritten::Failed(finalizer::Error::CleanupFailed(StillClaimed(_)))) => {
             Ok(Some(Action::requeue(NODES_RETRY)))
         }
-        Err(cause) if is_stale(&cause) => Ok(Some(Action::await_change())),
+        Err(NotWritten::Failed(cause)) if is_stale(&cause) => Ok(Some(Action::await_change())),
         Err(cause) => Err(CleanupError { rule: rule.name_any(), cause: Box::new(cause) }),
     }
 }

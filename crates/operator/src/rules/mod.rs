@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{Stream, StreamExt, future};
+use futures::{Stream, StreamExt, future, stream};
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::events::Events;
+use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::retries::Retries;
 use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
@@ -37,9 +38,6 @@ const CONCURRENCY: u16 = 8;
 /// How soon a rule is looked at again while the first lists are being read.
 const SYNC_RETRY: Duration = Duration::from_millis(100);
 
-/// How long a write may take. The API server's own limit is a minute.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// What the rule path works with.
 pub(crate) struct RulePath {
     pub client: kube::Client,
@@ -47,6 +45,7 @@ pub(crate) struct RulePath {
     pub ledger: Arc<SharedLedger>,
     pub synced: watch::Receiver<bool>,
     pub events: Events,
+    pub leadership: Leadership,
     pub settings: Settings,
 }
 
@@ -73,6 +72,7 @@ struct Context {
     ledger: Arc<SharedLedger>,
     synced: watch::Receiver<bool>,
     events: Events,
+    leadership: Leadership,
     settings: Settings,
     client: kube::Client,
     applier: Applier,
@@ -81,7 +81,8 @@ struct Context {
 }
 
 impl RulePath {
-    /// Runs until `end`. `news` are the uids of rules of which the ledger changed.
+    /// Runs until `end`. While another leads nothing is done; all rules are looked at when this
+    /// process does. `news` are the uids of rules of which the ledger changed.
     pub(crate) async fn run(
         self,
         store: RuleStore,
@@ -90,7 +91,7 @@ impl RulePath {
         news: UnboundedReceiver<String>,
         end: CancellationToken,
     ) {
-        let Self { client, nodes, ledger, synced, events, settings } = self;
+        let Self { client, nodes, ledger, synced, events, leadership, settings } = self;
         let Owned { stores, touched } = owned;
         let context = Arc::new(Context {
             nodes,
@@ -98,9 +99,10 @@ impl RulePath {
             ledger,
             synced,
             events,
-            applier: Applier::new(client.clone(), &settings.namespace),
+            applier: Applier::new(client.clone(), leadership.clone(), &settings.namespace),
             settings,
-            status: StatusWriter::new(client.clone()),
+            status: StatusWriter::new(client.clone(), leadership.clone()),
+            leadership: leadership.clone(),
             client,
             retries: Retries::default(),
         });
@@ -108,6 +110,7 @@ impl RulePath {
         let news = news.filter_map(move |uid| future::ready(rule_of_uid(&known, &uid)));
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
+            .reconcile_all_on(stream::once(leadership.acquired()))
             .reconcile_on(touched)
             .reconcile_on(news)
             .graceful_shutdown_on(end.cancelled_owned())
@@ -122,6 +125,9 @@ fn rule_of_uid(store: &RuleStore, uid: &str) -> Option<ObjectRef<StoredRule>> {
 }
 
 async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Action, RuleError> {
+    if !context.leadership.may_write() {
+        return Ok(Action::await_change());
+    }
     // What has not been read looks as if it were not there.
     if !*context.synced.borrow() {
         return Ok(Action::requeue(SYNC_RETRY));
