@@ -122,11 +122,13 @@ impl Candidate {
     }
 
     /// The Lease as it is written by a leader who ends and has stopped writing: others need not
-    /// wait. `None` for one who does not lead. It claims nothing from then on.
+    /// wait. `None` for one who does not hold it. It claims nothing from then on.
     pub fn release(&mut self, now: Timestamp) -> Option<Lease> {
         self.claim.take()?;
-        let seen = self.seen.take()?;
-        let mut lease = seen.lease;
+        let mut lease = self.seen.take()?.lease;
+        if holder(&lease) != Some(self.identity.as_str()) {
+            return None;
+        }
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(String::new());
         // The API server wants it positive; client-go writes the same.

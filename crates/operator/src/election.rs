@@ -117,6 +117,10 @@ impl Election {
     /// Gives the Lease up, so that another need not wait. To be called once nothing writes any more.
     pub(crate) async fn release(mut self) {
         self.claim.send_replace(Claim::Standby);
+        // A renewal may have been cut off in the middle: what it left is read.
+        if let Ok(lease) = self.read().await {
+            self.candidate.observe(lease, self.began.elapsed());
+        }
         let Some(lease) = self.candidate.release(clock::precisely()) else { return };
         match self.write(&lease).await {
             Ok(_) => info!("the lease is released"),

@@ -74,7 +74,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let (events, write_events) = Events::new(client.clone(), leadership.clone());
     let (reading, all_read) = Reading::new();
     let (rule_store, rules, rule_changes) = watches::rules(client.clone(), reading.clone());
-    let (memory, look_again) = Memory::new(Arc::clone(&ledger));
+    let (memory, look_again) = Memory::new(Arc::clone(&ledger), leadership.clone());
     let memory = Arc::new(memory);
     let observer = Arc::clone(&memory);
     let (node_store, node_changes) =

@@ -12,12 +12,14 @@ use node_readiness_engine::{
 };
 
 use crate::clock;
+use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::watches::NodeStore;
 
 /// Heartbeats, limits, and who waits for what.
 pub(crate) struct Memory {
     ledger: Arc<SharedLedger>,
+    leadership: Leadership,
     started: Instant,
     state: Mutex<State>,
     again: UnboundedSender<ObjectRef<Node>>,
@@ -41,10 +43,13 @@ pub(super) struct Reserved {
 
 impl Memory {
     /// An empty memory, and the nodes that are to be looked at again although they did not change.
-    pub(crate) fn new(ledger: Arc<SharedLedger>) -> (Self, UnboundedReceiver<ObjectRef<Node>>) {
+    pub(crate) fn new(
+        ledger: Arc<SharedLedger>,
+        leadership: Leadership,
+    ) -> (Self, UnboundedReceiver<ObjectRef<Node>>) {
         let (again, look_again) = unbounded();
-        let memory = Self { ledger, started: Instant::now(), state: Mutex::default(), again };
-        (memory, look_again)
+        let (started, state) = (Instant::now(), Mutex::default());
+        (Self { ledger, leadership, started, state, again }, look_again)
     }
 
     /// Takes in what the watch of nodes says.
@@ -58,6 +63,10 @@ impl Memory {
         }
         match event {
             Ok(Event::Apply(node) | Event::InitApply(node)) => {
+                // Who leads has its own count, which is ahead of what it reads.
+                if !self.leadership.may_write() {
+                    state.regressions.follow(node);
+                }
                 if state.heartbeats.observe(node, uptime) && state.awaiting.remove(node.name()) {
                     self.look_again(node.name());
                 }

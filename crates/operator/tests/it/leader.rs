@@ -3,7 +3,7 @@
 //! Each is a process with a gateway of its own to a control plane on which nobody else writes. All
 //! that time a node's condition goes up and down, so that there is always something to write.
 
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,12 +18,12 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use node_readiness_api::{LEASE_NAME, NodeReadinessRule};
 use node_readiness_engine::lease::{LANDING, RENEW_DEADLINE};
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio::sync::{Mutex as Turn, MutexGuard};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::gateway::{Cut, Gateway, Write};
 use crate::harness::{connect, install, poll};
+use crate::process::get;
 
 const NAMESPACE: &str = "nrr-system";
 
@@ -154,18 +154,14 @@ impl Operator {
 
     /// Waits until this holds, and fails with what the process said if it does not come to pass.
     async fn until(&self, what: &str, passes: impl Fn(&Self) -> bool) {
-        let passed = poll(async || passes(self).then_some(())).await;
-        assert!(passed.is_some(), "{what}: {:#?}", self.log.lock().unwrap());
+        let done = poll(async || passes(self).then_some(())).await;
+        assert!(done.is_some(), "{what}: {:#?}", self.log.lock().unwrap());
     }
 
     async fn until_ready(&self) {
         let ready = poll(async || {
-            let mut connection = TcpStream::connect(&self.health).await.ok()?;
-            let mut answer = String::new();
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            let request = "GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-            connection.write_all(request.as_bytes()).await.ok()?;
-            connection.read_to_string(&mut answer).await.ok()?;
+            let address = self.health.clone();
+            let answer = spawn_blocking(move || get(&address, "/readyz")).await.unwrap();
             answer.starts_with("HTTP/1.1 200").then_some(())
         });
         assert!(ready.await.is_some(), "not ready: {:#?}", self.log.lock().unwrap());
@@ -212,9 +208,9 @@ fn silence_between(first: &Operator, second: &Write) -> Duration {
     second.at - began
 }
 
-/// Shows how long something took, also in a test that passes.
+/// Shows how long something took; cargo test --nocapture prints it.
 fn measured(what: &str, time: Duration) {
-    writeln!(std::io::stderr(), "measured: {what}: {time:.2?}").unwrap();
+    eprintln!("{what}: {time:.2?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
