@@ -45,7 +45,8 @@ pub enum Fatal {
     Client(String),
     /// It is not known where the Lease is.
     #[error(
-        "--leader-elect takes a namespace, and this is no pod that has one ({0}): name it with --leader-election-namespace"
+        "--leader-elect takes a namespace, and this is no pod that has one ({0}): name it with \
+         --leader-election-namespace"
     )]
     NoNamespace(std::io::Error),
     /// This process leads no more.
@@ -67,10 +68,14 @@ pub enum Fatal {
 /// When it cannot start, and when it led and does so no more. An API server that cannot be reached
 /// is no reason to end for one that does not lead: it is tried again until it can.
 pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
-    let client = connect(&args).await?;
+    let mut config = config(&args).await?;
+    // Each write is retried by its own path, which knows whether it still makes sense.
+    config.default_retry = false;
+    info!(server = %config.cluster_url, "using the API server");
+    let client = connect(config.clone())?;
+    let (mut election, leadership) = stand(&args, config)?;
     let (ledger, news) = SharedLedger::new();
     let ledger = Arc::new(ledger);
-    let (mut election, leadership) = stand(&args).await?;
     let (events, write_events) = Events::new(client.clone(), leadership.clone());
     let (reading, all_read) = Reading::new();
     let (rule_store, rules, rule_changes) = watches::rules(client.clone(), reading.clone());
@@ -139,7 +144,7 @@ async fn serve(
 }
 
 /// Stands for election if that is asked for.
-async fn stand(args: &Args) -> Result<(Option<Election>, Leadership), Fatal> {
+fn stand(args: &Args, config: Config) -> Result<(Option<Election>, Leadership), Fatal> {
     if !args.leader_elect {
         return Ok((None, Leadership::unlimited()));
     }
@@ -147,7 +152,7 @@ async fn stand(args: &Args) -> Result<(Option<Election>, Leadership), Fatal> {
         "" => election::pod_namespace().map_err(Fatal::NoNamespace)?,
         named => named.to_owned(),
     };
-    let (election, leadership) = Election::new(connect(args).await?, namespace);
+    let (election, leadership) = Election::new(connect(config)?, namespace);
     Ok((Some(election), leadership))
 }
 
@@ -181,15 +186,11 @@ async fn announce(
     synced.send_replace(true);
 }
 
-/// A client by the way that the arguments name, or the usual ones in their usual order.
-async fn connect(args: &Args) -> Result<Client, Fatal> {
-    let mut config = config(args).await?;
-    // Each write is retried by its own path, which knows whether it still makes sense.
-    config.default_retry = false;
-    info!(server = %config.cluster_url, "using the API server");
+fn connect(config: Config) -> Result<Client, Fatal> {
     Client::try_from(config).map_err(|error| Fatal::Client(error.to_string()))
 }
 
+/// The way to the API server that the arguments name, or the usual ones in their usual order.
 async fn config(args: &Args) -> Result<Config, Fatal> {
     // Not `Config::infer`, which lets debugging variables replace the server and the identity.
     let options = KubeConfigOptions::default();
