@@ -25,6 +25,10 @@ pub const BOOTSTRAP_COMPLETED_PREFIX: &str = "readiness.k8s.io/bootstrap-complet
 /// Name under which the operator writes objects and events.
 pub const CONTROLLER_NAME: &str = "node-readiness-controller";
 
+/// The Lease by which operators agree who of them writes, in the operator's own namespace. The Go
+/// project's controller has the same, so that the two never write at the same time.
+pub const LEASE_NAME: &str = "ba65f13e.readiness.node.x-k8s.io";
+
 /// Value of `app.kubernetes.io/managed-by` on everything that the operator generates.
 pub const MANAGED_BY: &str = "node-readiness-operator";
 

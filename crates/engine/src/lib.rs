@@ -7,6 +7,7 @@
 //! - [`Node`]: what is kept of a node.
 //! - [`plan`]: what one node's taints and records should be, as one conditional patch.
 //! - [`Ledger`] and [`status`]: what was found and done, folded into a rule's status.
+//! - [`lease`]: who of several operators may write.
 //! - [`reporter`]: the objects that run a rule's probes.
 //! - [`rbac`]: what the operator and its reporters may do, as typed values.
 
@@ -16,6 +17,7 @@ mod decision;
 mod drift;
 mod evaluation;
 mod heartbeats;
+pub mod lease;
 mod ledger;
 mod node;
 mod patch;

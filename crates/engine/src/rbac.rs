@@ -4,7 +4,7 @@
 //! granted, so that neither can drift from what the code needs.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use node_readiness_api::GROUP;
+use node_readiness_api::{GROUP, LEASE_NAME};
 
 /// Where the operator serves its metrics, and the non-resource URL that a reader needs to `get`.
 pub const METRICS_PATH: &str = "/metrics";
@@ -70,6 +70,17 @@ pub fn metrics_reader_rules() -> Vec<PolicyRule> {
         verbs: vec!["get".to_owned()],
         ..PolicyRule::default()
     }]
+}
+
+/// What the operator needs in its own namespace: the one Lease. What does not exist has no name
+/// that creating could be limited to.
+pub fn operator_lease_rules() -> Vec<PolicyRule> {
+    let leases = |verbs: &[&str]| rule("coordination.k8s.io", "leases", verbs);
+    let held = PolicyRule {
+        resource_names: Some(vec![LEASE_NAME.to_owned()]),
+        ..leases(&["get", "update"])
+    };
+    vec![leases(&["create"]), held]
 }
 
 fn rule(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {

@@ -38,13 +38,19 @@ impl Regressions {
     pub fn recount<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Self {
         let mut regressions = Self::default();
         for node in nodes {
-            for (rule, claim) in claims::recorded(node) {
-                if is_regression(&claim) {
-                    regressions.hold(&rule, node.name());
-                }
-            }
+            regressions.follow(node);
         }
         regressions
+    }
+
+    /// Counts one node anew from its record, for who watches another operator write it.
+    pub fn follow(&mut self, node: &Node) {
+        self.forget(node.name());
+        for (rule, claim) in claims::recorded(node) {
+            if is_regression(&claim) {
+                self.hold(&rule, node.name());
+            }
+        }
     }
 
     /// Whether a rule that covers so many nodes may hold one more, or this one again.
@@ -103,5 +109,32 @@ fn limit(rule: &Rule, covered: usize) -> usize {
             let percent = percent.trim_end_matches('%').parse::<usize>().unwrap_or(0);
             (covered * percent).div_ceil(100)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(record: &serde_json::Value) -> Node {
+        let annotations = json!({"readiness.k8s.io/rules": record.to_string()});
+        let node = json!({"metadata": {"name": "n", "annotations": annotations}});
+        serde_json::from_value(node).unwrap()
+    }
+
+    #[test]
+    fn a_standby_counts_what_another_operator_wrote_and_took_back() {
+        let claim = |state: &str| {
+            json!({"r": {
+                "taint": {"key": "readiness.k8s.io/a", "effect": "NoSchedule"},
+                "state": state, "since": "2026-01-01T00:00:00Z", "regressed": true,
+            }})
+        };
+        let mut regressions = Regressions::default();
+        regressions.follow(&node(&claim("held")));
+        assert_eq!(regressions.rules["r"].len(), 1);
+        regressions.follow(&node(&claim("released")));
+        assert!(regressions.rules["r"].is_empty());
     }
 }

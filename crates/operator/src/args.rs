@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::compat::Compat;
 use crate::go_flags;
@@ -23,6 +23,23 @@ pub struct Args {
     /// Address that serves /healthz and /readyz, as [HOST]:PORT; 0 serves neither.
     #[arg(long, value_name = "ADDRESS", default_value = ":8081", value_parser = bind_address)]
     pub health_probe_bind_address: BindAddress,
+
+    /// Take part in leader election: of several operators one writes, and the others are ready to.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = false,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = go_flags::boolean,
+        action = ArgAction::Set
+    )]
+    pub leader_elect: bool,
+
+    /// Namespace of the Lease. Without it: the pod's own.
+    #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
+    pub leader_election_namespace: String,
 
     /// Image that reporters run.
     #[arg(long, value_name = "IMAGE", env = "REPORTER_IMAGE")]
@@ -108,6 +125,18 @@ mod tests {
     fn zero_is_off_and_an_ip_is_itself() {
         assert_eq!(bind_address("0").unwrap(), None);
         assert_eq!(bind_address("127.0.0.1:9").unwrap().unwrap().to_string(), "127.0.0.1:9");
+    }
+
+    #[test]
+    fn leader_election_is_off_unless_asked_for_as_go_programs_are() {
+        let elects = |flags: &[&str]| {
+            let start = ["node-readiness-operator", "--reporter-image=r"];
+            Args::parse_from(start.iter().chain(flags)).leader_elect
+        };
+        assert!(!elects(&[]));
+        assert!(elects(&["--leader-elect"]));
+        assert!(elects(&["--leader-elect", "--leader-election-namespace=n"]));
+        assert!(!elects(&["--leader-elect=false"]));
     }
 
     #[test]

@@ -1,22 +1,19 @@
 //! Events on nodes and rules, written behind what they tell of.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule};
 use node_readiness_engine::{Change, ChangeKind, Node, Rule, RuleSet};
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::time::timeout;
 use tracing::{debug, warn};
+
+use crate::identity;
+use crate::leadership::Leadership;
 
 /// How many events wait at most. An event that finds the queue full is dropped: a taint never
 /// waits for an event.
 const QUEUE: usize = 1024;
-
-/// How long one event may take to be written.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
@@ -26,9 +23,12 @@ pub(crate) struct Events {
 
 impl Events {
     /// A queue of events, and the task that writes them.
-    pub(crate) fn new(client: kube::Client) -> (Self, impl Future<Output = ()>) {
+    pub(crate) fn new(
+        client: kube::Client,
+        leadership: Leadership,
+    ) -> (Self, impl Future<Output = ()>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        (Self { queue }, write(client, waiting))
+        (Self { queue }, write(client, leadership, waiting))
     }
 
     /// Tells of a change to a taint, on its node.
@@ -97,24 +97,20 @@ impl Events {
     }
 }
 
-async fn write(client: kube::Client, mut waiting: Receiver<(Event, ObjectReference)>) {
-    let reporter = Reporter { controller: CONTROLLER_NAME.to_owned(), instance: instance() };
+async fn write(
+    client: kube::Client,
+    leadership: Leadership,
+    mut waiting: Receiver<(Event, ObjectReference)>,
+) {
+    let instance = identity::pod_name();
+    let reporter = Reporter { controller: CONTROLLER_NAME.to_owned(), instance };
     let recorder = Recorder::new(client, reporter);
     while let Some((event, regarding)) = waiting.recv().await {
-        let published = timeout(WRITE_TIMEOUT, recorder.publish(&event, &regarding)).await;
-        let cause = match published {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer in {WRITE_TIMEOUT:?}"),
-        };
-        let name = regarding.name.unwrap_or_default();
-        warn!(reason = event.reason, object = name, "an event could not be written: {cause}");
+        if let Err(error) = leadership.write(recorder.publish(&event, &regarding)).await {
+            let name = regarding.name.unwrap_or_default();
+            warn!(reason = event.reason, object = name, %error, "an event could not be written");
+        }
     }
-}
-
-/// The pod's name, which Kubernetes gives a container as its host name.
-fn instance() -> Option<String> {
-    std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok()
 }
 
 fn rule_reference(name: &str, rule: Option<&Rule>) -> ObjectReference {

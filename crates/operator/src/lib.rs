@@ -18,9 +18,12 @@
 mod args;
 mod clock;
 mod compat;
+mod election;
 mod events;
 mod go_flags;
 mod health;
+mod identity;
+mod leadership;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;
@@ -33,4 +36,5 @@ pub mod watches;
 
 pub use args::{Args, LogFormat};
 pub use compat::Compat;
+pub use election::Lost;
 pub use run::{Fatal, run};

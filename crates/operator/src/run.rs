@@ -13,9 +13,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::Args;
+use crate::args::{Args, BindAddress};
+use crate::election::{self, Election, Lost};
 use crate::events::Events;
 use crate::health;
+use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::metrics::{self, Metrics};
 use crate::nodes::{Memory, NodePath};
@@ -47,6 +49,15 @@ pub enum Fatal {
     /// The client cannot be made.
     #[error("cannot make a client for the API server: {0}")]
     Client(String),
+    /// It is not known where the Lease is.
+    #[error(
+        "--leader-elect takes a namespace, and this is no pod that has one ({0}): name it with \
+         --leader-election-namespace"
+    )]
+    NoNamespace(std::io::Error),
+    /// This process leads no more.
+    #[error(transparent)]
+    Lost(#[from] Lost),
     /// The health address cannot be used.
     #[error("--health-probe-bind-address {address}: {cause}")]
     Health {
@@ -63,19 +74,20 @@ pub enum Fatal {
 /// Runs the operator until `end`.
 ///
 /// # Errors
-/// When it cannot start. An API server that cannot be reached is no reason to end: it is tried
-/// again until it can.
+/// When it cannot start, and when it led and does so no more. An API server that cannot be reached
+/// is no reason to end for one that does not lead: it is tried again until it can.
 pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let config = config(&args).await?;
     info!(server = %config.cluster_url, "using the API server");
     let client = connect(config.clone())?;
+    let (mut election, leadership) = stand(&args, config.clone())?;
     let (ledger, news) = SharedLedger::new();
     let ledger = Arc::new(ledger);
-    let (events, write_events) = Events::new(client.clone());
+    let (events, write_events) = Events::new(client.clone(), leadership.clone());
     let metrics = Metrics::new(args.metrics.metrics_bind_address.is_some());
     let (reading, all_read) = Reading::new();
     let (rule_store, rules, rule_changes) = watches::rules(client.clone(), reading.clone());
-    let (memory, look_again) = Memory::new(Arc::clone(&ledger));
+    let (memory, look_again) = Memory::new(Arc::clone(&ledger), leadership.clone());
     let memory = Arc::new(memory);
     let observer = Arc::clone(&memory);
     let (node_store, node_changes) =
@@ -99,6 +111,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         memory,
         events: events.clone(),
         metrics: metrics.clone(),
+        leadership: leadership.clone(),
     };
     let rule_path = RulePath {
         client,
@@ -108,6 +121,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         synced: synced.clone(),
         events,
         metrics,
+        leadership,
         settings: Settings { namespace: args.reporters_namespace, image: args.reporter_image },
     };
     let side = tokio::spawn(async move { tokio::join!(sync, write_events) });
@@ -115,22 +129,67 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         tokio::join!(
             node_path.run(node_store, node_changes, look_again, end.clone()),
             rule_path.run(rule_store, rule_changes, owned, news, end.clone()),
-        );
-        Ok(())
+        )
     };
+    let served = serve(args.health_probe_bind_address, synced.clone(), metrics_served, &end);
+    let stopped = tokio::select! {
+        _ = work => Ok(true),
+        error = served => Err(error),
+        lost = lead(election.as_mut(), synced) => Err(lost.into()),
+        () = grace(&end) => Ok(false),
+    };
+    // Events are writes as well.
+    side.abort();
+    let _ = side.await;
+    // A write that was cut off may still be carried out; then the lease has to run out.
+    if stopped? && let Some(election) = election {
+        election.release().await;
+    }
+    Ok(())
+}
+
+/// Serves health and metrics, and comes back only if it cannot.
+async fn serve(
+    address: BindAddress,
+    synced: watch::Receiver<bool>,
+    metrics: impl Future<Output = Result<(), metrics::ServeError>>,
+    end: &CancellationToken,
+) -> Fatal {
     let health = async {
-        match args.health_probe_bind_address {
+        match address {
             Some(address) => health::serve(address, synced, end.clone()).await,
             None => Ok(()),
         }
     };
-    let metrics_served = async { Ok(metrics_served.await?) };
-    let ended = tokio::select! {
-        ended = async { tokio::try_join!(work, health, metrics_served) } => ended.map(|_| ()),
-        () = grace(&end) => Ok(()),
+    let metrics = async { Ok(metrics.await?) };
+    match tokio::try_join!(health, metrics) {
+        Ok(((), ())) => std::future::pending().await,
+        Err(error) => error,
+    }
+}
+
+/// Stands for election if that is asked for.
+fn stand(args: &Args, config: Config) -> Result<(Option<Election>, Leadership), Fatal> {
+    if !args.leader_elect {
+        return Ok((None, Leadership::unlimited()));
+    }
+    let namespace = match args.leader_election_namespace.as_str() {
+        "" => election::pod_namespace().map_err(Fatal::NoNamespace)?,
+        named => named.to_owned(),
     };
-    side.abort();
-    ended
+    let (election, leadership) = Election::new(connect(config)?, namespace);
+    Ok((Some(election), leadership))
+}
+
+/// Takes part in the election once everything has been read, and comes back only if it is lost. Who
+/// has read nothing could do nothing as leader.
+async fn lead(election: Option<&mut Election>, mut synced: watch::Receiver<bool>) -> Lost {
+    if let Some(election) = election
+        && synced.wait_for(|synced| *synced).await.is_ok()
+    {
+        return election.run().await;
+    }
+    std::future::pending().await
 }
 
 /// Ends some time after the process was asked to end: whatever has not come to an end by then, such

@@ -52,6 +52,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
         ),
         ("config/rbac/role.yaml".into(), documents(&operator_cluster_role()?)),
         ("config/rbac/metrics_role.yaml".into(), documents(&metrics_roles()?)),
+        ("config/rbac/leader_election_role.yaml".into(), documents(&operator_lease_role()?)),
         ("config/reporters/role.yaml".into(), documents(&operator_reporters_role()?)),
     ])
 }
@@ -100,6 +101,20 @@ fn metrics_roles() -> anyhow::Result<Vec<String>> {
         "rules": rbac::metrics_reader_rules(),
     }))?;
     Ok(vec![yaml(&auth)?, yaml(&binding)?, yaml(&reader)?])
+}
+
+/// What the operator may do in its own namespace.
+fn operator_lease_role() -> anyhow::Result<Vec<String>> {
+    let role: Role = serde_json::from_value(json!({
+        "metadata": {"name": "nrr-leader-election-role", "namespace": "nrr-system"},
+        "rules": rbac::operator_lease_rules(),
+    }))?;
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": "nrr-leader-election-rolebinding", "namespace": "nrr-system"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "nrr-leader-election-role"},
+        "subjects": [operator()],
+    }))?;
+    Ok(vec![yaml(&role)?, yaml(&binding)?])
 }
 
 /// The operator's ServiceAccount.

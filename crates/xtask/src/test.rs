@@ -20,8 +20,12 @@ use crate::{
 /// The loopback /24 of the control plane that integration tests share.
 const LOOPBACK: LoopbackNet = LoopbackNet::new(1);
 
-/// Where integration tests find the administrator's kubeconfig.
+/// That of a second one, for tests in which operators compete: there nobody else may write.
+const LOOPBACK_OF_LEASE: LoopbackNet = LoopbackNet::new(2);
+
+/// Where integration tests find the administrator's kubeconfig, and that of the second.
 const KUBECONFIG: &str = "NRR_TEST_KUBECONFIG";
+const LEASE_KUBECONFIG: &str = "NRR_TEST_LEASE_KUBECONFIG";
 
 /// Where end-to-end tests find the administrator's kubeconfig, and the version they run on.
 const E2E_KUBECONFIG: &str = "NRR_E2E_KUBECONFIG";
@@ -105,16 +109,21 @@ fn unit(progress: &Progress) -> anyhow::Result<Count> {
 }
 
 fn integration(progress: &Progress) -> anyhow::Result<Count> {
-    progress.say("starting a control plane for integration tests");
-    let spec = ClusterSpec {
-        dir: workspace::cluster_dir().join("integration"),
-        version: KubernetesVersion::V1_37,
-        nodes: Nodes::ControlPlaneOnly { loopback: LOOPBACK },
+    progress.say("starting two control planes for integration tests");
+    let control_plane = |name, loopback| {
+        let spec = ClusterSpec {
+            dir: workspace::cluster_dir().join(name),
+            version: KubernetesVersion::V1_37,
+            nodes: Nodes::ControlPlaneOnly { loopback },
+        };
+        Cluster::up(&spec, &|line| progress.say(line))
     };
-    let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
+    let cluster = control_plane("integration", LOOPBACK)?;
+    let of_lease = control_plane("integration-lease", LOOPBACK_OF_LEASE)?;
     progress.say("running the operator against it");
     let environment = [
         (KUBECONFIG, cluster.kubeconfig().into_os_string()),
+        (LEASE_KUBECONFIG, of_lease.kubeconfig().into_os_string()),
         ("PATH", workspace::path_with(&cluster.layout().bin())),
     ];
     cargo_test(&["-p", "node-readiness-operator", "--test", "it"], &environment)

@@ -13,6 +13,7 @@ use node_readiness_engine::{
 
 use super::waits::Waits;
 use crate::clock;
+use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::metrics::{NewlyUnmet, newly_unmet};
 use crate::watches::NodeStore;
@@ -20,6 +21,7 @@ use crate::watches::NodeStore;
 /// Heartbeats, limits, and who waits for what.
 pub(crate) struct Memory {
     ledger: Arc<SharedLedger>,
+    leadership: Leadership,
     started: Instant,
     state: Mutex<State>,
     again: UnboundedSender<ObjectRef<Node>>,
@@ -51,10 +53,13 @@ pub(super) struct Planned {
 
 impl Memory {
     /// An empty memory, and the nodes that are to be looked at again although they did not change.
-    pub(crate) fn new(ledger: Arc<SharedLedger>) -> (Self, UnboundedReceiver<ObjectRef<Node>>) {
+    pub(crate) fn new(
+        ledger: Arc<SharedLedger>,
+        leadership: Leadership,
+    ) -> (Self, UnboundedReceiver<ObjectRef<Node>>) {
         let (again, look_again) = unbounded();
         let (started, state, waits) = (Instant::now(), Mutex::default(), Waits::default());
-        (Self { ledger, started, state, again, waits }, look_again)
+        (Self { ledger, leadership, started, state, again, waits }, look_again)
     }
 
     /// Takes in what the watch of nodes says.
@@ -68,6 +73,10 @@ impl Memory {
             Ok(Event::Apply(node)) => {
                 state.heartbeats.resume(uptime);
                 state.counted = None;
+                // Who leads has its own count, which is ahead of what it reads.
+                if !self.leadership.may_write() {
+                    state.regressions.follow(node);
+                }
                 self.hear(&mut state, node, uptime);
             }
             Ok(Event::Delete(node)) => {

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::events::Events;
+use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::retries::Retries;
 use crate::watches::NodeStore;
@@ -43,6 +44,7 @@ pub(crate) struct NodePath {
     pub memory: Arc<Memory>,
     pub events: Events,
     pub metrics: Metrics,
+    pub leadership: Leadership,
 }
 
 /// A node could not be written; it is retried by itself.
@@ -60,11 +62,13 @@ struct Context {
     memory: Arc<Memory>,
     events: Events,
     metrics: Metrics,
+    leadership: Leadership,
     retries: Retries,
 }
 
 impl NodePath {
-    /// Runs until `end`. No node is evaluated before the rules have been read.
+    /// Runs until `end`. No node is evaluated before the rules have been read, nor while another
+    /// leads: all are when this process does.
     pub(crate) async fn run(
         self,
         store: NodeStore,
@@ -72,7 +76,7 @@ impl NodePath {
         look_again: UnboundedReceiver<ObjectRef<Node>>,
         end: CancellationToken,
     ) {
-        let Self { client, mut rules, memory, events, metrics } = self;
+        let Self { client, mut rules, memory, events, metrics, leadership } = self;
         tokio::select! {
             read = rules.wait_for(Option::is_some) => if read.is_err() { return },
             () = end.cancelled() => return,
@@ -95,16 +99,18 @@ impl NodePath {
             .map(move |_| known.state().iter().for_each(|node| note(node.name())));
         let context = Arc::new(Context {
             store: store.clone(),
-            writer: Writer::new(client),
+            writer: Writer::new(client, leadership.clone()),
             rules,
             memory,
             events,
             metrics,
+            leadership: leadership.clone(),
             retries: Retries::default(),
         });
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
             .reconcile_all_on(rules_changed)
+            .reconcile_all_on(stream::once(leadership.acquired()))
             .reconcile_on(look_again)
             .graceful_shutdown_on(end.cancelled_owned())
             .run(reconcile, retry, context)
@@ -114,6 +120,9 @@ impl NodePath {
 }
 
 async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, WriteFailed> {
+    if !context.leadership.may_write() {
+        return Ok(Action::await_change());
+    }
     let Some(rules) = context.rules.borrow().clone() else {
         return Ok(Action::await_change());
     };
@@ -138,7 +147,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             debug!(node = node.name(), "the node changed in between");
             Ok(Action::requeue(context.retries.failed(node.name())))
         }
-        Outcome::Gone => {
+        Outcome::Gone | Outcome::NotLeader => {
             context.memory.abandon(&node);
             Ok(Action::await_change())
         }

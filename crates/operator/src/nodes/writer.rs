@@ -1,15 +1,12 @@
 //! The one place that writes nodes.
 
-use std::time::Duration;
-
 use json_patch::Patch as JsonPatch;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::Status;
 use node_readiness_api::CONTROLLER_NAME;
 use node_readiness_engine::{Failure, Node};
 
-/// How long a write may take. The API server's own limit is a minute.
-const TIMEOUT: Duration = Duration::from_secs(15);
+use crate::leadership::{Leadership, NotWritten};
 
 /// What came of a write.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +15,8 @@ pub(super) enum Outcome {
     Written,
     /// Somebody else changed taints or records in between: the plan is void.
     Stale,
+    /// This process does not lead: nothing was sent.
+    NotLeader,
     /// The node is no more.
     Gone,
     /// The API server refused, or could not be reached.
@@ -26,11 +25,12 @@ pub(super) enum Outcome {
 
 pub(super) struct Writer {
     nodes: Api<Node>,
+    leadership: Leadership,
 }
 
 impl Writer {
-    pub(super) fn new(client: kube::Client) -> Self {
-        Self { nodes: Api::all(client) }
+    pub(super) fn new(client: kube::Client, leadership: Leadership) -> Self {
+        Self { nodes: Api::all(client), leadership }
     }
 
     /// Writes a node by a conditional patch. Only metadata is asked for in return: a whole node
@@ -39,12 +39,13 @@ impl Writer {
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..Default::default() };
         let patch = Patch::Json::<()>(patch);
-        match tokio::time::timeout(TIMEOUT, self.nodes.patch_metadata(node, &params, &patch)).await
-        {
-            Ok(Ok(_)) => Outcome::Written,
-            Ok(Err(kube::Error::Api(status))) => refused(&status),
-            Ok(Err(error)) => failed("RequestFailed", error.to_string()),
-            Err(_) => failed("Timeout", format!("the API server did not answer in {TIMEOUT:?}")),
+        let write = self.nodes.patch_metadata(node, &params, &patch);
+        match self.leadership.write(write).await {
+            Ok(_) => Outcome::Written,
+            Err(NotWritten::NotLeader) => Outcome::NotLeader,
+            Err(NotWritten::Failed(kube::Error::Api(status))) => refused(&status),
+            Err(NotWritten::Failed(error)) => failed("RequestFailed", error.to_string()),
+            Err(timeout @ NotWritten::Timeout) => failed("Timeout", timeout.to_string()),
         }
     }
 }

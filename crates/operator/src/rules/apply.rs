@@ -16,10 +16,9 @@ use node_readiness_engine::status::Reporters;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::time::timeout;
 use tracing::info;
 
-use super::WRITE_TIMEOUT;
+use crate::leadership::{Leadership, NotWritten};
 use crate::watches::OwnedStores;
 
 /// A generated object could not be applied or deleted.
@@ -52,12 +51,13 @@ pub enum ApplyError {
 /// Writes what is generated for rules.
 pub(super) struct Applier {
     client: Client,
+    leadership: Leadership,
     namespace: String,
 }
 
 impl Applier {
-    pub(super) fn new(client: Client, namespace: &str) -> Self {
-        Self { client, namespace: namespace.to_owned() }
+    pub(super) fn new(client: Client, leadership: Leadership, namespace: &str) -> Self {
+        Self { client, leadership, namespace: namespace.to_owned() }
     }
 
     /// Applies what a rule should have, in the order that [`ReporterObjects`] states, and deletes
@@ -84,13 +84,13 @@ impl Applier {
             daemon_set,
         } = desired;
         let (roles, bindings) = (&stores.cluster_roles, &stores.cluster_role_bindings);
-        ensure(&self.namespaced(), service_account, &stores.service_accounts).await?;
-        ensure(&self.cluster(), impersonator_role, roles).await?;
-        ensure(&self.cluster(), status_role, roles).await?;
-        ensure(&self.cluster(), impersonator_binding, bindings).await?;
-        ensure(&self.cluster(), status_binding, bindings).await?;
-        ensure(&self.namespaced(), config_map, &stores.config_maps).await?;
-        let live = ensure(&self.namespaced(), daemon_set, &stores.daemon_sets).await?;
+        self.ensure(&self.namespaced(), service_account, &stores.service_accounts).await?;
+        self.ensure(&self.cluster(), impersonator_role, roles).await?;
+        self.ensure(&self.cluster(), status_role, roles).await?;
+        self.ensure(&self.cluster(), impersonator_binding, bindings).await?;
+        self.ensure(&self.cluster(), status_binding, bindings).await?;
+        self.ensure(&self.namespaced(), config_map, &stores.config_maps).await?;
+        let live = self.ensure(&self.namespaced(), daemon_set, &stores.daemon_sets).await?;
         Ok(reporters(&live))
     }
 
@@ -104,11 +104,69 @@ impl Applier {
             cluster_roles,
             cluster_role_bindings,
         } = stores;
-        delete(&self.namespaced(), uid, daemon_sets).await?;
-        delete(&self.namespaced(), uid, config_maps).await?;
-        delete(&self.cluster(), uid, cluster_role_bindings).await?;
-        delete(&self.cluster(), uid, cluster_roles).await?;
-        delete(&self.namespaced(), uid, service_accounts).await
+        self.delete(&self.namespaced(), uid, daemon_sets).await?;
+        self.delete(&self.namespaced(), uid, config_maps).await?;
+        self.delete(&self.cluster(), uid, cluster_role_bindings).await?;
+        self.delete(&self.cluster(), uid, cluster_roles).await?;
+        self.delete(&self.namespaced(), uid, service_accounts).await
+    }
+
+    /// Applies an object unless it is in the cluster as wanted, and returns it as it is there.
+    async fn ensure<K>(&self, api: &Api<K>, wanted: &K, store: &Store<K>) -> Result<K, ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let name = wanted.name_any();
+        let encode = |cause| ApplyError::Encode { kind: kind::<K>(), name: name.clone(), cause };
+        let mut wanted = wanted.clone();
+        let digest = digest_of(&wanted).map_err(encode)?;
+        wanted.annotations_mut().insert(DIGEST_ANNOTATION.to_owned(), digest);
+
+        if let Some(live) = store.get(&ObjectRef::from_obj(&wanted)) {
+            let as_json = |object: &K| serde_json::to_value(object).map_err(encode);
+            if contains(&as_json(&live)?, &as_json(&wanted)?) {
+                return Ok((*live).clone());
+            }
+        }
+        let params = PatchParams::apply(MANAGED_BY).force();
+        let applied = self
+            .leadership
+            .write(api.patch(&name, &params, &Patch::Apply(&wanted)))
+            .await
+            .map_err(|cause| refused::<K>(&name, "applied", cause))?;
+        info!(kind = kind::<K>(), name, "applied");
+        Ok(applied)
+    }
+
+    /// Deletes every object that was generated for a rule.
+    async fn delete<K>(
+        &self,
+        api: &Api<K>,
+        rule_uid: &str,
+        store: &Store<K>,
+    ) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let theirs = store.state_filter(|object| {
+            object.labels().get(RULE_UID_LABEL).is_some_and(|uid| uid == rule_uid)
+                && object.meta().deletion_timestamp.is_none()
+        });
+        for object in theirs {
+            let name = object.name_any();
+            let params = DeleteParams {
+                // One of the same name that was made in between is somebody else's.
+                preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
+                ..DeleteParams::background()
+            };
+            match self.leadership.write(api.delete(&name, &params)).await {
+                Ok(_) => info!(kind = kind::<K>(), name, "deleted"),
+                Err(NotWritten::Failed(kube::Error::Api(status)))
+                    if matches!(status.code, 404 | 409) => {}
+                Err(cause) => return Err(refused::<K>(&name, "deleted", cause)),
+            }
+        }
+        Ok(())
     }
 
     fn namespaced<K>(&self) -> Api<K>
@@ -126,77 +184,15 @@ impl Applier {
     }
 }
 
-/// Applies an object unless it is in the cluster as wanted, and returns it as it is there.
-async fn ensure<K>(api: &Api<K>, wanted: &K, store: &Store<K>) -> Result<K, ApplyError>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
-{
-    let name = wanted.name_any();
-    let encode = |cause| ApplyError::Encode { kind: kind::<K>(), name: name.clone(), cause };
-    let mut wanted = wanted.clone();
-    let digest = digest_of(&wanted).map_err(encode)?;
-    wanted.annotations_mut().insert(DIGEST_ANNOTATION.to_owned(), digest);
-
-    if let Some(live) = store.get(&ObjectRef::from_obj(&wanted)) {
-        let as_json = |object: &K| serde_json::to_value(object).map_err(encode);
-        if contains(&as_json(&live)?, &as_json(&wanted)?) {
-            return Ok((*live).clone());
-        }
-    }
-    let params = PatchParams::apply(MANAGED_BY).force();
-    let applied = bounded(api.patch(&name, &params, &Patch::Apply(&wanted)))
-        .await
-        .map_err(|cause| refused::<K>(&name, "applied", cause))?;
-    info!(kind = kind::<K>(), name, "applied");
-    Ok(applied)
-}
-
-/// Deletes every object that was generated for a rule.
-async fn delete<K>(api: &Api<K>, rule_uid: &str, store: &Store<K>) -> Result<(), ApplyError>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
-    let theirs = store.state_filter(|object| {
-        object.labels().get(RULE_UID_LABEL).is_some_and(|uid| uid == rule_uid)
-            && object.meta().deletion_timestamp.is_none()
-    });
-    for object in theirs {
-        let name = object.name_any();
-        let params = DeleteParams {
-            // One of the same name that was made in between is somebody else's.
-            preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
-            ..DeleteParams::background()
-        };
-        match bounded(api.delete(&name, &params)).await {
-            Ok(_) => info!(kind = kind::<K>(), name, "deleted"),
-            Err(Cause::Api(404 | 409, _)) => {}
-            Err(cause) => return Err(refused::<K>(&name, "deleted", cause)),
-        }
-    }
-    Ok(())
-}
-
-/// Why a write failed: the API server's code and words, or something on the way to it.
-enum Cause {
-    Api(u16, String),
-    Other(String),
-}
-
-async fn bounded<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, Cause> {
-    match timeout(WRITE_TIMEOUT, write).await {
-        Ok(Ok(written)) => Ok(written),
-        Ok(Err(kube::Error::Api(status))) => Err(Cause::Api(status.code, status.message)),
-        Ok(Err(error)) => Err(Cause::Other(error.to_string())),
-        Err(_) => Err(Cause::Other(format!("no answer in {WRITE_TIMEOUT:?}"))),
-    }
-}
-
 fn refused<K: Resource<DynamicType = ()>>(
     name: &str,
     verb: &'static str,
-    cause: Cause,
+    cause: NotWritten<kube::Error>,
 ) -> ApplyError {
-    let (Cause::Api(_, cause) | Cause::Other(cause)) = cause;
+    let cause = match cause {
+        NotWritten::Failed(kube::Error::Api(status)) => status.message,
+        other => other.to_string(),
+    };
     ApplyError::Refused { kind: kind::<K>(), name: name.to_owned(), verb, cause }
 }
 

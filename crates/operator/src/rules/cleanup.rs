@@ -11,9 +11,9 @@ use kube::{Resource, ResourceExt};
 use node_readiness_api::{FINALIZER, NodeReadinessRule};
 use node_readiness_engine::carries_trace;
 use thiserror::Error;
-use tokio::time::timeout;
 
-use super::{Context, WRITE_TIMEOUT};
+use super::Context;
+use crate::leadership::NotWritten;
 use crate::watches::StoredRule;
 
 /// How soon nodes that are being cleaned are looked at again.
@@ -24,7 +24,7 @@ const NODES_RETRY: Duration = Duration::from_millis(500);
 #[error("finalizer {FINALIZER} of NodeReadinessRule {rule}: {cause}")]
 pub struct CleanupError {
     rule: String,
-    cause: String,
+    cause: Box<NotWritten<finalizer::Error<StillClaimed>>>,
 }
 
 /// Some nodes still carry something of the rule.
@@ -60,17 +60,13 @@ pub(super) async fn finalize(
             Event::Cleanup(rule) => clean(&rule, context),
         }
     });
-    let failed = |cause: String| CleanupError { rule: rule.name_any(), cause };
-    let done = timeout(WRITE_TIMEOUT, done)
-        .await
-        .map_err(|_| failed(format!("no answer in {WRITE_TIMEOUT:?}")))?;
-    match done {
+    match context.leadership.write(done).await {
         Ok(action) => Ok(Some(action)),
-        Err(finalizer::Error::CleanupFailed(StillClaimed(_))) => {
+        Err(NotWritten::Failed(finalizer::Error::CleanupFailed(StillClaimed(_)))) => {
             Ok(Some(Action::requeue(NODES_RETRY)))
         }
-        Err(cause) if is_stale(&cause) => Ok(Some(Action::await_change())),
-        Err(cause) => Err(failed(cause.to_string())),
+        Err(NotWritten::Failed(cause)) if is_stale(&cause) => Ok(Some(Action::await_change())),
+        Err(cause) => Err(CleanupError { rule: rule.name_any(), cause: Box::new(cause) }),
     }
 }
 

@@ -29,6 +29,7 @@ use tracing::warn;
 
 use crate::clock;
 use crate::events::Events;
+use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
 use crate::nodes::Rules;
@@ -44,9 +45,6 @@ const CONCURRENCY: u16 = 8;
 /// How soon a rule is looked at again while the first lists are being read.
 const SYNC_RETRY: Duration = Duration::from_millis(100);
 
-/// How long a write may take. The API server's own limit is a minute.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// What the rule path works with.
 pub(crate) struct RulePath {
     pub client: kube::Client,
@@ -56,6 +54,7 @@ pub(crate) struct RulePath {
     pub synced: watch::Receiver<bool>,
     pub events: Events,
     pub metrics: Metrics,
+    pub leadership: Leadership,
     pub settings: Settings,
 }
 
@@ -84,6 +83,7 @@ struct Context {
     synced: watch::Receiver<bool>,
     events: Events,
     metrics: Metrics,
+    leadership: Leadership,
     settings: Settings,
     client: kube::Client,
     applier: Applier,
@@ -93,7 +93,8 @@ struct Context {
 }
 
 impl RulePath {
-    /// Runs until `end`. `news` are the uids of rules of which the ledger changed.
+    /// Runs until `end`. While another leads nothing is done; all rules are looked at when this
+    /// process does. `news` are the uids of rules of which the ledger changed.
     pub(crate) async fn run(
         self,
         store: RuleStore,
@@ -102,7 +103,8 @@ impl RulePath {
         news: UnboundedReceiver<String>,
         end: CancellationToken,
     ) {
-        let Self { client, nodes, rules, ledger, synced, events, metrics, settings } = self;
+        let Self { client, nodes, rules, ledger, synced, events, metrics, leadership, settings } =
+            self;
         let Owned { stores, touched } = owned;
         let context = Arc::new(Context {
             nodes,
@@ -112,9 +114,10 @@ impl RulePath {
             synced,
             events,
             metrics,
-            applier: Applier::new(client.clone(), &settings.namespace),
+            applier: Applier::new(client.clone(), leadership.clone(), &settings.namespace),
             settings,
-            status: StatusWriter::new(client.clone()),
+            status: StatusWriter::new(client.clone(), leadership.clone()),
+            leadership: leadership.clone(),
             client,
             retries: Retries::default(),
             resting: Resting::default(),
@@ -125,6 +128,7 @@ impl RulePath {
             .with_config(Config::default().concurrency(CONCURRENCY))
             // A rule can come to stand in another's way.
             .reconcile_all_on(WatchStream::from_changes(rules).map(|_| ()))
+            .reconcile_all_on(stream::once(leadership.acquired()))
             .reconcile_on(touched)
             .reconcile_on(news)
             .graceful_shutdown_on(end.cancelled_owned())
@@ -146,6 +150,9 @@ fn concerned(rules: &Rules, uid: &str) -> Vec<ObjectRef<StoredRule>> {
 }
 
 async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Action, RuleError> {
+    if !context.leadership.may_write() {
+        return Ok(Action::await_change());
+    }
     // What has not been read looks as if it were not there.
     if !*context.synced.borrow() {
         return Ok(Action::requeue(SYNC_RETRY));

@@ -15,10 +15,9 @@ use node_readiness_engine::reporter::Conflicts;
 use node_readiness_engine::status::{self, Reporters};
 use node_readiness_engine::{Rule, status::fold};
 use thiserror::Error;
-use tokio::time::timeout;
 
-use super::WRITE_TIMEOUT;
 use crate::clock;
+use crate::leadership::{Leadership, NotWritten};
 use crate::ledger::SharedLedger;
 use crate::watches::{NodeStore, StoredRule};
 
@@ -44,14 +43,20 @@ pub(super) struct Reporting<'a> {
 /// The one writer of rules' status.
 pub(super) struct StatusWriter {
     rules: Api<PartialObjectMeta<NodeReadinessRule>>,
+    leadership: Leadership,
     written: Mutex<HashMap<String, Instant>>,
     /// Uid and generation of rules that were reported as unreadable.
     rejected: Mutex<HashMap<String, (String, Option<i64>)>>,
 }
 
 impl StatusWriter {
-    pub(super) fn new(client: Client) -> Self {
-        Self { rules: Api::all(client), written: Mutex::default(), rejected: Mutex::default() }
+    pub(super) fn new(client: Client, leadership: Leadership) -> Self {
+        Self {
+            rules: Api::all(client),
+            leadership,
+            written: Mutex::default(),
+            rejected: Mutex::default(),
+        }
     }
 
     /// Reports how a rule stands. If its turn has not come, says when it will.
@@ -111,11 +116,12 @@ impl StatusWriter {
         let failed = |cause: String| ReportError { rule: name.to_owned(), cause };
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..PatchParams::default() };
-        match timeout(WRITE_TIMEOUT, self.rules.patch_status(name, &params, &patch)).await {
-            Ok(Ok(_)) => Ok(Action::await_change()),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Action::await_change()),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("no answer in {WRITE_TIMEOUT:?}"))),
+        match self.leadership.write(self.rules.patch_status(name, &params, &patch)).await {
+            Ok(_) => Ok(Action::await_change()),
+            Err(NotWritten::Failed(kube::Error::Api(status))) if status.code == 404 => {
+                Ok(Action::await_change())
+            }
+            Err(error) => Err(failed(error.to_string())),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Every test owns its names: the nodes, rules and labels that it makes begin with its own name.
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -215,9 +215,13 @@ pub fn kubectl(arguments: &[&str]) -> String {
 
 /// The same, and what kubectl said beside it.
 pub fn kubectl_with_warnings(arguments: &[&str]) -> (String, String) {
+    kubectl_on(&kubeconfig(), arguments)
+}
+
+fn kubectl_on(kubeconfig: &Path, arguments: &[&str]) -> (String, String) {
     let output = Command::new("kubectl")
         .arg("--kubeconfig")
-        .arg(kubeconfig())
+        .arg(kubeconfig)
         .args(arguments)
         .output()
         .unwrap();
@@ -226,7 +230,12 @@ pub fn kubectl_with_warnings(arguments: &[&str]) -> (String, String) {
 }
 
 async fn administrator() -> Client {
-    let file = Kubeconfig::read_from(kubeconfig()).unwrap();
+    connect(&kubeconfig()).await
+}
+
+/// A client by a kubeconfig.
+pub async fn connect(kubeconfig: &Path) -> Client {
+    let file = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
@@ -236,17 +245,7 @@ async fn administrator() -> Client {
 fn start_operator() {
     static STARTED: OnceLock<()> = OnceLock::new();
     STARTED.get_or_init(|| {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-        kubectl(&["apply", "--server-side", "-k", &format!("{root}/crds")]);
-        let established = "--for=condition=Established";
-        kubectl(&["wait", established, "crd/nodereadinessrules.readiness.node.x-k8s.io"]);
-        // The namespace of the operator first, then all of what it needs but its pod.
-        kubectl(&["apply", "-f", &format!("{root}/config/manager/namespace.yaml")]);
-        kubectl(&["apply", "-k", &format!("{root}/config/reporters")]);
-        kubectl(&["apply", "-k", &format!("{root}/config/rbac")]);
-        kubectl(&["apply", "-k", &format!("{root}/config/admission")]);
-        let token = kubectl(&["create", "token", "nrr-controller-manager", "-n", "nrr-system"]);
-        let kubeconfig = write_kubeconfig(token.trim());
+        let kubeconfig = install(&kubeconfig(), "operator.kubeconfig");
         scraper::rotate_certificate();
         let metrics = [
             format!("--metrics-bind-address={}", scraper::ADDRESS),
@@ -270,14 +269,31 @@ fn start_operator() {
     });
 }
 
+/// Installs all that the operator needs but its pod, and returns a kubeconfig of this name with
+/// what `config/` grants it.
+pub fn install(administrator: &Path, name: &str) -> PathBuf {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let kubectl = |arguments: &[&str]| kubectl_on(administrator, arguments).0;
+    kubectl(&["apply", "--server-side", "-k", &format!("{root}/crds")]);
+    let established = "--for=condition=Established";
+    kubectl(&["wait", established, "crd/nodereadinessrules.readiness.node.x-k8s.io"]);
+    // The namespace of the operator first.
+    kubectl(&["apply", "-f", &format!("{root}/config/manager/namespace.yaml")]);
+    kubectl(&["apply", "-k", &format!("{root}/config/reporters")]);
+    kubectl(&["apply", "-k", &format!("{root}/config/rbac")]);
+    kubectl(&["apply", "-k", &format!("{root}/config/admission")]);
+    let token = kubectl(&["create", "token", "nrr-controller-manager", "-n", "nrr-system"]);
+    write_kubeconfig(administrator, name, token.trim())
+}
+
 /// A kubeconfig for the same server with a ServiceAccount's token.
-fn write_kubeconfig(token: &str) -> PathBuf {
-    let mut file = Kubeconfig::read_from(kubeconfig()).unwrap();
+fn write_kubeconfig(administrator: &Path, name: &str, token: &str) -> PathBuf {
+    let mut file = Kubeconfig::read_from(administrator).unwrap();
     for user in &mut file.auth_infos {
         let token = serde_json::from_value(json!({"token": token})).unwrap();
         user.auth_info = Some(token);
     }
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("operator.kubeconfig");
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, serde_json::to_string(&file).unwrap()).unwrap();
     path
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod bad_input;
+mod gateway;
 mod harness;
+mod leader;
 mod limits;
 mod metrics;
 mod nodes;

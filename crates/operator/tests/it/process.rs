@@ -60,6 +60,13 @@ fn a_kubeconfig_that_is_not_there_is_named() {
 }
 
 #[test]
+fn an_election_outside_a_pod_asks_for_the_namespace() {
+    let operator = operator(&["--leader-elect", "--kubeconfig", &unreachable()]).output();
+    let said = String::from_utf8(operator.unwrap().stderr).unwrap();
+    assert!(said.lines().last().unwrap().contains("--leader-election-namespace"), "{said}");
+}
+
+#[test]
 fn a_wrong_address_is_named_with_the_flag() {
     let output = operator(&["--health-probe-bind-address=nowhere"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -146,7 +153,7 @@ fn await_line(log: &mut BufReader<ChildStderr>, text: &str) {
 }
 
 /// Asks until somebody listens.
-fn get(address: &str, path: &str) -> String {
+pub fn get(address: &str, path: &str) -> String {
     let end = Instant::now() + Duration::from_mins(1);
     let mut connection = loop {
         match TcpStream::connect(address) {

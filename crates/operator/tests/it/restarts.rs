@@ -36,7 +36,7 @@ impl Drop for Operator {
 impl World {
     async fn new() -> Self {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("restarts");
-        let nodes = Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(2) };
+        let nodes = Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(3) };
         let spec = ClusterSpec { dir, version: KubernetesVersion::V1_37, nodes };
         let up = move || Cluster::up(&spec, &|_| {}).unwrap();
         let cluster = tokio::task::spawn_blocking(up).await.unwrap();

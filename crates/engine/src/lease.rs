@@ -1,0 +1,184 @@
+//! Who of several operators may write, decided over one Lease (coordination.k8s.io/v1).
+//!
+//! A [`Candidate`] is told what was read and written, and says what to do. It reads no clock and
+//! compares none across machines: times are the uptime of its own process, and `renewTime` is for
+//! people. Its claim to lead ends by itself, whatever the Lease in the cluster says by then.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::ObjectMeta;
+
+/// How long others leave a Lease alone that they see nobody renew.
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+
+/// How long a claim lasts without renewal, counted from before the renewal was sent.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often the Lease is looked at, and renewed by its holder.
+pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// How long after the end of a claim the last write begun under it may take. It leaves a second of
+/// the time before another may lead, for clocks that do not run at the same rate.
+pub const LANDING: Duration = Duration::from_secs(4);
+
+const _: () = assert!(
+    RENEW_DEADLINE.as_secs() + LANDING.as_secs() < LEASE_DURATION.as_secs(),
+    "a write begun as leader must have ended before another may lead"
+);
+
+/// One who would lead.
+#[derive(Debug)]
+pub struct Candidate {
+    identity: String,
+    seen: Option<Seen>,
+    /// Uptime at which the claim ends.
+    claim: Option<Duration>,
+}
+
+/// A Lease as it was last seen.
+#[derive(Debug)]
+struct Seen {
+    lease: Lease,
+    /// Uptime at which it was first seen to be this.
+    since: Duration,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Write this Lease: replace the one it was made from, or create it if it has no
+    /// resourceVersion. The resourceVersion is what keeps two candidates from both succeeding.
+    Write(Box<Lease>),
+    /// Another holds it, and so for at least this long unless it is released.
+    Wait(Duration),
+    /// It is over for one who led.
+    Lost(Loss),
+}
+
+/// Why a leader leads no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It was not renewed in time.
+    Expired,
+    /// The Lease names another holder, or none.
+    Taken(String),
+}
+
+impl Candidate {
+    /// One who knows nothing of the Lease yet. No two candidates may have the same identity.
+    pub fn new(identity: String) -> Self {
+        Self { identity, seen: None, claim: None }
+    }
+
+    /// The uptime at which its claim to lead ends, if it has one.
+    pub fn claim(&self) -> Option<Duration> {
+        self.claim
+    }
+
+    /// Takes in the Lease as it was read, `None` if there is none. `uptime` is that of the answer.
+    pub fn observe(&mut self, lease: Option<Lease>, uptime: Duration) {
+        match (lease, &mut self.seen) {
+            // Someone deleted it. The claim of its last holder does not end by that.
+            (None, seen) => {
+                if let Some(seen) = seen {
+                    seen.lease.metadata = ObjectMeta::default();
+                }
+            }
+            (Some(lease), Some(seen)) if version(&lease) == version(&seen.lease) => {}
+            (Some(lease), seen) => *seen = Some(Seen { lease, since: uptime }),
+        }
+    }
+
+    /// Takes in that a Lease was written. `sent` is the uptime from before the request was sent:
+    /// nobody can have seen this renewal earlier, so nobody's wait for it ends earlier either.
+    pub fn written(&mut self, lease: Lease, sent: Duration) {
+        if holder(&lease) == Some(self.identity.as_str()) {
+            self.claim = Some(sent + RENEW_DEADLINE);
+        }
+        self.seen = Some(Seen { lease, since: sent });
+    }
+
+    /// What to do about the Lease as it was last seen. `now` is for `renewTime` alone.
+    pub fn decide(&self, uptime: Duration, now: Timestamp) -> Decision {
+        let holder = self.seen.as_ref().and_then(|seen| holder(&seen.lease));
+        let ours = holder == Some(self.identity.as_str());
+        if let Some(end) = self.claim {
+            if uptime >= end {
+                return Decision::Lost(Loss::Expired);
+            }
+            if !ours {
+                return Decision::Lost(Loss::Taken(holder.unwrap_or_default().to_owned()));
+            }
+        }
+        match (&self.seen, holder) {
+            (Some(seen), Some(_)) if !ours && uptime < seen.expiry() => {
+                Decision::Wait(seen.expiry().saturating_sub(uptime))
+            }
+            _ => Decision::Write(Box::new(self.held(now))),
+        }
+    }
+
+    /// The Lease as it is written by a leader who ends and has stopped writing: others need not
+    /// wait. `None` for one who does not hold it. It claims nothing from then on.
+    pub fn release(&mut self, now: Timestamp) -> Option<Lease> {
+        self.claim.take()?;
+        let mut lease = self.seen.take()?.lease;
+        if holder(&lease) != Some(self.identity.as_str()) {
+            return None;
+        }
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = Some(String::new());
+        // The API server wants it positive; client-go writes the same.
+        spec.lease_duration_seconds = Some(1);
+        spec.renew_time = Some(MicroTime(now));
+        Some(lease)
+    }
+
+    /// The Lease as it was last seen, held by this candidate.
+    fn held(&self, now: Timestamp) -> Lease {
+        let mut lease = self.seen.as_ref().map(|seen| seen.lease.clone()).unwrap_or_default();
+        let LeaseSpec {
+            holder_identity,
+            lease_duration_seconds,
+            lease_transitions,
+            acquire_time,
+            renew_time,
+            preferred_holder: _,
+            strategy: _,
+        } = lease.spec.get_or_insert_default();
+        if holder_identity.as_deref() != Some(self.identity.as_str()) {
+            // The first holder is no transition.
+            let transitions =
+                holder_identity.is_some().then_some(1 + lease_transitions.unwrap_or(0));
+            *lease_transitions = Some(transitions.unwrap_or(0));
+            *holder_identity = Some(self.identity.clone());
+            *acquire_time = Some(MicroTime(now));
+        }
+        *lease_duration_seconds = i32::try_from(LEASE_DURATION.as_secs()).ok();
+        *renew_time = Some(MicroTime(now));
+        lease
+    }
+}
+
+impl Seen {
+    /// The uptime from which the Lease may be taken from its holder, if nothing changes: after as
+    /// long as the holder promised to renew it in.
+    fn expiry(&self) -> Duration {
+        let spec = self.lease.spec.as_ref();
+        let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
+        let promised = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        self.since + promised.map_or(LEASE_DURATION, Duration::from_secs)
+    }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    let holder = lease.spec.as_ref()?.holder_identity.as_deref()?;
+    (!holder.is_empty()).then_some(holder)
+}
+
+fn version(lease: &Lease) -> Option<&str> {
+    lease.metadata.resource_version.as_deref()
+}

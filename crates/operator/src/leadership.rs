@@ -1,0 +1,133 @@
+//! Whether this process may write: every write of the operator goes through [`Leadership::write`].
+
+use std::time::Duration;
+
+use node_readiness_engine::lease::LANDING;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a write may take. The API server's own limit is a minute.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The right to write, as those who write see it.
+///
+/// It is a time, not a boolean: it ends by itself if nobody renews it.
+#[derive(Clone, Debug)]
+pub(crate) struct Leadership(watch::Receiver<Claim>);
+
+/// Until when this process may write, by its own monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Claim {
+    /// It may not.
+    Standby,
+    /// Until then, unless it is renewed.
+    Until(Instant),
+    /// For ever, since it was told that there is no other.
+    Unlimited,
+}
+
+/// A write that did not come about.
+#[derive(Debug, Error)]
+pub(crate) enum NotWritten<E> {
+    /// Nothing was sent.
+    #[error("this operator holds no lease")]
+    NotLeader,
+    /// Whether it was carried out is not known.
+    #[error("the API server did not answer in time")]
+    Timeout,
+    /// The API server refused, or could not be reached.
+    #[error("{0}")]
+    Failed(E),
+}
+
+impl Leadership {
+    /// That of a process which may write as long as somebody says so.
+    pub(crate) fn new() -> (watch::Sender<Claim>, Self) {
+        let (claim, seen) = watch::channel(Claim::Standby);
+        (claim, Self(seen))
+    }
+
+    /// That of a process which is alone.
+    pub(crate) fn unlimited() -> Self {
+        Self(watch::channel(Claim::Unlimited).1)
+    }
+
+    /// Whether a write may begin now.
+    pub(crate) fn may_write(&self) -> bool {
+        self.deadline().is_some()
+    }
+
+    /// Waits until this process may write for the first time, or never will.
+    pub(crate) async fn acquired(self) {
+        let Self(mut claim) = self;
+        drop(claim.wait_for(|claim| !matches!(claim, Claim::Standby)).await);
+    }
+
+    /// Carries out a write if this process may, and waits for its end no longer than it takes
+    /// until another process may lead.
+    pub(crate) async fn write<T, E>(
+        &self,
+        write: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, NotWritten<E>> {
+        let deadline = self.deadline().ok_or(NotWritten::NotLeader)?;
+        match timeout_at(deadline, write).await {
+            Ok(done) => done.map_err(NotWritten::Failed),
+            Err(_) => Err(NotWritten::Timeout),
+        }
+    }
+
+    /// When a write that begins now has to have ended; `None` if none may begin.
+    fn deadline(&self) -> Option<Instant> {
+        let now = Instant::now();
+        match *self.0.borrow() {
+            Claim::Unlimited => Some(now + TIMEOUT),
+            Claim::Until(end) if now < end => Some((now + TIMEOUT).min(end + LANDING)),
+            Claim::Until(_) | Claim::Standby => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+    use std::future::pending;
+
+    const CLAIM: Duration = Duration::from_secs(10);
+
+    async fn forever() -> Result<(), Infallible> {
+        pending().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_ends_by_itself() {
+        let (claim, leadership) = Leadership::new();
+        assert!(!leadership.may_write());
+        claim.send_replace(Claim::Until(Instant::now() + CLAIM));
+        assert!(leadership.may_write());
+        tokio::time::advance(CLAIM).await;
+        assert!(!leadership.may_write());
+        let written = leadership.write(async { Ok::<_, Infallible>(()) }).await;
+        assert!(matches!(written, Err(NotWritten::NotLeader)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_write_outlasts_the_claim_under_which_it_began_by_more_than_its_landing() {
+        let (claim, leadership) = Leadership::new();
+        let began = Instant::now();
+        claim.send_replace(Claim::Until(began + CLAIM));
+        tokio::time::advance(CLAIM.mul_f64(0.9)).await;
+        assert!(matches!(leadership.write(forever()).await, Err(NotWritten::Timeout)));
+        assert!(began.elapsed() <= CLAIM + LANDING + Duration::from_millis(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_is_alone_may_write_and_not_for_ever() {
+        let leadership = Leadership::unlimited();
+        leadership.clone().acquired().await;
+        let began = Instant::now();
+        assert!(matches!(leadership.write(forever()).await, Err(NotWritten::Timeout)));
+        assert!(began.elapsed() < TIMEOUT + Duration::from_secs(1));
+    }
+}
