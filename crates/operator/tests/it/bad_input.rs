@@ -221,7 +221,7 @@ async fn each_kind_of_invalid_field_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn every_form_that_users_have_is_taken() {
+async fn lesson_279_every_form_that_users_have_is_taken() {
     let t = Fixture::new("taken").await;
     let forms: &[fn(&mut Value)] = &[
         |s| s["enforcementMode"] = json!("bootstrap-only"),

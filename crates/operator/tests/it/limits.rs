@@ -12,7 +12,7 @@ fn counts(status: &NodeReadinessRuleStatus) -> Option<(u32, u32, u32)> {
 }
 
 #[tokio::test]
-async fn a_suspended_rule_changes_nothing_until_it_is_deleted() {
+async fn lesson_335_a_suspended_rule_changes_nothing_until_it_is_deleted() {
     let t = Fixture::new("suspended").await;
     let node = t.node("a", &Value::Null).await;
     t.apply(&t.rule()).await;
@@ -30,7 +30,7 @@ async fn a_suspended_rule_changes_nothing_until_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn one_bad_probe_cannot_take_every_node() {
+async fn lesson_9_one_bad_probe_cannot_take_every_node() {
     let t = Fixture::new("limited").await;
     let nodes = [
         t.node("a", &Value::Null).await,
@@ -66,7 +66,7 @@ async fn one_bad_probe_cannot_take_every_node() {
 }
 
 #[tokio::test]
-async fn a_condition_that_nobody_renews_does_not_count_for_ever() {
+async fn lesson_357_a_condition_that_nobody_renews_does_not_count_for_ever() {
     let t = Fixture::new("silent").await;
     let node = t.node("a", &Value::Null).await;
     let mut rule = t.rule();

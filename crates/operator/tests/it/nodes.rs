@@ -44,7 +44,7 @@ async fn a_node_with_an_odd_condition_is_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn other_taints_stay_in_their_order() {
+async fn lesson_180_other_controllers_taints_stay_in_their_order() {
     let t = Fixture::new("others").await;
     let mine =
         |value: &str| json!({"key": "example.com/mine", "value": value, "effect": "NoExecute"});
@@ -60,7 +60,7 @@ async fn other_taints_stay_in_their_order() {
 }
 
 #[tokio::test]
-async fn bootstrap_completes_once_and_for_all() {
+async fn lesson_207_382_bootstrap_completes_once_and_for_all() {
     let t = Fixture::new("bootstrap").await;
     let node = t.node("a", &registered()).await;
     let mut rule = t.rule();
@@ -88,7 +88,7 @@ async fn bootstrap_completes_once_and_for_all() {
 }
 
 #[tokio::test]
-async fn a_shared_taint_stays_until_the_last_rule_lets_go() {
+async fn lesson_260_a_shared_taint_stays_until_the_last_rule_lets_go() {
     let t = Fixture::new("shared").await;
     let node = t.node("a", &NONE).await;
     let mut second = t.rule();
@@ -110,7 +110,7 @@ async fn a_shared_taint_stays_until_the_last_rule_lets_go() {
 }
 
 #[tokio::test]
-async fn a_relabelled_node_is_cleaned() {
+async fn lesson_235_338_342_347_a_relabelled_node_is_cleaned() {
     let t = Fixture::new("relabelled").await;
     let node = t.node("a", &NONE).await;
     t.apply(&t.rule()).await;
@@ -142,7 +142,7 @@ async fn a_deleted_rule_stays_until_its_nodes_are_clean() {
 }
 
 #[tokio::test]
-async fn an_edited_taint_moves() {
+async fn lesson_467_an_edited_taint_moves() {
     let t = Fixture::new("edited").await;
     let node = t.node("a", &NONE).await;
     t.apply(&t.rule()).await;
@@ -155,7 +155,7 @@ async fn an_edited_taint_moves() {
 }
 
 #[tokio::test]
-async fn a_registered_taint_is_adopted_and_told_once() {
+async fn lesson_383_a_registered_taint_is_adopted_and_told_once() {
     let t = Fixture::new("adopted").await;
     let node = t.node("a", &registered()).await;
     t.apply(&t.rule()).await;
@@ -183,7 +183,7 @@ async fn a_registered_taint_is_adopted_and_told_once() {
 }
 
 #[tokio::test]
-async fn a_dry_run_never_writes_a_node_and_follows_it() {
+async fn lesson_54_374_435_a_dry_run_never_writes_a_node_and_follows_it() {
     let t = Fixture::new("dry").await;
     let node = t.node("a", &registered()).await;
     let mut rule = t.rule();

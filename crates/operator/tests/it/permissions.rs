@@ -55,7 +55,7 @@ async fn the_operator_can_grant_what_reporters_need_and_nothing_wider() {
 }
 
 #[tokio::test]
-async fn a_refused_write_is_told_and_tried_until_it_succeeds() {
+async fn lesson_217_234_362_408_468_a_refused_write_is_told_and_tried_until_it_succeeds() {
     let t = Fixture::new("refusal").await;
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(t.client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(t.client.clone());

@@ -1,5 +1,6 @@
 //! The operator killed and started again, as a process, on a control plane of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -97,6 +98,13 @@ impl World {
         .await;
     }
 
+    /// The version of each node.
+    async fn versions(&self) -> BTreeMap<String, Option<String>> {
+        let nodes = self.nodes().list(&ListParams::default()).await.unwrap();
+        let version = |node: Node| (node.metadata.name.unwrap(), node.metadata.resource_version);
+        nodes.items.into_iter().map(version).collect()
+    }
+
     /// How many nodes carry the taint, and how many a record.
     async fn count(&self) -> (usize, usize) {
         let nodes = self.nodes().list(&ListParams::default()).await.unwrap().items;
@@ -133,6 +141,30 @@ impl World {
     }
 }
 
+/// What was lesson 253: a controller that acts before it has read the rules lets go of nodes. Nothing
+/// of a node tells that it was let go and held again but its version.
+async fn a_start_writes_no_node_that_is_as_it_should_be(world: &World) {
+    let before = world.versions().await;
+    let operator = world.operator();
+    // One node changes, so that it shows when the operator has looked at all.
+    let condition = json!({"type": "example.com/Ready", "status": "True"});
+    let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+    world.nodes().patch_status("n000", &PatchParams::default(), &patch).await.unwrap();
+    world.await_count(|counts| counts == (NODES - 1, NODES)).await;
+    // Its status names a bounded number of nodes, and counts the others.
+    let status = poll(async || {
+        let status = world.rules().get("restart").await.unwrap().status?;
+        status.nodes.is_some_and(|nodes| nodes.held == 199).then_some(status)
+    });
+    let status = status.await.expect("the status counts every node");
+    assert_eq!(status.node_evaluations.len(), 100);
+    assert_eq!(status.nodes_omitted, Some(100));
+    drop(operator);
+    let mut after = world.versions().await;
+    after.retain(|node, version| before.get(node) != Some(version));
+    assert_eq!(after.keys().collect::<Vec<_>>(), ["n000"]);
+}
+
 /// Kills the operator when so many nodes are done, at several points of a roll-out and of its way
 /// back, and expects the end to be the same as ever.
 #[tokio::test]
@@ -153,6 +185,7 @@ async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
     let operator = world.operator();
     world.await_count(|counts| counts == (NODES, NODES)).await;
     drop(operator);
+    a_start_writes_no_node_that_is_as_it_should_be(&world).await;
 
     world.report("True").await;
     for left in [190, 100, 20] {

@@ -76,7 +76,7 @@ async fn fields_that_users_select_by_are_selectable() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_while_nothing_changes() {
+async fn lesson_89_111_341_nothing_is_written_while_nothing_changes() {
     let t = Fixture::new("quiet").await;
     let node = t.node("a", &Value::Null).await;
     t.apply(&t.rule()).await;

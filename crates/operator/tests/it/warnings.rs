@@ -18,7 +18,7 @@ fn warnings(rule: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_rule_that_can_evict_pods_is_taken_with_a_warning() {
+async fn lesson_9_a_rule_that_can_evict_pods_is_taken_with_a_warning() {
     let t = Fixture::new("risky").await;
     let with = |change: &dyn Fn(&mut Value)| {
         let mut rule = t.rule();
