@@ -102,17 +102,19 @@ fn hold(
     claim: Option<&Claim>,
     situation: &Situation<'_>,
 ) -> (Intent, Standing) {
-    let regressed = match claim.map(|claim| claim.state) {
-        Some(ClaimState::Released) => {
-            let covered = situation.coverage.of(rule);
-            if !situation.regressions.admits(rule, node.name(), covered) {
-                return (Intent::Defer, Standing::Deferred);
-            }
-            true
-        }
-        Some(ClaimState::Held) => claim.is_some_and(|claim| claim.regressed),
-        None => false,
+    // A node that a bootstrap-only rule was done with is one that it released, whatever the rule has
+    // become since.
+    let released = match claim.map(|claim| claim.state) {
+        Some(state) => state == ClaimState::Released,
+        None => completion::is_recorded(node, rule),
     };
+    if released {
+        let covered = situation.coverage.of(rule);
+        if !situation.regressions.admits(rule, node.name(), covered) {
+            return (Intent::Defer, Standing::Deferred);
+        }
+    }
+    let regressed = released || claim.is_some_and(|claim| claim.regressed);
     (Intent::Hold { regressed }, Standing::Held)
 }
 

@@ -124,8 +124,8 @@ fn next_claims(
         };
         let claim = match intent {
             Intent::Hold { regressed } => Some(claim(ClaimState::Held, *regressed)),
-            Intent::Release => Some(claim(ClaimState::Released, false)),
-            Intent::Defer | Intent::Freeze => known.cloned(),
+            Intent::Release | Intent::Defer => Some(claim(ClaimState::Released, false)),
+            Intent::Freeze => known.cloned(),
             Intent::Complete | Intent::Withdraw => None,
         };
         if let Some(claim) = claim {

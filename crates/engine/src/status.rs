@@ -67,6 +67,27 @@ pub fn fold<'a>(
     }
 }
 
+/// The status of a rule that is being deleted while nodes still carry something of it. What was known
+/// of them is kept.
+pub fn deleting(
+    claimed: &[String],
+    generation: Option<i64>,
+    previous: Option<&NodeReadinessRuleStatus>,
+    now: Timestamp,
+) -> NodeReadinessRuleStatus {
+    let number = claimed.len();
+    let nodes = few(claimed.iter(), Clone::clone);
+    let message = format!(
+        "the rule stays until {number} nodes are clean of its taint and record: {nodes}; see their events"
+    );
+    let conditions = vec![accepted(), Verdict::new("Ready", false, "Deleting", message)];
+    NodeReadinessRuleStatus {
+        observed_generation: generation,
+        conditions: stamp(conditions, generation, previous, now),
+        ..previous.cloned().unwrap_or_default()
+    }
+}
+
 /// The status of a rule that cannot be evaluated. What was known of its nodes is kept, as is what
 /// the rule did to them.
 pub fn rejected(

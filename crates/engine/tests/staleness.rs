@@ -245,6 +245,26 @@ fn a_node_that_is_held_stays_held_though_its_place_was_given_away() {
 }
 
 #[test]
+fn a_rule_that_becomes_continuous_keeps_to_its_limit() {
+    let boot = impatient().bootstrap();
+    let mut nodes: Vec<_> = (0..4).map(|n| beating(&format!("n{n}"), 1)).collect();
+    let mut operator = Operator::started(&nodes.iter().collect::<Vec<_>>());
+    for node in &mut nodes {
+        operator.reconcile(node, &rules(std::slice::from_ref(&boot)));
+        assert_eq!(node.completed(), ["uid-cni"]);
+    }
+    operator.wait(60);
+    let continuous = rules(&[impatient().spec("maxUnavailable", json!(1))]);
+    for _ in 0..2 {
+        for node in &mut nodes {
+            operator.reconcile(node, &continuous);
+            assert_eq!(node.completed(), [""; 0]);
+        }
+    }
+    assert_eq!(held(&nodes), 1);
+}
+
+#[test]
 fn new_nodes_are_held_whatever_the_limit() {
     let (mut operator, _, rules) = silent_fleet(json!(0));
     let mut new = TestNode::new("new").label("os", "linux");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::jiff::SignedDuration;
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
@@ -13,11 +14,16 @@ use node_readiness_engine::carries_trace;
 use thiserror::Error;
 
 use super::Context;
+use super::report::ReportError;
+use crate::clock;
 use crate::leadership::NotWritten;
 use crate::watches::StoredRule;
 
 /// How soon nodes that are being cleaned are looked at again.
 const NODES_RETRY: Duration = Duration::from_millis(500);
+
+/// How long nodes may take to be cleaned before it is told which they are.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The finalizer could not be added or removed.
 #[derive(Debug, Error)]
@@ -29,23 +35,29 @@ pub struct CleanupError {
 
 /// Some nodes still carry something of the rule.
 #[derive(Debug, Error)]
-#[error("{0} nodes still carry its taint or record")]
-pub struct StillClaimed(usize);
+#[error("{} nodes still carry its taint or record", .0.len())]
+pub struct StillClaimed(Vec<String>);
 
-/// Adds the finalizer to a rule, or removes it from one that goes once every node is clean. Says
-/// what to do next if there is nothing else to do for the rule now.
+/// What is to be done with a rule.
+pub(super) enum Next {
+    /// It is to be carried out.
+    CarryOut,
+    /// It goes, and waits for these nodes to be clean.
+    Await(Vec<String>),
+    /// Nothing, but this.
+    Nothing(Action),
+}
+
+/// Adds the finalizer to a rule, or removes it from one that goes once every node is clean.
 ///
 /// It works on metadata alone, so that a rule that cannot be read can be deleted.
-pub(super) async fn finalize(
-    rule: &StoredRule,
-    context: &Context,
-) -> Result<Option<Action>, CleanupError> {
+pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Next, CleanupError> {
     let held = rule.finalizers().iter().any(|name| name == FINALIZER);
     let going = rule.meta().deletion_timestamp.is_some();
     match (held, going) {
-        (true, false) => return Ok(None),
+        (true, false) => return Ok(Next::CarryOut),
         // Nothing of ours keeps the rule: it is as good as gone.
-        (false, true) => return Ok(Some(Action::await_change())),
+        (false, true) => return Ok(Next::Nothing(Action::await_change())),
         (false, false) | (true, true) => {}
     }
     let api: Api<PartialObjectMeta<NodeReadinessRule>> = Api::all(context.client.clone());
@@ -61,13 +73,29 @@ pub(super) async fn finalize(
         }
     });
     match context.leadership.write(done).await {
-        Ok(action) => Ok(Some(action)),
-        Err(NotWritten::Failed(finalizer::Error::CleanupFailed(StillClaimed(_)))) => {
-            Ok(Some(Action::requeue(NODES_RETRY)))
+        Ok(action) => Ok(Next::Nothing(action)),
+        Err(NotWritten::Failed(finalizer::Error::CleanupFailed(StillClaimed(nodes)))) => {
+            Ok(Next::Await(nodes))
         }
-        Err(NotWritten::Failed(cause)) if is_stale(&cause) => Ok(Some(Action::await_change())),
+        Err(NotWritten::Failed(cause)) if is_stale(&cause) => {
+            Ok(Next::Nothing(Action::await_change()))
+        }
         Err(cause) => Err(CleanupError { rule: rule.name_any(), cause: Box::new(cause) }),
     }
+}
+
+/// Has a rule wait that goes. What takes longer than usual is told, so that nobody wonders.
+pub(super) async fn await_nodes(
+    rule: &StoredRule,
+    nodes: &[String],
+    context: &Context,
+) -> Result<Action, ReportError> {
+    let since = rule.meta().deletion_timestamp.as_ref();
+    let waited = since.is_some_and(|since| clock::now().duration_since(since.0) > PATIENCE);
+    if let (Ok(rule), true) = (&rule.0, waited) {
+        context.status.deleting(rule, nodes).await?;
+    }
+    Ok(Action::requeue(NODES_RETRY))
 }
 
 /// Whether a write failed because the rule had changed since it was read, or is gone. The watch
@@ -90,8 +118,9 @@ fn clean(
 ) -> Result<Action, StillClaimed> {
     let (name, uid) = (rule.name_any(), rule.uid().unwrap_or_default());
     let nodes = context.nodes.state();
-    let claimed = nodes.iter().filter(|node| carries_trace(node, &name, &uid)).count();
-    if claimed > 0 {
+    let claimed = nodes.iter().filter(|node| carries_trace(node, &name, &uid));
+    let claimed: Vec<_> = claimed.map(|node| node.name().to_owned()).collect();
+    if !claimed.is_empty() {
         return Err(StillClaimed(claimed));
     }
     context.ledger.forget_rule(&uid);

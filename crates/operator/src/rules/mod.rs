@@ -36,6 +36,7 @@ use crate::nodes::Rules;
 use crate::retries::Retries;
 use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
 use apply::Applier;
+use cleanup::Next;
 use report::{Reporting, StatusWriter};
 use resting::{Rest, Resting};
 
@@ -157,8 +158,10 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
     if !*context.synced.borrow() {
         return Ok(Action::requeue(SYNC_RETRY));
     }
-    if let Some(action) = cleanup::finalize(&stored, &context).await? {
-        return Ok(action);
+    match cleanup::finalize(&stored, &context).await? {
+        Next::CarryOut => {}
+        Next::Await(nodes) => return Ok(cleanup::await_nodes(&stored, &nodes, &context).await?),
+        Next::Nothing(action) => return Ok(action),
     }
     let uid = stored.uid().unwrap_or_default();
     if !stored.0.as_ref().is_ok_and(|rule| Rule::compile(rule).is_ok()) {

@@ -93,6 +93,25 @@ impl StatusWriter {
         self.write(&name, replacement(&name, &next)?).await
     }
 
+    /// Reports which nodes keep a rule that is being deleted.
+    pub(super) async fn deleting(
+        &self,
+        rule: &NodeReadinessRule,
+        claimed: &[String],
+    ) -> Result<(), ReportError> {
+        let name = rule.name_any();
+        if self.turn_in(&name).is_some() {
+            return Ok(());
+        }
+        self.note(&name);
+        let (generation, previous) = (rule.metadata.generation, rule.status.as_ref());
+        let next = status::deleting(claimed, generation, previous, clock::now());
+        if previous != Some(&next) {
+            self.write(&name, replacement(&name, &next)?).await?;
+        }
+        Ok(())
+    }
+
     /// Reports that a rule cannot be read, once for each of its generations. The whole status is
     /// replaced: it may be what cannot be read.
     pub(super) async fn reject(
