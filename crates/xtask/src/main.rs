@@ -5,6 +5,7 @@ mod cluster;
 mod demo;
 mod generate;
 mod images;
+mod reference;
 mod setup;
 mod test;
 mod workspace;
@@ -21,7 +22,7 @@ enum Command {
     Cluster(cluster::Command),
     /// Show the main job on a real cluster of two nodes
     Demo(demo::Options),
-    /// Generate the manifests that are derived from Rust types
+    /// Generate the manifests and the reference that are derived from Rust types
     Generate(generate::Options),
     /// Run every check and test
     Test(test::Options),
