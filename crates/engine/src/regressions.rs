@@ -14,11 +14,21 @@ use crate::{Node, Rule, RuleSet, claims};
 pub struct Coverage(HashMap<String, usize>);
 
 impl Coverage {
+    /// Whether any rule's limit depends on it.
+    pub fn matters(rules: &RuleSet) -> bool {
+        rules.iter().any(is_relative)
+    }
+
     /// Counts the nodes of the rules whose limit is a percentage.
     pub fn count<'n>(rules: &RuleSet, nodes: &(impl Iterator<Item = &'n Node> + Clone)) -> Self {
-        let relative = |rule: &&Rule| matches!(rule.max_unavailable, Some(IntOrString::String(_)));
         let count = |rule: &Rule| nodes.clone().filter(|node| rule.covers(node)).count();
-        Self(rules.iter().filter(relative).map(|rule| (rule.uid.clone(), count(rule))).collect())
+        Self(
+            rules
+                .iter()
+                .filter(|rule| is_relative(rule))
+                .map(|rule| (rule.uid.clone(), count(rule)))
+                .collect(),
+        )
     }
 
     /// How many nodes a rule covers, if its limit depends on it.
@@ -93,6 +103,11 @@ impl Regressions {
 
 pub(crate) fn is_regression(claim: &Claim) -> bool {
     claim.regressed && claim.state == ClaimState::Held
+}
+
+/// Whether a rule's limit is a percentage of the nodes that it covers.
+fn is_relative(rule: &Rule) -> bool {
+    matches!(rule.max_unavailable, Some(IntOrString::String(_)))
 }
 
 /// A rule's limit in nodes. A percentage is rounded up, as a DaemonSet's or a disruption budget's

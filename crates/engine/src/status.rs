@@ -48,7 +48,8 @@ pub fn fold<'a>(
     let entries: Vec<_> =
         entries.filter(|(_, entry)| entry.finding.generation == generation).collect();
     let counts = count(covered, &entries);
-    let (named, omitted) = select(&entries);
+    let named = select(&entries);
+    let omitted = counts.matched - saturated(named.len());
     let mut conditions = vec![accepted(), ready(rule, &entries, counts)];
     conditions.extend(conflict(conflicts).or_else(|| reporter_ready(reporters)));
     NodeReadinessRuleStatus {
@@ -142,17 +143,15 @@ fn is_held(entry: &Entry) -> bool {
     entry.finding.standing == Standing::Held
 }
 
-/// The nodes that the lists name, and how many they do not: all while they are few, and beyond that
-/// those that need a person, failed ones before those that are not ready.
-fn select<'a>(entries: &[(&'a str, &'a Entry)]) -> (Named<'a>, u32) {
+/// The nodes that the lists name: all while they are few, and beyond that those that need a person,
+/// failed ones before those that are not ready.
+fn select<'a>(entries: &[(&'a str, &'a Entry)]) -> Named<'a> {
     if entries.len() <= MAX_NODES {
-        return (entries.to_vec(), 0);
+        return entries.to_vec();
     }
     let failed = entries.iter().filter(|(_, e)| e.failure.is_some());
     let unready = entries.iter().filter(|(_, e)| e.failure.is_none() && !is_ready(e));
-    let named: Named<'a> = failed.chain(unready).take(MAX_NODES).copied().collect();
-    let omitted = u32::try_from(entries.len() - named.len()).unwrap_or(u32::MAX);
-    (named, omitted)
+    failed.chain(unready).take(MAX_NODES).copied().collect()
 }
 
 fn applied(rule: &Rule, named: &Named<'_>) -> Vec<String> {

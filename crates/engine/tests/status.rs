@@ -141,6 +141,7 @@ fn a_rule_is_not_ready_before_all_of_its_nodes_were_evaluated() {
         fold(rule, covered, entries, &Reporters::None, &Conflicts::new(), None, at(1))
     };
     assert_eq!(message(&of(&rule, 1), "Ready").0, "True");
+    assert_eq!(of(&rule, 3).nodes_omitted, Some(2));
     let (status, reason, text) = message(&of(&rule, 3), "Ready");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "Evaluating"));
     assert_eq!(text, "2 of 3 nodes are yet to be evaluated");

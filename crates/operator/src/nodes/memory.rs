@@ -112,7 +112,8 @@ impl Memory {
     /// are planned at the same time cannot take the same room.
     pub(super) fn plan(&self, node: &Node, rules: &Arc<RuleSet>, store: &NodeStore) -> Planned {
         let mut state = self.lock();
-        if !state.counted.as_ref().is_some_and(|counted| Arc::ptr_eq(counted, rules)) {
+        let is_counted = state.counted.as_ref().is_some_and(|counted| Arc::ptr_eq(counted, rules));
+        if !is_counted && Coverage::matters(rules) {
             let nodes = store.state();
             state.coverage = Coverage::count(rules, &nodes.iter().map(AsRef::as_ref));
             state.counted = Some(Arc::clone(rules));

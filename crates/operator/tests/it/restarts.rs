@@ -154,7 +154,8 @@ async fn a_start_writes_no_node_that_is_as_it_should_be(world: &World) {
     // Its status names a bounded number of nodes, and counts the others.
     let status = poll(async || {
         let status = world.rules().get("restart").await.unwrap().status?;
-        status.nodes.is_some_and(|nodes| nodes.held == 199).then_some(status)
+        let counted = status.nodes.is_some_and(|nodes| (nodes.held, nodes.ready) == (199, 1));
+        counted.then_some(status)
     });
     let status = status.await.expect("the status counts every node");
     assert_eq!(status.node_evaluations.len(), 100);
