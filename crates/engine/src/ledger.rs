@@ -96,11 +96,6 @@ impl Ledger {
         gone.iter().flat_map(|node| self.forget(node)).collect()
     }
 
-    /// How many nodes a rule covers.
-    pub fn covered(&self, rule_uid: &str) -> usize {
-        self.rules.get(rule_uid).map_or(0, BTreeMap::len)
-    }
-
     /// What is known of a node under a rule.
     pub fn entry(&self, rule_uid: &str, node: &str) -> Option<&Entry> {
         self.rules.get(rule_uid)?.get(node)

@@ -50,7 +50,7 @@ impl Scene {
         seconds: i64,
     ) -> NodeReadinessRuleStatus {
         let rule = self.rule.compile();
-        let covered = self.ledger.covered(&rule.uid);
+        let covered = self.ledger.of(&rule.uid).count();
         fold(
             &rule,
             covered,

@@ -28,6 +28,7 @@ pub mod ledger;
 pub mod logging;
 pub mod metrics;
 pub mod nodes;
+mod refusal;
 mod retries;
 pub mod rules;
 mod run;

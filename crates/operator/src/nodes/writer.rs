@@ -7,6 +7,7 @@ use node_readiness_api::CONTROLLER_NAME;
 use node_readiness_engine::{Failure, Node};
 
 use crate::leadership::{Leadership, NotWritten};
+use crate::refusal;
 
 /// What came of a write.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,13 +53,9 @@ impl Writer {
 
 /// Reads the API server's refusal.
 fn refused(status: &Status) -> Outcome {
-    let has_causes = status.details.as_ref().is_some_and(|details| !details.causes.is_empty());
     match status.code {
         404 => Outcome::Gone,
-        409 => Outcome::Stale,
-        // A test in the patch that fails and a node that would be invalid are both answered by 422;
-        // only the latter says what is wrong.
-        422 if !has_causes => Outcome::Stale,
+        _ if refusal::is_stale(status) => Outcome::Stale,
         code => failed(&reason(status, code), status.message.clone()),
     }
 }

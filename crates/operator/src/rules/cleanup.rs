@@ -17,6 +17,7 @@ use super::Context;
 use super::report::ReportError;
 use crate::clock;
 use crate::leadership::NotWritten;
+use crate::refusal;
 use crate::watches::StoredRule;
 
 /// How soon nodes that are being cleaned are looked at again.
@@ -98,14 +99,12 @@ pub(super) async fn await_nodes(
     Ok(Action::requeue(NODES_RETRY))
 }
 
-/// Whether a write failed because the rule had changed since it was read, or is gone. The watch
-/// brings it as it is now.
+/// Whether a write failed because the rule had changed since it was read, or is gone.
 fn is_stale(error: &finalizer::Error<StillClaimed>) -> bool {
     match error {
         finalizer::Error::AddFinalizer(kube::Error::Api(status))
         | finalizer::Error::RemoveFinalizer(kube::Error::Api(status)) => {
-            let has_causes = status.details.as_ref().is_some_and(|d| !d.causes.is_empty());
-            matches!(status.code, 404 | 409) || (status.code == 422 && !has_causes)
+            status.code == 404 || refusal::is_stale(status)
         }
         _ => false,
     }
