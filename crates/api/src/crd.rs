@@ -10,31 +10,33 @@ use crate::NodeReadinessRule;
 /// The CustomResourceDefinition of `NodeReadinessRule`.
 ///
 /// It is the derived one without the formats of Rust's unsigned integers, which Kubernetes does not
-/// know and would warn about each time that the definition is applied.
+/// know and would warn about each time that the definition is applied, and without the `oneOf` of a
+/// probe's kinds: CEL checks the same, and its message says what to do.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = NodeReadinessRule::crd();
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
-            drop_unsigned_formats(schema);
+            adapt(schema);
         }
     }
     crd
 }
 
-fn drop_unsigned_formats(schema: &mut JSONSchemaProps) {
+fn adapt(schema: &mut JSONSchemaProps) {
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
     }
-    schema.properties.iter_mut().flat_map(|p| p.values_mut()).for_each(drop_unsigned_formats);
+    schema.one_of = None;
+    schema.properties.iter_mut().flat_map(|p| p.values_mut()).for_each(adapt);
     match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(item)) => drop_unsigned_formats(item),
+        Some(JSONSchemaPropsOrArray::Schema(item)) => adapt(item),
         Some(JSONSchemaPropsOrArray::Schemas(items)) => {
-            items.iter_mut().for_each(drop_unsigned_formats);
+            items.iter_mut().for_each(adapt);
         }
         None => {}
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        drop_unsigned_formats(values);
+        adapt(values);
     }
 }
 
@@ -47,6 +49,13 @@ mod tests {
         let json = serde_json::to_string(&crd()).unwrap();
         assert!(json.contains(r#""format":"int64""#), "no format at all would prove nothing");
         assert!(!json.contains(r#""format":"uint"#), "{json}");
+    }
+
+    #[test]
+    fn that_a_probe_has_one_kind_is_said_by_cel_alone() {
+        let json = serde_json::to_string(&crd()).unwrap();
+        assert!(json.contains("set exactly one of httpGet"), "{json}");
+        assert!(!json.contains("oneOf"), "{json}");
     }
 
     #[test]

@@ -17,11 +17,14 @@ mod status;
 pub use crd::crd;
 pub use names::*;
 pub use ownership::{Claim, ClaimState, Claims};
-pub use probe::{Handler, HttpGetAction, HttpHeader, Probe, Scheme};
+pub use probe::{
+    ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader, Probe, Scheme,
+    TcpSocketAction, UnixSocketAction,
+};
 pub use reporter_config::ReporterConfig;
 pub use rule::{
     ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode, NodeReadinessRule,
-    NodeReadinessRuleSpec, ReporterOptions, RuleTaint, TaintEffect,
+    NodeReadinessRuleSpec, ReporterAccess, ReporterOptions, RuleTaint, TaintEffect,
 };
 pub use status::{
     ConditionEvaluation, DryRunResults, NodeCounts, NodeEvaluation, NodeFailure,

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
+    "[has(self.httpGet), has(self.tcpSocket), has(self.grpc), has(self.exec), has(self.unixSocket), has(self.file)].filter(set, set).size() == 1"
+).message("set exactly one of httpGet, tcpSocket, grpc, exec, unixSocket and file"))]
+#[x_kube(validation = Rule::new(
     "!(self.conditionType in ['Ready', 'MemoryPressure', 'DiskPressure', 'PIDPressure', 'NetworkUnavailable'])"
 ).message("conditionType is a condition that kubelet owns; report a condition of your own, such as example.com/AgentReady").field_path(".conditionType"))]
 pub struct Probe {
@@ -53,15 +56,32 @@ pub struct Probe {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Handler {
-    /// An HTTP GET to the node. A status from 200 to 399 is a success.
+    /// An HTTP GET. A status from 200 to 399 is a success.
     HttpGet(HttpGetAction),
+    /// A TCP connection. That it can be opened is a success.
+    TcpSocket(TcpSocketAction),
+    /// A call of the gRPC health service. That it answers SERVING is a success.
+    Grpc(GrpcAction),
+    /// A command in the reporter's container. That it exits with 0 is a success. The operator's flag
+    /// `--allow-exec-probes` must allow it.
+    Exec(ExecAction),
+    /// A connection to a Unix socket of the node. That something accepts it is a success.
+    UnixSocket(UnixSocketAction),
+    /// A look for files of the node. That at least one is there is a success.
+    File(FileAction),
 }
 
-/// An HTTP GET to a port of the node.
+/// An HTTP GET.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpGetAction {
-    /// Port on localhost. On the host network, which is the default, that is the node's.
+    /// Host name or IP address; localhost where it is not set, which on the host network, the
+    /// default, is the node. The operator's flag `--allow-probe-host` must allow any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
+    pub host: Option<String>,
+
+    /// Port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
 
@@ -78,7 +98,90 @@ pub struct HttpGetAction {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub http_headers: Vec<HttpHeader>,
+
+    /// A regular expression that must match somewhere in the first 10 KiB of the body, in addition to
+    /// the status. Nothing of the body is ever shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub body_matches: Option<String>,
 }
+
+/// A TCP connection.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TcpSocketAction {
+    /// Host name or IP address; localhost where it is not set. The operator's flag
+    /// `--allow-probe-host` must allow any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
+    pub host: Option<String>,
+
+    /// Port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+}
+
+/// A call of `grpc.health.v1.Health/Check` on localhost, without TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrpcAction {
+    /// Port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+
+    /// Name of the service to ask for; where it is not set, the server as a whole.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub service: String,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecAction {
+    /// The program, by its absolute path or by a name in the image's search path, and its arguments.
+    /// There is no shell but one that is named here.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    pub command: Vec<String>,
+}
+
+/// A connection to a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(PLAIN_PATH).message("path must be absolute and without empty, '.' or '..' parts").field_path(".path"))]
+pub struct UnixSocketAction {
+    /// Absolute path of the socket on the node. The operator's flag `--allow-host-path` must allow a
+    /// directory that it is in. Its directory is mounted read-only.
+    #[schemars(length(min = 1, max = 100), regex(pattern = PATH_CHARACTERS))]
+    pub path: String,
+}
+
+/// A look for files.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(PLAIN_PATH).message("path must be absolute and without empty, '.' or '..' parts").field_path(".path"))]
+pub struct FileAction {
+    /// Absolute path on the node. Its last parts may be patterns with `*`, `?` and `[...]`, none of
+    /// which crosses a slash. The operator's flag `--allow-host-path` must allow a directory that it
+    /// is in. The directory before the first pattern is mounted read-only.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = PATH_CHARACTERS))]
+    pub path: String,
+
+    /// Seconds since a file's last modification after which it counts as missing. Without it, age
+    /// does not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub max_age_seconds: Option<u32>,
+}
+
+/// What a host may look like: a DNS name, or an IPv4 or IPv6 address.
+const HOST: &str = r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$";
+
+/// Printable ASCII without spaces.
+const PATH_CHARACTERS: &str = "^[!-~]+$";
+
+/// CEL: an absolute path below the root directory that means what it says.
+const PLAIN_PATH: &str = "self.path.startsWith('/') && self.path.substring(1).split('/').all(part, !(part in ['', '.', '..']))";
 
 /// A header of an HTTP probe.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Probe;
+use crate::{Probe, ReporterAccess};
 
 /// What a generated reporter is told. It is written as JSON, so that the reporter carries no YAML
 /// parser, to [`REPORTER_CONFIG_FILE`](crate::REPORTER_CONFIG_FILE).
@@ -14,8 +14,14 @@ use crate::Probe;
 pub struct ReporterConfig {
     /// Name of the rule, for logs.
     pub rule: String,
+    /// By which permissions to write.
+    #[serde(default)]
+    pub access: ReporterAccess,
     /// Seconds after which a condition is written again although nothing changed.
     pub heartbeat_seconds: u32,
+    /// Port to serve metrics on; none where it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_port: Option<u16>,
     /// What to observe; one probe a condition type.
     pub probes: Vec<Probe>,
 }
@@ -60,6 +66,8 @@ mod tests {
     fn what_is_written_is_what_is_read() {
         let written = ReporterConfig {
             rule: "cni".into(),
+            access: ReporterAccess::AdmissionPolicy,
+            metrics_port: Some(9_200),
             heartbeat_seconds: 300,
             probes: vec![
                 serde_json::from_str(

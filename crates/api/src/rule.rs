@@ -281,6 +281,17 @@ impl fmt::Display for TaintEffect {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReporterOptions {
+    /// By which permissions the reporters write their nodes' conditions.
+    #[serde(default)]
+    pub access: ReporterAccess,
+
+    /// Image to run the probes in, for the programs that `exec` probes call, instead of the operator's
+    /// own. The reporter itself is brought into it. The operator's flag `--allow-reporter-image` must
+    /// allow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = "^[!-~]+$"))]
+    pub image: Option<String>,
+
     /// Seconds after which a condition is written again although nothing changed.
     #[serde(default = "ReporterOptions::default_heartbeat_seconds")]
     #[schemars(range(min = 10, max = 86400))]
@@ -309,10 +320,17 @@ pub struct ReporterOptions {
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 
-    /// User id of the process instead of the default, 65532. It cannot be root.
+    /// User id of the process instead of the default, 65532. For 0, which is root, the operator's flag
+    /// `--allow-root-reporters` must allow it; such a process has no capabilities all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 2_147_483_647))]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
     pub run_as_user: Option<i64>,
+
+    /// Port on which each reporter serves its metrics over HTTP at /metrics. Without it they serve
+    /// none. On the host network no other process of the node may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub metrics_port: Option<u16>,
 
     /// Labels to add to the pods. Those that the operator sets win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -321,6 +339,29 @@ pub struct ReporterOptions {
     /// Annotations to add to the pods. Those that the operator sets win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
+}
+
+/// By which permissions reporters write conditions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+pub enum ReporterAccess {
+    /// Each reporter acts as the Node that it runs on and may do nothing else (KEP-5284). The cluster
+    /// must have the feature ConstrainedImpersonation.
+    #[default]
+    ConstrainedImpersonation,
+    /// The reporters act as their ServiceAccount, which may update the status of every Node, and a
+    /// ValidatingAdmissionPolicy limits each to the rule's conditions of the Node that it runs on. For
+    /// clusters without the feature.
+    AdmissionPolicy,
+}
+
+impl ReporterAccess {
+    /// The access as the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConstrainedImpersonation => "ConstrainedImpersonation",
+            Self::AdmissionPolicy => "AdmissionPolicy",
+        }
+    }
 }
 
 impl ReporterOptions {
@@ -336,6 +377,9 @@ impl ReporterOptions {
 impl Default for ReporterOptions {
     fn default() -> Self {
         Self {
+            access: ReporterAccess::default(),
+            image: None,
+            metrics_port: None,
             heartbeat_seconds: Self::default_heartbeat_seconds(),
             host_network: Self::default_host_network(),
             image_pull_secrets: Vec::new(),

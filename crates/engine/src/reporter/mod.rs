@@ -73,8 +73,13 @@ pub fn generate(
     let rule_name = rule.metadata.name.as_deref().unwrap_or_default();
     let names = ReporterNames::of(rule_name);
     let options = rule.spec.reporter.clone().unwrap_or_default();
-    let heartbeat_seconds = options.heartbeat_seconds;
-    let config = ReporterConfig { rule: rule_name.to_owned(), heartbeat_seconds, probes };
+    let config = ReporterConfig {
+        rule: rule_name.to_owned(),
+        access: options.access,
+        heartbeat_seconds: options.heartbeat_seconds,
+        metrics_port: options.metrics_port,
+        probes,
+    };
     let config = config.to_json()?;
     let meta = |name: &str| metadata(rule, name, None);
     let namespaced = |name: &str| metadata(rule, name, Some(&settings.namespace));
