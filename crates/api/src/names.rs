@@ -58,3 +58,6 @@ pub const NODE_NAME_ENV: &str = "NODE_NAME";
 /// Conditions that kubelet and the cloud's route controller own. A probe may not write them.
 pub const KUBELET_CONDITIONS: [&str; 5] =
     ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+
+/// Where a reporter finds directories of its node: below it, by their own paths.
+pub const HOST_ROOT: &str = "/host";

@@ -345,11 +345,11 @@ pub struct ReporterOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 pub enum ReporterAccess {
     /// Each reporter acts as the Node that it runs on and may do nothing else (KEP-5284). The cluster
-    /// must have the feature ConstrainedImpersonation.
+    /// must have the feature `ConstrainedImpersonation`.
     #[default]
     ConstrainedImpersonation,
     /// The reporters act as their ServiceAccount, which may update the status of every Node, and a
-    /// ValidatingAdmissionPolicy limits each to the rule's conditions of the Node that it runs on. For
+    /// `ValidatingAdmissionPolicy` limits each to the rule's conditions of the Node that it runs on. For
     /// clusters without the feature.
     AdmissionPolicy,
 }

@@ -9,8 +9,10 @@
 //! - [`Ledger`] and [`status`]: what was found and done, folded into a rule's status.
 //! - [`lease`]: who of several operators may write.
 //! - [`reporter`]: the objects that run a rule's probes.
+//! - [`admission`]: what nobody may do who acts as a node, as policies.
 //! - [`rbac`]: what the operator and its reporters may do, as typed values.
 
+pub mod admission;
 mod claims;
 mod completion;
 mod decision;

@@ -26,6 +26,12 @@ pub fn update_own_status() -> Vec<PolicyRule> {
     ]
 }
 
+/// What a reporter may do as its ServiceAccount where nodes cannot be impersonated: read nodes, and
+/// update their status. A [guard](crate::admission::own_conditions) limits that to its own node.
+pub fn update_any_status() -> Vec<PolicyRule> {
+    vec![rule("", "nodes", &["get"]), rule("", "nodes/status", &["update"])]
+}
+
 /// What the operator needs in the whole cluster.
 pub fn operator_cluster_rules() -> Vec<PolicyRule> {
     let mut rules = vec![
@@ -34,14 +40,19 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
         rule("", "nodes", &["list", "watch", "patch"]),
         rule("events.k8s.io", "events", &["create", "patch"]),
     ];
-    for resource in ["clusterroles", "clusterrolebindings"] {
-        let verbs = ["list", "watch", "create", "patch", "delete"];
-        rules.push(rule("rbac.authorization.k8s.io", resource, &verbs));
+    for (group, resource) in [
+        ("rbac.authorization.k8s.io", "clusterroles"),
+        ("rbac.authorization.k8s.io", "clusterrolebindings"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+    ] {
+        rules.push(rule(group, resource, &["list", "watch", "create", "patch", "delete"]));
     }
     // The API server lets nobody grant what they do not hold, so the operator holds exactly what
     // it grants to reporters. Without the verb escalate it can grant nothing wider.
     rules.extend(impersonate_own_node());
     rules.extend(update_own_status());
+    rules.extend(update_any_status());
     rules
 }
 

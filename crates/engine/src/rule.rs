@@ -1,13 +1,14 @@
 //! Rules as the engine uses them: compiled once, as often as they change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
 use node_readiness_api::{
-    ConditionPolicy, ConditionRequirement, EnforcementMode, NodeReadinessRule, RuleTaint,
+    ConditionPolicy, ConditionRequirement, EnforcementMode, NodeReadinessRule, ReporterAccess,
+    RuleTaint,
 };
 use thiserror::Error;
 
@@ -34,6 +35,8 @@ pub struct Rule {
     pub stale_after: Vec<Option<Duration>>,
     /// The conditions that its own probes decide.
     pub probed: Vec<String>,
+    /// By which permissions its reporters write.
+    pub access: ReporterAccess,
     heartbeat_seconds: u32,
     /// How its conditions are combined.
     pub policy: ConditionPolicy,
@@ -80,6 +83,7 @@ impl Rule {
         let metadata = &object.metadata;
         let spec = &object.spec;
         let name = metadata.name.clone().ok_or(Rejection::Metadata("metadata.name"))?;
+        let reporter = spec.reporter.clone().unwrap_or_default();
         let selector = Selector::try_from(spec.node_selector.clone()).map_err(|error| {
             Rejection::Selector { rule: name.clone(), cause: error.to_string() }
         })?;
@@ -89,7 +93,8 @@ impl Rule {
             generation: metadata.generation,
             taint: spec.taint.clone(),
             stale_after: spec.conditions.iter().map(own_limit).collect(),
-            heartbeat_seconds: spec.reporter.clone().unwrap_or_default().heartbeat_seconds,
+            heartbeat_seconds: reporter.heartbeat_seconds,
+            access: reporter.access,
             conditions: spec.conditions.clone(),
             probed: spec.probes.iter().map(|probe| probe.condition_type.clone()).collect(),
             policy: spec.condition_policy,
@@ -195,6 +200,14 @@ impl RuleSet {
     /// The rule of that name, if it can be evaluated.
     pub fn get(&self, name: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// The conditions that reporters write as their nodes.
+    pub fn written_as_nodes(&self) -> BTreeSet<String> {
+        let as_nodes = self.rules.iter().filter(|rule| {
+            !rule.deleting && rule.access == ReporterAccess::ConstrainedImpersonation
+        });
+        as_nodes.flat_map(|rule| rule.probed.iter().cloned()).collect()
     }
 
     /// The rule of that uid, if it can be evaluated.

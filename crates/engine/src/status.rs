@@ -7,7 +7,7 @@ use node_readiness_api::{
     ReporterStatus, TaintPresence,
 };
 
-use crate::reporter::{Conflict, Conflicts};
+use crate::reporter::{Conflict, Conflicts, Refusal};
 use crate::{Entry, Rule, Standing};
 
 /// How many nodes a status names at most in each of its lists.
@@ -28,6 +28,11 @@ pub enum Reporters {
     Applied(ReporterStatus),
     /// Their objects could not be put in place; the message names object and cause.
     Failed(String),
+    /// They may not run as the rule asks for.
+    Refused(Refusal),
+    /// What limits what they may do was written a moment ago, and API servers take a moment to see
+    /// it.
+    AwaitingPolicy,
 }
 
 /// The status of a rule that can be evaluated.
@@ -58,7 +63,11 @@ pub fn fold<'a>(
         nodes: Some(counts),
         reporter: match reporters {
             Reporters::Applied(status) => Some(status.clone()),
-            Reporters::None | Reporters::Starting(_) | Reporters::Failed(_) => None,
+            Reporters::None
+            | Reporters::Starting(_)
+            | Reporters::Failed(_)
+            | Reporters::Refused(_)
+            | Reporters::AwaitingPolicy => None,
         },
         applied_nodes: applied(rule, &named),
         failed_nodes: named.iter().filter_map(|(node, entry)| failure(node, entry)).collect(),
@@ -290,6 +299,12 @@ fn reporter_ready(reporters: &Reporters) -> Option<Verdict> {
     match reporters {
         Reporters::None => None,
         Reporters::Failed(message) => verdict(false, "ApplyFailed", message.clone()),
+        Reporters::Refused(Refusal { reason, message }) => verdict(false, reason, message.clone()),
+        Reporters::AwaitingPolicy => verdict(
+            false,
+            "AwaitingPolicy",
+            "reporters start as soon as the policy that limits them is in force".to_owned(),
+        ),
         Reporters::Starting(name) => {
             verdict(false, "ReportersNotReady", format!("DaemonSet {name} has yet to start"))
         }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 use node_readiness_api::DIGEST_ANNOTATION;
 use node_readiness_engine::RuleSet;
 use node_readiness_engine::reporter::{
-    Conflict, Conflicts, ReporterObjects, Settings, conflicts, generate,
+    Allowances, Conflict, Conflicts, ReporterObjects, Settings, conflicts, generate,
 };
 use serde_json::{Value, json};
 
@@ -18,7 +18,11 @@ fn probing() -> TestRule {
 }
 
 fn settings() -> Settings {
-    Settings { namespace: "reporters".into(), image: "reporter:test".into() }
+    Settings {
+        namespace: "reporters".into(),
+        image: "reporter:test".into(),
+        allowances: Allowances::default(),
+    }
 }
 
 fn generated(rule: &TestRule) -> Option<ReporterObjects> {

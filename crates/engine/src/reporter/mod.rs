@@ -4,15 +4,21 @@
 //! sees it come back. There is one ServiceAccount a rule, because what is granted to one subject
 //! adds up.
 
+mod affinity;
+mod allowances;
 mod conflict;
 mod daemon_set;
+mod grants;
+mod host_paths;
 mod names;
+mod pod;
+mod volumes;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleRef, Subject};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use node_readiness_api::{
@@ -22,7 +28,10 @@ use node_readiness_api::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::rbac;
+use self::grants::Grants;
+use self::pod::Pod;
+use crate::admission::Guard;
+pub use allowances::{Allowances, ConstrainedImpersonation, Refusal, admit};
 pub use conflict::{Conflict, Conflicts, conflicts};
 pub use names::ReporterNames;
 
@@ -33,22 +42,23 @@ pub struct Settings {
     pub namespace: String,
     /// Image of the reporters.
     pub image: String,
+    /// What rules may ask for beyond the usual.
+    pub allowances: Allowances,
 }
 
-/// Everything that is generated for one rule with probes, in the order in which it is applied: a
-/// pod is not started before it may do what it is for.
+/// Everything that is generated for one rule with probes, in the order in which it is applied: what
+/// limits a permission is there before the permission, and a pod is not started before it may do what
+/// it is for.
 #[derive(Clone, Debug)]
 pub struct ReporterObjects {
     /// Who the reporters are.
     pub service_account: ServiceAccount,
-    /// Lets them impersonate the node they run on.
-    pub impersonator_role: ClusterRole,
+    /// What limits what they may do where RBAC cannot.
+    pub guard: Option<Guard>,
+    /// What they may do.
+    pub roles: Vec<ClusterRole>,
     /// Grants that.
-    pub impersonator_binding: ClusterRoleBinding,
-    /// Lets that node identity read the node and update its status.
-    pub status_role: ClusterRole,
-    /// Grants that.
-    pub status_binding: ClusterRoleBinding,
+    pub role_bindings: Vec<ClusterRoleBinding>,
     /// What they are told.
     pub config_map: ConfigMap,
     /// Runs them.
@@ -80,17 +90,19 @@ pub fn generate(
         metrics_port: options.metrics_port,
         probes,
     };
-    let config = config.to_json()?;
+    let config_json = config.to_json()?;
     let meta = |name: &str| metadata(rule, name, None);
     let namespaced = |name: &str| metadata(rule, name, Some(&settings.namespace));
-
-    let pod = daemon_set::Pod {
+    let Grants { guard, roles, bindings } =
+        grants::grants(options.access, &names, settings, &config.probes, meta);
+    let pod = Pod {
         names: &names,
         options: &options,
         settings,
+        probes: &config.probes,
         node_selector: &rule.spec.node_selector,
         rule_uid: rule.metadata.uid.as_deref().unwrap_or_default(),
-        config_digest: digest(&config),
+        config_digest: digest(&config_json),
     };
     Ok(Some(ReporterObjects {
         service_account: ServiceAccount {
@@ -99,19 +111,18 @@ pub fn generate(
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         },
-        impersonator_role: role(meta(&names.impersonator), rbac::impersonate_own_node()),
-        impersonator_binding: binding(meta(&names.impersonator), &names, settings),
-        status_role: role(meta(&names.status_updater), rbac::update_own_status()),
-        status_binding: binding(meta(&names.status_updater), &names, settings),
-        config_map: ConfigMap {
-            metadata: namespaced(&names.namespaced),
-            data: Some(BTreeMap::from([(REPORTER_CONFIG_FILE.to_owned(), config)])),
-            ..ConfigMap::default()
-        },
+        guard,
+        roles,
+        role_bindings: bindings,
         daemon_set: DaemonSet {
             metadata: namespaced(&names.namespaced),
             spec: daemon_set::spec(&pod),
             status: None,
+        },
+        config_map: ConfigMap {
+            metadata: namespaced(&names.namespaced),
+            data: Some(BTreeMap::from([(REPORTER_CONFIG_FILE.to_owned(), config_json)])),
+            ..ConfigMap::default()
         },
     }))
 }
@@ -157,28 +168,5 @@ fn owner(rule: &NodeReadinessRule) -> OwnerReference {
         uid: rule.metadata.uid.clone().unwrap_or_default(),
         controller: Some(true),
         block_owner_deletion: None,
-    }
-}
-
-fn role(metadata: ObjectMeta, rules: Vec<k8s_openapi::api::rbac::v1::PolicyRule>) -> ClusterRole {
-    ClusterRole { metadata, rules: Some(rules), aggregation_rule: None }
-}
-
-/// Binds the role of the same name to the rule's ServiceAccount.
-fn binding(metadata: ObjectMeta, names: &ReporterNames, settings: &Settings) -> ClusterRoleBinding {
-    let role = metadata.name.clone().unwrap_or_default();
-    ClusterRoleBinding {
-        metadata,
-        role_ref: RoleRef {
-            api_group: Some("rbac.authorization.k8s.io".to_owned()),
-            kind: "ClusterRole".to_owned(),
-            name: role,
-        },
-        subjects: Some(vec![Subject {
-            kind: "ServiceAccount".to_owned(),
-            name: names.namespaced.clone(),
-            namespace: Some(settings.namespace.clone()),
-            api_group: None,
-        }]),
     }
 }

@@ -1,0 +1,75 @@
+//! The fence around whoever acts as a node.
+//!
+//! Constrained impersonation (KEP-5284) lets a reporter act as its Node on the status of that Node,
+//! and through it the API server takes more than a status: labels, annotations, capacity. RBAC cannot
+//! say less. So a policy does.
+
+use std::collections::BTreeSet;
+
+use node_readiness_api::TAINT_PREFIX;
+
+use super::{Guard, Terms, expressions, metadata};
+
+/// What the fence keeps nodes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strength {
+    /// No node may change the operator's records on it, which no kubelet ever does.
+    #[default]
+    Records,
+    /// And an impersonated node may change nothing but the conditions that rules probe. It is told
+    /// from a kubelet by what authentication leaves: a client certificate always brings an identifier
+    /// of the credential (from Kubernetes 1.32 on), and impersonation brings nothing. A kubelet that
+    /// authenticates in another way, such as through a webhook or proxy, may look impersonated.
+    Strict,
+}
+
+/// The policies of the fence. `types` are the conditions that reporters write as their nodes.
+pub fn fence(strength: Strength, types: &BTreeSet<String>) -> Vec<Guard> {
+    match strength {
+        Strength::Records => vec![records()],
+        Strength::Strict => vec![records(), impersonated(types)],
+    }
+}
+
+/// Whoever is a node, impersonated or not.
+const IS_NODE: (&str, &str) = ("is-node", "'system:nodes' in request.userInfo.groups");
+
+fn records() -> Guard {
+    let annotations = |object: &str| {
+        format!(
+            "{object} != null && has({object}.metadata.annotations) ? {object}.metadata.annotations : {{}}"
+        )
+    };
+    let records = |map: &str| format!("variables.{map}.filter(k, k.startsWith('{TAINT_PREFIX}'))");
+    let (new, old) = ("annotations", "oldAnnotations");
+    let (recorded, was_recorded) = (records(new), records(old));
+    Terms {
+        operations: &["CREATE", "UPDATE"],
+        whose: vec![(IS_NODE.0, IS_NODE.1.to_owned())],
+        variables: vec![(new, annotations("object")), (old, annotations("oldObject"))],
+        validations: vec![(
+            format!(
+                "{recorded}.all(k, k in variables.{old} && variables.{new}[k] == variables.{old}[k]) && \
+                 {was_recorded}.all(k, k in variables.{new})"
+            ),
+            format!(
+                "annotations under {TAINT_PREFIX} are the node readiness operator's records: a node may not change them"
+            ),
+        )],
+    }
+    .guard(metadata("nrr-fence-records"))
+}
+
+fn impersonated(types: &BTreeSet<String>) -> Guard {
+    let without_credential = "!has(request.userInfo.extra) || size(request.userInfo.extra) == 0";
+    Terms {
+        operations: &["UPDATE"],
+        whose: vec![
+            (IS_NODE.0, IS_NODE.1.to_owned()),
+            ("is-impersonated", without_credential.to_owned()),
+        ],
+        variables: expressions::variables(types.iter().map(String::as_str)),
+        validations: expressions::own_conditions_only("an impersonated node"),
+    }
+    .guard(metadata("nrr-fence-impersonated"))
+}

@@ -1,0 +1,157 @@
+//! What rules may ask of reporters, and the checks that they do not ask for more.
+//!
+//! Who may write a rule need not be a node's administrator. So a rule alone cannot run programs on
+//! nodes, reach into the network or look into files: each of these takes a flag of the operator.
+
+use node_readiness_api::{
+    FileAction, Handler, HttpGetAction, NodeReadinessRule, Probe, ReporterAccess, TcpSocketAction,
+    UnixSocketAction,
+};
+
+use super::host_paths;
+
+/// What the operator's flags allow. The default allows nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowances {
+    /// `--allow-exec-probes`: probes that run a program in the reporter's container.
+    pub exec: bool,
+    /// `--allow-root-reporters`: reporters that run as root, which can read what only root can.
+    pub root: bool,
+    /// `--allow-reporter-image`: images beside the operator's own, as patterns in which `*` stands for
+    /// any text.
+    pub images: Vec<glob::Pattern>,
+    /// `--allow-probe-host`: hosts to probe beside localhost, as such patterns.
+    pub hosts: Vec<glob::Pattern>,
+    /// `--allow-host-path`: directories of the node that may be looked into, with all that is below
+    /// them.
+    pub host_paths: Vec<String>,
+}
+
+/// Whether the API server lets a reporter act as its Node (KEP-5284).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConstrainedImpersonation {
+    /// It has not been found out.
+    #[default]
+    Unknown,
+    /// It does.
+    Works,
+    /// It does not.
+    Missing,
+}
+
+/// Why a rule has no reporters although it has probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// `CamelCase`, for the status.
+    pub reason: &'static str,
+    /// What is refused, by which field, and the remedy.
+    pub message: String,
+}
+
+/// Whether reporters may run as a rule asks for.
+///
+/// # Errors
+/// The first of the checks that the rule does not pass.
+pub fn admit(
+    rule: &NodeReadinessRule,
+    allowances: &Allowances,
+    impersonation: ConstrainedImpersonation,
+) -> Result<(), Refusal> {
+    let options = rule.spec.reporter.clone().unwrap_or_default();
+    if rule.spec.probes.is_empty() {
+        return Ok(());
+    }
+    // The API server can do what the rule's access needs.
+    if options.access == ReporterAccess::ConstrainedImpersonation
+        && impersonation == ConstrainedImpersonation::Missing
+    {
+        return Err(Refusal {
+            reason: "ConstrainedImpersonationMissing",
+            message: "the API server does not know constrained impersonation (KEP-5284): switch its feature gate \
+                      ConstrainedImpersonation on (Kubernetes 1.35; later it is on), or set spec.reporter.access to \
+                      AdmissionPolicy"
+                .to_owned(),
+        });
+    }
+    // The image is the operator's own, or an allowed one.
+    if let Some(image) = &options.image
+        && !allowances.images.iter().any(|allowed| allowed.matches(image))
+    {
+        return Err(not_allowed("spec.reporter.image", image, "--allow-reporter-image"));
+    }
+    // Root is allowed where it is asked for.
+    if options.run_as_user == Some(0) && !allowances.root {
+        return Err(not_allowed("spec.reporter.runAsUser", "0", "--allow-root-reporters"));
+    }
+    rule.spec.probes.iter().try_for_each(|probe| admit_probe(probe, allowances))
+}
+
+fn admit_probe(probe: &Probe, allowances: &Allowances) -> Result<(), Refusal> {
+    let field = |name: &str| format!("spec.probes[{}].{name}", probe.condition_type);
+    match &probe.handler {
+        Handler::HttpGet(HttpGetAction { host, body_matches, .. }) => {
+            admit_host(host.as_deref(), || field("httpGet.host"), allowances)?;
+            let pattern = body_matches.as_deref().unwrap_or_default();
+            regex_lite::Regex::new(pattern)
+                .map_err(|error| invalid(&field("httpGet.bodyMatches"), pattern, &error))?;
+        }
+        Handler::TcpSocket(TcpSocketAction { host, .. }) => {
+            admit_host(host.as_deref(), || field("tcpSocket.host"), allowances)?;
+        }
+        Handler::Grpc(_) => {}
+        Handler::Exec(_) => {
+            if !allowances.exec {
+                return Err(not_allowed(&field("exec"), "a command", "--allow-exec-probes"));
+            }
+        }
+        Handler::UnixSocket(UnixSocketAction { path }) => {
+            admit_path(path, || field("unixSocket.path"), allowances)?;
+        }
+        Handler::File(FileAction { path, .. }) => {
+            glob::Pattern::new(path).map_err(|error| invalid(&field("file.path"), path, &error))?;
+            admit_path(path, || field("file.path"), allowances)?;
+        }
+    }
+    Ok(())
+}
+
+fn admit_host(
+    host: Option<&str>,
+    field: impl Fn() -> String,
+    allowances: &Allowances,
+) -> Result<(), Refusal> {
+    let host = host.unwrap_or("localhost");
+    if host == "localhost" || allowances.hosts.iter().any(|allowed| allowed.matches(host)) {
+        return Ok(());
+    }
+    Err(not_allowed(&field(), host, "--allow-probe-host"))
+}
+
+fn admit_path(
+    path: &str,
+    field: impl Fn() -> String,
+    allowances: &Allowances,
+) -> Result<(), Refusal> {
+    let directory = host_paths::directory(path);
+    let allowed = |prefix: &String| host_paths::is_below(directory, prefix);
+    if allowances.host_paths.iter().any(allowed) {
+        return Ok(());
+    }
+    Err(not_allowed(&field(), path, "--allow-host-path"))
+}
+
+fn not_allowed(field: &str, value: &str, flag: &str) -> Refusal {
+    Refusal {
+        reason: "NotAllowed",
+        message: format!(
+            "{field} is {value}, which this operator was not told to allow: start it with {flag}, or change the rule"
+        ),
+    }
+}
+
+fn invalid(field: &str, value: &str, error: &dyn std::error::Error) -> Refusal {
+    Refusal {
+        reason: "Invalid",
+        message: format!("{field} is {value:?}, which is no pattern ({error}): correct it"),
+    }
+}

@@ -1,0 +1,77 @@
+//! What the reporters of a rule may do, by the rule's access.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use node_readiness_api::{Probe, ReporterAccess};
+
+use super::{ReporterNames, Settings};
+use crate::admission::{Guard, own_conditions};
+use crate::rbac;
+
+/// Permissions, and what limits them.
+pub(super) struct Grants {
+    /// What limits them where RBAC cannot.
+    pub guard: Option<Guard>,
+    /// What is granted.
+    pub roles: Vec<ClusterRole>,
+    /// To whom.
+    pub bindings: Vec<ClusterRoleBinding>,
+}
+
+/// The grants of a rule. `metadata` is that of an object of this name.
+pub(super) fn grants(
+    access: ReporterAccess,
+    names: &ReporterNames,
+    settings: &Settings,
+    probes: &[Probe],
+    metadata: impl Fn(&str) -> ObjectMeta,
+) -> Grants {
+    let (guard, granted) = match access {
+        ReporterAccess::ConstrainedImpersonation => (
+            None,
+            vec![
+                (&names.impersonator, rbac::impersonate_own_node()),
+                (&names.status_updater, rbac::update_own_status()),
+            ],
+        ),
+        ReporterAccess::AdmissionPolicy => {
+            let types = probes.iter().map(|probe| probe.condition_type.as_str());
+            let guard = own_conditions(
+                metadata(&names.guard),
+                &settings.namespace,
+                &names.namespaced,
+                types,
+            );
+            (Some(guard), vec![(&names.status_updater, rbac::update_any_status())])
+        }
+    };
+    let binding = |name: &str| binding(metadata(name), names, settings);
+    Grants {
+        guard,
+        bindings: granted.iter().map(|(name, _)| binding(name)).collect(),
+        roles: granted.into_iter().map(|(name, rules)| role(metadata(name), rules)).collect(),
+    }
+}
+
+fn role(metadata: ObjectMeta, rules: Vec<PolicyRule>) -> ClusterRole {
+    ClusterRole { metadata, rules: Some(rules), aggregation_rule: None }
+}
+
+/// Binds the role of the same name to the rule's ServiceAccount.
+fn binding(metadata: ObjectMeta, names: &ReporterNames, settings: &Settings) -> ClusterRoleBinding {
+    let role = metadata.name.clone().unwrap_or_default();
+    ClusterRoleBinding {
+        metadata,
+        role_ref: RoleRef {
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
+            kind: "ClusterRole".to_owned(),
+            name: role,
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: names.namespaced.clone(),
+            namespace: Some(settings.namespace.clone()),
+            api_group: None,
+        }]),
+    }
+}

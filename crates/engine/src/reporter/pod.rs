@@ -1,0 +1,157 @@
+//! The pods of a rule's reporters. They have what they need to probe and to write, and no more.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector,
+    PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use node_readiness_api::{
+    NODE_NAME_ENV, Probe, REPORTER_CONFIG_DIR, REPORTER_CONFIG_FILE, ReporterOptions,
+};
+
+use super::affinity::on_covered_nodes;
+use super::volumes::{self, Mounted, PROGRAM_DIR};
+use super::{ReporterNames, Settings};
+
+/// Names of the containers.
+const CONTAINER: &str = "reporter";
+const INSTALLER: &str = "install";
+
+/// The program's file name, in the reporter's image at the root.
+const PROGRAM: &str = "node-readiness-reporter";
+
+/// User id of distroless images' `nonroot`, which needs no entry in a passwd file.
+const NON_ROOT: i64 = 65532;
+
+/// What the pods are made from.
+pub(super) struct Pod<'a> {
+    pub names: &'a ReporterNames,
+    pub options: &'a ReporterOptions,
+    pub settings: &'a Settings,
+    pub probes: &'a [Probe],
+    /// Nodes to run on: the rule's own.
+    pub node_selector: &'a LabelSelector,
+    pub rule_uid: &'a str,
+    /// Digest of the configuration; pods restart when it changes.
+    pub config_digest: String,
+}
+
+pub(super) fn pod_spec(pod: &Pod<'_>) -> PodSpec {
+    let options = pod.options;
+    let pull_secrets =
+        (!options.image_pull_secrets.is_empty()).then(|| options.image_pull_secrets.clone());
+    let priority = options.priority_class_name.as_deref().unwrap_or("system-node-critical");
+    let user = options.run_as_user.unwrap_or(NON_ROOT);
+    let mut mounted = vec![volumes::config(&pod.names.namespaced)];
+    mounted.extend(options.image.is_some().then(volumes::program));
+    mounted.extend(volumes::of_host(pod.probes));
+    let (volumes, mounts) =
+        mounted.into_iter().map(|Mounted { volume, mount }| (volume, mount)).unzip();
+    PodSpec {
+        service_account_name: Some(pod.names.namespaced.clone()),
+        // The ServiceAccount says no, so that no other pod gets the token by accident.
+        automount_service_account_token: Some(true),
+        init_containers: options.image.is_some().then(|| vec![installer(pod)]),
+        containers: vec![container(pod, mounts)],
+        host_network: options.host_network.then_some(true),
+        // With the node's network comes the node's resolver.
+        dns_policy: Some(if options.host_network { "Default" } else { "ClusterFirst" }.to_owned()),
+        enable_service_links: Some(false),
+        affinity: Some(on_covered_nodes(pod.node_selector)),
+        tolerations: Some(options.tolerations.clone().unwrap_or_else(tolerate_everything)),
+        priority_class_name: Some(priority.to_owned()),
+        image_pull_secrets: pull_secrets,
+        termination_grace_period_seconds: Some(5),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(user != 0),
+            run_as_user: Some(user),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
+            ..PodSecurityContext::default()
+        }),
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
+    let options = pod.options;
+    let port = |port: u16| ContainerPort {
+        name: Some("metrics".to_owned()),
+        container_port: port.into(),
+        protocol: Some("TCP".to_owned()),
+        // What the API server would set by itself.
+        host_port: options.host_network.then(|| port.into()),
+        ..ContainerPort::default()
+    };
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(options.image.clone().unwrap_or_else(|| pod.settings.image.clone())),
+        command: options.image.is_some().then(|| vec![format!("{PROGRAM_DIR}/{PROGRAM}")]),
+        args: Some(vec![format!("--config={REPORTER_CONFIG_DIR}/{REPORTER_CONFIG_FILE}")]),
+        env: Some(vec![EnvVar {
+            name: NODE_NAME_ENV.to_owned(),
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    field_path: "spec.nodeName".to_owned(),
+                    api_version: None,
+                }),
+                ..EnvVarSource::default()
+            }),
+            value: None,
+        }]),
+        ports: options.metrics_port.map(|number| vec![port(number)]),
+        resources: Some(options.resources.clone().unwrap_or_else(resources)),
+        security_context: Some(least_privilege()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+/// Brings the reporter's program into a custom image.
+fn installer(pod: &Pod<'_>) -> Container {
+    let Mounted { mount, .. } = volumes::program();
+    Container {
+        name: INSTALLER.to_owned(),
+        image: Some(pod.settings.image.clone()),
+        args: Some(vec![format!("--install={PROGRAM_DIR}")]),
+        resources: Some(resources()),
+        security_context: Some(least_privilege()),
+        volume_mounts: Some(vec![VolumeMount { read_only: None, ..mount }]),
+        ..Container::default()
+    }
+}
+
+fn least_privilege() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        ..SecurityContext::default()
+    }
+}
+
+/// A few times what a reporter was measured to use, and no limit on CPU: throttling a probe would
+/// make it time out.
+fn resources() -> ResourceRequirements {
+    let quantity = |text: &str| Quantity(text.to_owned());
+    ResourceRequirements {
+        requests: Some(BTreeMap::from([
+            ("cpu".to_owned(), quantity("5m")),
+            ("memory".to_owned(), quantity("16Mi")),
+        ])),
+        limits: Some(BTreeMap::from([("memory".to_owned(), quantity("32Mi"))])),
+        claims: None,
+    }
+}
+
+/// A reporter must run on exactly the nodes that are not ready yet, whatever keeps others off.
+fn tolerate_everything() -> Vec<Toleration> {
+    vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]
+}

@@ -1,0 +1,76 @@
+//! What the reporters' pods mount: their configuration, a place to say that they live, where need be
+//! the program itself, and the directories of the node that probes look into.
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use node_readiness_api::{HOST_ROOT, Probe, REPORTER_CONFIG_DIR};
+
+use super::host_paths;
+
+/// Where a custom image finds the reporter's program.
+pub(super) const PROGRAM_DIR: &str = "/opt/node-readiness";
+
+/// A volume with its place in the container.
+pub(super) struct Mounted {
+    pub volume: Volume,
+    pub mount: VolumeMount,
+}
+
+/// The rule's configuration.
+pub(super) fn config(config_map: &str) -> Mounted {
+    let source =
+        ConfigMapVolumeSource { name: config_map.to_owned(), ..ConfigMapVolumeSource::default() };
+    let volume = Volume { config_map: Some(source), ..named("config") };
+    Mounted { volume, mount: read_only("config", REPORTER_CONFIG_DIR) }
+}
+
+/// Where an init container puts the program for a custom image.
+pub(super) fn program() -> Mounted {
+    let source = EmptyDirVolumeSource {
+        size_limit: Some(Quantity("32Mi".to_owned())),
+        ..EmptyDirVolumeSource::default()
+    };
+    let volume = Volume { empty_dir: Some(source), ..named("program") };
+    Mounted { volume, mount: read_only("program", PROGRAM_DIR) }
+}
+
+/// The directories of the node that probes look into, and no others.
+pub(super) fn of_host(probes: &[Probe]) -> Vec<Mounted> {
+    let directories = host_paths::directories(probes).into_iter().enumerate();
+    directories
+        .map(|(index, directory)| of_directory(&format!("host-{index}"), directory))
+        .collect()
+}
+
+fn of_directory(name: &str, directory: &str) -> Mounted {
+    let source = HostPathVolumeSource {
+        path: directory.to_owned(),
+        // What is to appear in it may be installed later than the reporter, and the other probes of
+        // the rule need not wait for that.
+        type_: Some("DirectoryOrCreate".to_owned()),
+    };
+    let place = format!("{HOST_ROOT}{}", directory.trim_end_matches('/'));
+    Mounted {
+        volume: Volume { host_path: Some(source), ..named(name) },
+        mount: VolumeMount {
+            // What is mounted below it later is seen, too.
+            mount_propagation: Some("HostToContainer".to_owned()),
+            ..read_only(name, &place)
+        },
+    }
+}
+
+fn named(name: &str) -> Volume {
+    Volume { name: name.to_owned(), ..Volume::default() }
+}
+
+fn read_only(name: &str, path: &str) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
+}
