@@ -164,3 +164,66 @@ fn a_conflict_on_some_nodes_is_told_and_the_probe_stays() {
     let found = conflicts(&younger.compile(), &rules, &[shared, alone]);
     assert_eq!(found["Ready1"], Conflict { older: "cni".into(), everywhere: false });
 }
+
+#[test]
+fn without_impersonation_a_policy_limits_what_rbac_grants() {
+    let rule = probing().spec("reporter", json!({"access": "AdmissionPolicy"}));
+    let objects = generated(&rule).unwrap();
+    let guard = objects.guard.unwrap();
+    assert_eq!(guard.policy.metadata.name.as_deref(), Some("nrr-reporter-cni-own-conditions"));
+    assert_eq!(guard.binding.spec.policy_name, "nrr-reporter-cni-own-conditions");
+    let policy = serde_json::to_value(&guard.policy.spec).unwrap();
+    let whose = "request.userInfo.username == 'system:serviceaccount:reporters:reporter-cni'";
+    assert_eq!(policy["matchConditions"][0]["expression"], whose);
+    assert_eq!(policy["variables"][0], json!({"name": "types", "expression": "[\"Ready1\"]"}));
+    assert_eq!(policy["failurePolicy"], "Fail");
+    let [granted] = &objects.roles[..] else { panic!("{:?}", objects.roles) };
+    let rules = serde_json::to_value(&granted.rules).unwrap();
+    let expected = json!([
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["update"]},
+    ]);
+    assert_eq!(rules, expected);
+    assert!(generated(&probing()).unwrap().guard.is_none());
+}
+
+#[test]
+fn directories_of_the_node_are_mounted_read_only_and_only_those_that_are_needed() {
+    let rule = TestRule::new("cni").spec(
+        "probes",
+        json!([
+            {"conditionType": "Ready1", "file": {"path": "/run/gpu/*.ready"}},
+            {"conditionType": "Ready2", "unixSocket": {"path": "/run/gpu/socks/a.sock"}},
+            {"conditionType": "Ready3", "tcpSocket": {"port": 1}},
+        ]),
+    );
+    let pod = pod(&rule);
+    let volumes = serde_json::to_value(&pod.volumes).unwrap();
+    let host: Vec<_> =
+        volumes.as_array().unwrap().iter().filter(|v| v.get("hostPath").is_some()).collect();
+    let source = json!({"path": "/run/gpu", "type": "DirectoryOrCreate"});
+    assert_eq!(host, [&json!({"name": "host-0", "hostPath": source})]);
+    let mounts = serde_json::to_value(&pod.containers[0].volume_mounts).unwrap();
+    let mount = mounts.as_array().unwrap().iter().find(|m| m["name"] == "host-0").unwrap();
+    assert_eq!(mount["mountPath"], "/host/run/gpu");
+    assert_eq!(mount["readOnly"], true);
+}
+
+#[test]
+fn a_custom_image_gets_the_program_from_an_init_container_of_the_own_image() {
+    let rule = probing().spec("reporter", json!({"image": "tools:1", "metricsPort": 9200}));
+    let pod = pod(&rule);
+    let installer = &pod.init_containers.unwrap()[0];
+    assert_eq!(installer.image.as_deref(), Some("reporter:test"));
+    assert_eq!(installer.args.as_deref().unwrap(), ["--install=/opt/node-readiness"]);
+    let container = &pod.containers[0];
+    assert_eq!(container.image.as_deref(), Some("tools:1"));
+    let program = "/opt/node-readiness/node-readiness-reporter";
+    assert_eq!(container.command.as_deref().unwrap(), [program]);
+    assert_eq!(container.ports.as_ref().unwrap()[0].container_port, 9200);
+    for limits in [&installer.security_context, &container.security_context] {
+        let limits = limits.clone().unwrap();
+        assert_eq!(limits.allow_privilege_escalation, Some(false));
+        assert_eq!(limits.capabilities.unwrap().drop.unwrap(), ["ALL"]);
+    }
+}

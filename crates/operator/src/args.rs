@@ -10,6 +10,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use crate::compat::Compat;
 use crate::go_flags;
 use crate::metrics::MetricsArgs;
+use crate::reporter_args::ReporterArgs;
 
 /// Holds nodes that are not ready, as NodeReadinessRules say.
 #[derive(Clone, Debug, Parser)]
@@ -41,14 +42,6 @@ pub struct Args {
     #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
     pub leader_election_namespace: String,
 
-    /// Image that reporters run.
-    #[arg(long, value_name = "IMAGE", env = "REPORTER_IMAGE")]
-    pub reporter_image: String,
-
-    /// Namespace that reporters run in.
-    #[arg(long, value_name = "NAMESPACE", default_value = "nrr-reporters")]
-    pub reporters_namespace: String,
-
     /// Form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -57,6 +50,10 @@ pub struct Args {
     /// info,node_readiness_operator=debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "RUST_LOG")]
     pub log_level: String,
+
+    /// How reporters run.
+    #[command(flatten)]
+    pub reporter: ReporterArgs,
 
     /// How metrics are served.
     #[command(flatten)]

@@ -13,22 +13,27 @@
 //! - [`nodes`]: the node path, the only writer of nodes.
 //! - [`rules`]: the rule path, the only writer of rules' status and of reporters.
 //! - [`ledger`]: what the first tells the second.
+//! - `fence`: the policies around whoever acts as a node, which are there before reporters are.
 //! - [`metrics`]: what both did, for Prometheus.
 
+mod applier;
 mod args;
 mod clock;
 mod compat;
 mod election;
 mod events;
+mod fence;
 mod go_flags;
 mod health;
 mod identity;
+mod impersonation;
 mod leadership;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;
 pub mod nodes;
 mod refusal;
+mod reporter_args;
 mod retries;
 pub mod rules;
 mod run;
@@ -38,4 +43,5 @@ pub mod watches;
 pub use args::{Args, LogFormat};
 pub use compat::Compat;
 pub use election::Lost;
+pub use reporter_args::{FenceArg, ReporterArgs};
 pub use run::{Fatal, run};

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use node_readiness_engine::reporter::Settings;
+use node_readiness_engine::reporter::ConstrainedImpersonation;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::applier::Applier;
 use crate::args::{Args, BindAddress};
 use crate::election::{self, Election, Lost};
 use crate::events::Events;
+use crate::fence::FencePath;
 use crate::health;
+use crate::impersonation;
 use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::metrics::{self, Metrics};
@@ -94,7 +97,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         watches::nodes(connect(attentive(config))?, reading.clone(), move |event, store| {
             observer.observe(event, store);
         });
-    let owned = Owned::watch(&client, &args.reporters_namespace, reading);
+    let owned = Owned::watch(&client, &args.reporter.reporters_namespace, reading);
     let (synced_tx, synced) = watch::channel(false);
 
     let sync = announce(all_read, rule_store.clone(), node_store.clone(), synced_tx);
@@ -113,8 +116,25 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         metrics: metrics.clone(),
         leadership: leadership.clone(),
     };
+    let settings = args.reporter.settings();
+    let applier = Applier::new(client.clone(), leadership.clone(), &settings.namespace);
+    let (fence_standing, fence) = FencePath::new_standing();
+    let fence_path = FencePath {
+        applier: applier.clone(),
+        rules: rules.clone(),
+        stores: owned.stores.clone(),
+        touched: Arc::clone(&owned.fence_touched),
+        strength: args.reporter.strength(),
+        leadership: leadership.clone(),
+        synced: synced.clone(),
+    };
+    let (impersonation_found, impersonation) = watch::channel(ConstrainedImpersonation::Unknown);
+    let find_out = impersonation::find_out(client.clone(), leadership.clone(), impersonation_found);
     let rule_path = RulePath {
         client,
+        applier,
+        fence,
+        impersonation,
         nodes: node_store.clone(),
         rules,
         ledger,
@@ -122,13 +142,14 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         events,
         metrics,
         leadership,
-        settings: Settings { namespace: args.reporters_namespace, image: args.reporter_image },
+        settings,
     };
-    let side = tokio::spawn(async move { tokio::join!(sync, write_events) });
+    let side = tokio::spawn(async move { tokio::join!(sync, write_events, find_out) });
     let work = async {
         tokio::join!(
             node_path.run(node_store, node_changes, look_again, end.clone()),
             rule_path.run(rule_store, rule_changes, owned, news, end.clone()),
+            fence_path.run(fence_standing, end.clone()),
         )
     };
     let served = serve(args.health_probe_bind_address, synced.clone(), metrics_served, &end);

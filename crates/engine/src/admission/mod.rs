@@ -1,4 +1,4 @@
-//! The policies (ValidatingAdmissionPolicy) that the operator generates.
+//! The policies (`ValidatingAdmissionPolicy`) that the operator generates.
 //!
 //! RBAC says who may update the status of a Node; what of it may change is said here. There are two
 //! families: [`fence`], once for the cluster, for whoever acts as a node, and [`own_conditions`], once

@@ -1,203 +1,141 @@
-//! Bringing a rule's reporters to where they should be, by server-side apply.
-
-use std::fmt::Debug;
+//! Bringing a rule's reporters to where they should be.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::{ClusterResourceScope, NamespaceResourceScope};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Resource, ResourceExt};
-use node_readiness_api::{
-    DIGEST_ANNOTATION, MANAGED_BY, NodeReadinessRule, RULE_UID_LABEL, ReporterStatus,
-};
-use node_readiness_engine::contains;
-use node_readiness_engine::reporter::{ReporterObjects, digest_of};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL, ReporterStatus};
+use node_readiness_engine::reporter::ReporterObjects;
 use node_readiness_engine::status::Reporters;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use thiserror::Error;
-use tracing::info;
 
-use crate::leadership::{Leadership, NotWritten};
+use super::settling::Settling;
+use crate::applier::{Applier, ApplyError};
 use crate::watches::OwnedStores;
 
-/// A generated object could not be applied or deleted.
-#[derive(Debug, Error)]
-pub enum ApplyError {
-    /// The API server refused, or could not be reached.
-    #[error("{kind} {name} could not be {verb}: {cause}")]
-    Refused {
-        /// Kind of the object.
-        kind: String,
-        /// Its name.
-        name: String,
-        /// What was tried.
-        verb: &'static str,
-        /// The API server's words.
-        cause: String,
-    },
-    /// An object could not be written as JSON.
-    #[error("{kind} {name} could not be written as JSON: {cause}")]
-    Encode {
-        /// Kind of the object.
-        kind: String,
-        /// Its name.
-        name: String,
-        /// Why.
-        cause: serde_json::Error,
-    },
-}
-
-/// Writes what is generated for rules.
-pub(super) struct Applier {
-    client: Client,
-    leadership: Leadership,
-    namespace: String,
-}
-
-impl Applier {
-    pub(super) fn new(client: Client, leadership: Leadership, namespace: &str) -> Self {
-        Self { client, leadership, namespace: namespace.to_owned() }
-    }
-
-    /// Applies what a rule should have, in the order that [`ReporterObjects`] states, and deletes
-    /// what it should not. An object that is as it should be is not written.
-    pub(super) async fn apply(
-        &self,
-        rule: &NodeReadinessRule,
-        desired: Option<&ReporterObjects>,
-        stores: &OwnedStores,
-    ) -> Result<Reporters, ApplyError> {
-        let uid = rule.uid().unwrap_or_default();
-        let Some(desired) = desired else {
-            self.delete_all(&uid, stores).await?;
-            return Ok(Reporters::None);
-        };
-        // Every field by name: one that is added does not compile until it is applied.
-        let ReporterObjects {
-            service_account,
-            impersonator_role,
-            impersonator_binding,
-            status_role,
-            status_binding,
-            config_map,
-            daemon_set,
-        } = desired;
-        let (roles, bindings) = (&stores.cluster_roles, &stores.cluster_role_bindings);
-        self.ensure(&self.namespaced(), service_account, &stores.service_accounts).await?;
-        self.ensure(&self.cluster(), impersonator_role, roles).await?;
-        self.ensure(&self.cluster(), status_role, roles).await?;
-        self.ensure(&self.cluster(), impersonator_binding, bindings).await?;
-        self.ensure(&self.cluster(), status_binding, bindings).await?;
-        self.ensure(&self.namespaced(), config_map, &stores.config_maps).await?;
-        let live = self.ensure(&self.namespaced(), daemon_set, &stores.daemon_sets).await?;
-        Ok(reporters(&live))
-    }
-
-    /// Deletes everything generated for a rule, the pods first: a reporter that has lost its
-    /// permissions would only fill the log.
-    async fn delete_all(&self, uid: &str, stores: &OwnedStores) -> Result<(), ApplyError> {
-        let OwnedStores {
-            service_accounts,
-            config_maps,
-            daemon_sets,
-            cluster_roles,
-            cluster_role_bindings,
-        } = stores;
-        self.delete(&self.namespaced(), uid, daemon_sets).await?;
-        self.delete(&self.namespaced(), uid, config_maps).await?;
-        self.delete(&self.cluster(), uid, cluster_role_bindings).await?;
-        self.delete(&self.cluster(), uid, cluster_roles).await?;
-        self.delete(&self.namespaced(), uid, service_accounts).await
-    }
-
-    /// Applies an object unless it is in the cluster as wanted, and returns it as it is there.
-    async fn ensure<K>(&self, api: &Api<K>, wanted: &K, store: &Store<K>) -> Result<K, ApplyError>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
-    {
-        let name = wanted.name_any();
-        let encode = |cause| ApplyError::Encode { kind: kind::<K>(), name: name.clone(), cause };
-        let mut wanted = wanted.clone();
-        let digest = digest_of(&wanted).map_err(encode)?;
-        wanted.annotations_mut().insert(DIGEST_ANNOTATION.to_owned(), digest);
-
-        if let Some(live) = store.get(&ObjectRef::from_obj(&wanted)) {
-            let as_json = |object: &K| serde_json::to_value(object).map_err(encode);
-            if contains(&as_json(&live)?, &as_json(&wanted)?) {
-                return Ok((*live).clone());
-            }
-        }
-        let params = PatchParams::apply(MANAGED_BY).force();
-        let applied = self
-            .leadership
-            .write(api.patch(&name, &params, &Patch::Apply(&wanted)))
-            .await
-            .map_err(|cause| refused::<K>(&name, "applied", cause))?;
-        info!(kind = kind::<K>(), name, "applied");
-        Ok(applied)
-    }
-
-    /// Deletes every object that was generated for a rule.
-    async fn delete<K>(
-        &self,
-        api: &Api<K>,
-        rule_uid: &str,
-        store: &Store<K>,
-    ) -> Result<(), ApplyError>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let theirs = store.state_filter(|object| {
-            object.labels().get(RULE_UID_LABEL).is_some_and(|uid| uid == rule_uid)
-                && object.meta().deletion_timestamp.is_none()
-        });
-        for object in theirs {
-            let name = object.name_any();
-            let params = DeleteParams {
-                // One of the same name that was made in between is somebody else's.
-                preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
-                ..DeleteParams::background()
-            };
-            match self.leadership.write(api.delete(&name, &params)).await {
-                Ok(_) => info!(kind = kind::<K>(), name, "deleted"),
-                Err(NotWritten::Failed(kube::Error::Api(status)))
-                    if matches!(status.code, 404 | 409) => {}
-                Err(cause) => return Err(refused::<K>(&name, "deleted", cause)),
-            }
-        }
-        Ok(())
-    }
-
-    fn namespaced<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    fn cluster<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = ClusterResourceScope>,
-    {
-        Api::all(self.client.clone())
-    }
-}
-
-fn refused<K: Resource<DynamicType = ()>>(
-    name: &str,
-    verb: &'static str,
-    cause: NotWritten<kube::Error>,
-) -> ApplyError {
-    let cause = match cause {
-        NotWritten::Failed(kube::Error::Api(status)) => status.message,
-        other => other.to_string(),
+/// Applies what a rule should have, in the order that [`ReporterObjects`] states, and deletes what it
+/// should not. An object that is as it should be is not written.
+///
+/// Where a policy limits a permission, the policy comes first and goes last, and API servers are given
+/// time to see it.
+pub(super) async fn apply(
+    applier: &Applier,
+    rule: &NodeReadinessRule,
+    desired: Option<&ReporterObjects>,
+    stores: &OwnedStores,
+    settling: &Settling,
+) -> Result<Reporters, ApplyError> {
+    let uid = rule.uid().unwrap_or_default();
+    let Some(desired) = desired else {
+        delete_all(applier, &uid, stores, settling).await?;
+        return Ok(Reporters::None);
     };
-    ApplyError::Refused { kind: kind::<K>(), name: name.to_owned(), verb, cause }
+    // Every field by name: one that is added does not compile until it is applied.
+    let ReporterObjects { service_account, guard, roles, role_bindings, config_map, daemon_set } =
+        desired;
+    applier.ensure(&applier.namespaced(), service_account, &stores.service_accounts).await?;
+    if let Some(guard) = guard {
+        if applier.put_in_place(guard, stores).await? {
+            settling.note(&uid);
+        }
+        if settling.left(&uid).is_some() {
+            return Ok(Reporters::AwaitingPolicy);
+        }
+    }
+    for role in roles {
+        applier.ensure(&applier.cluster(), role, &stores.cluster_roles).await?;
+    }
+    for binding in role_bindings {
+        applier.ensure(&applier.cluster(), binding, &stores.cluster_role_bindings).await?;
+    }
+    let config_maps = &stores.config_maps;
+    applier.ensure(&applier.namespaced(), config_map, config_maps).await?;
+    let daemon_sets = &stores.daemon_sets;
+    let live = applier.ensure(&applier.namespaced(), daemon_set, daemon_sets).await?;
+    delete_outdated(applier, &uid, desired, stores, settling).await?;
+    Ok(reporters(&live.object))
 }
 
-fn kind<K: Resource<DynamicType = ()>>() -> String {
-    K::kind(&()).into_owned()
+/// Deletes what a rule had under another access: permissions before what limits them.
+async fn delete_outdated(
+    applier: &Applier,
+    uid: &str,
+    desired: &ReporterObjects,
+    stores: &OwnedStores,
+    settling: &Settling,
+) -> Result<(), ApplyError> {
+    let ReporterObjects { role_bindings, roles, guard, .. } = desired;
+    let outdated =
+        |object: &ClusterRoleBinding| is_of(object, uid) && !is_among(object, role_bindings);
+    let mut withdrawn =
+        applier.delete(&applier.cluster(), &stores.cluster_role_bindings, outdated).await?;
+    let outdated = |object: &ClusterRole| is_of(object, uid) && !is_among(object, roles);
+    withdrawn += applier.delete(&applier.cluster(), &stores.cluster_roles, outdated).await?;
+    if guard.is_none() {
+        delete_guards(applier, uid, withdrawn > 0, stores, settling).await?;
+    }
+    Ok(())
+}
+
+/// Deletes everything generated for a rule, the pods first: a reporter that has lost its permissions
+/// would only fill the log. Says whether all of it has gone; if not, it is to be called again.
+pub(super) async fn delete_all(
+    applier: &Applier,
+    uid: &str,
+    stores: &OwnedStores,
+    settling: &Settling,
+) -> Result<bool, ApplyError> {
+    let OwnedStores {
+        service_accounts,
+        config_maps,
+        daemon_sets,
+        cluster_roles,
+        cluster_role_bindings,
+        policies: _,
+        policy_bindings: _,
+    } = stores;
+    applier.delete(&applier.namespaced(), daemon_sets, |object| is_of(object, uid)).await?;
+    applier.delete(&applier.namespaced(), config_maps, |object| is_of(object, uid)).await?;
+    let bindings = |object: &_| is_of(object, uid);
+    let mut withdrawn = applier.delete(&applier.cluster(), cluster_role_bindings, bindings).await?;
+    withdrawn +=
+        applier.delete(&applier.cluster(), cluster_roles, |object| is_of(object, uid)).await?;
+    let gone = delete_guards(applier, uid, withdrawn > 0, stores, settling).await?;
+    applier.delete(&applier.namespaced(), service_accounts, |object| is_of(object, uid)).await?;
+    Ok(gone)
+}
+
+/// Deletes the policies of a rule once API servers have seen that what they limit is gone, and says
+/// whether none is left.
+async fn delete_guards(
+    applier: &Applier,
+    uid: &str,
+    withdrawn: bool,
+    stores: &OwnedStores,
+    settling: &Settling,
+) -> Result<bool, ApplyError> {
+    if stores.policies.state_filter(|policy| is_of(policy, uid)).is_empty() {
+        return Ok(true);
+    }
+    if withdrawn {
+        settling.note(uid);
+    }
+    if settling.left(uid).is_some() {
+        return Ok(false);
+    }
+    let bindings = |object: &_| is_of(object, uid);
+    applier.delete(&applier.cluster(), &stores.policy_bindings, bindings).await?;
+    applier.delete(&applier.cluster(), &stores.policies, |object| is_of(object, uid)).await?;
+    Ok(true)
+}
+
+/// Whether an object was generated for a rule.
+fn is_of(object: &impl Resource, rule_uid: &str) -> bool {
+    object.labels().get(RULE_UID_LABEL).is_some_and(|uid| uid == rule_uid)
+}
+
+/// Whether one of these objects has the same name.
+fn is_among<K: Resource>(object: &K, wanted: &[K]) -> bool {
+    wanted.iter().any(|wanted| wanted.name_any() == object.name_any())
 }
 
 /// How the reporters of a rule are whose objects are to be left alone.

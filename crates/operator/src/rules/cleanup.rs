@@ -13,8 +13,9 @@ use node_readiness_api::{FINALIZER, NodeReadinessRule};
 use node_readiness_engine::carries_trace;
 use thiserror::Error;
 
-use super::Context;
 use super::report::ReportError;
+use super::{Context, RuleError, apply};
+use crate::applier::ApplyError;
 use crate::clock;
 use crate::leadership::NotWritten;
 use crate::refusal;
@@ -49,17 +50,23 @@ pub(super) enum Next {
     Nothing(Action),
 }
 
-/// Adds the finalizer to a rule, or removes it from one that goes once every node is clean.
+/// Adds the finalizer to a rule, or removes it from one that goes once its reporters are gone and every
+/// node is clean.
 ///
 /// It works on metadata alone, so that a rule that cannot be read can be deleted.
-pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Next, CleanupError> {
+pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Next, RuleError> {
     let held = rule.finalizers().iter().any(|name| name == FINALIZER);
     let going = rule.meta().deletion_timestamp.is_some();
     match (held, going) {
         (true, false) => return Ok(Next::CarryOut),
         // Nothing of ours keeps the rule: it is as good as gone.
         (false, true) => return Ok(Next::Nothing(Action::await_change())),
-        (false, false) | (true, true) => {}
+        (true, true) => {
+            if let Some(left) = delete_reporters(rule, context).await? {
+                return Ok(Next::Nothing(Action::requeue(left)));
+            }
+        }
+        (false, false) => {}
     }
     let api: Api<PartialObjectMeta<NodeReadinessRule>> = Api::all(context.client.clone());
     let object = PartialObjectMeta {
@@ -81,8 +88,20 @@ pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Nex
         Err(NotWritten::Failed(cause)) if is_stale(&cause) => {
             Ok(Next::Nothing(Action::await_change()))
         }
-        Err(cause) => Err(CleanupError { rule: rule.name_any(), cause: Box::new(cause) }),
+        Err(cause) => Err(CleanupError { rule: rule.name_any(), cause: Box::new(cause) }.into()),
     }
+}
+
+/// Deletes a rule's reporters, and says how long it takes until all is gone. The garbage collector
+/// would delete them, too, but in no order: what limits a permission has to outlive it.
+async fn delete_reporters(
+    rule: &StoredRule,
+    context: &Context,
+) -> Result<Option<Duration>, ApplyError> {
+    let uid = rule.uid().unwrap_or_default();
+    let Context { applier, owned, settling, .. } = context;
+    let gone = apply::delete_all(applier, &uid, owned, settling).await?;
+    Ok((!gone).then(|| settling.left(&uid).unwrap_or_default()))
 }
 
 /// Has a rule wait that goes. What takes longer than usual is told, so that nobody wonders.

@@ -7,6 +7,7 @@ mod apply;
 mod cleanup;
 mod report;
 mod resting;
+mod settling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::Rule;
-use node_readiness_engine::reporter::{self, Conflicts, Settings};
+use node_readiness_engine::reporter::{
+    self, Conflicts, ConstrainedImpersonation, Refusal, ReporterObjects, Settings,
+};
 use node_readiness_engine::status::Reporters;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -27,18 +30,21 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::applier::{Applier, ApplyError};
 use crate::clock;
 use crate::events::Events;
+use crate::fence::{Fence, Standing};
 use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
 use crate::nodes::Rules;
 use crate::retries::Retries;
 use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
-use apply::Applier;
 use cleanup::Next;
 use report::{Reporting, StatusWriter};
 use resting::{Rest, Resting};
+pub(crate) use settling::SETTLE;
+use settling::Settling;
 
 /// How many rules are worked on at the same time.
 const CONCURRENCY: u16 = 8;
@@ -49,6 +55,9 @@ const SYNC_RETRY: Duration = Duration::from_millis(100);
 /// What the rule path works with.
 pub(crate) struct RulePath {
     pub client: kube::Client,
+    pub applier: Applier,
+    pub fence: Fence,
+    pub impersonation: watch::Receiver<ConstrainedImpersonation>,
     pub nodes: NodeStore,
     pub rules: Rules,
     pub ledger: Arc<SharedLedger>,
@@ -67,7 +76,7 @@ pub enum RuleError {
     Generate(#[from] serde_json::Error),
     /// A generated object could not be applied or deleted.
     #[error(transparent)]
-    Apply(#[from] apply::ApplyError),
+    Apply(#[from] ApplyError),
     /// The status could not be written.
     #[error(transparent)]
     Report(#[from] report::ReportError),
@@ -88,6 +97,9 @@ struct Context {
     settings: Settings,
     client: kube::Client,
     applier: Applier,
+    fence: Fence,
+    impersonation: watch::Receiver<ConstrainedImpersonation>,
+    settling: Settling,
     status: StatusWriter,
     retries: Retries,
     resting: Resting,
@@ -104,9 +116,23 @@ impl RulePath {
         news: UnboundedReceiver<String>,
         end: CancellationToken,
     ) {
-        let Self { client, nodes, rules, ledger, synced, events, metrics, leadership, settings } =
-            self;
-        let Owned { stores, touched } = owned;
+        let Self {
+            client,
+            applier,
+            fence,
+            impersonation,
+            nodes,
+            rules,
+            ledger,
+            synced,
+            events,
+            metrics,
+            leadership,
+            settings,
+        } = self;
+        let Owned { stores, touched, fence_touched: _ } = owned;
+        let fence_changes = fence.changes();
+        let found_out = impersonation.clone();
         let context = Arc::new(Context {
             nodes,
             rules: rules.clone(),
@@ -115,7 +141,10 @@ impl RulePath {
             synced,
             events,
             metrics,
-            applier: Applier::new(client.clone(), leadership.clone(), &settings.namespace),
+            applier,
+            fence,
+            impersonation,
+            settling: Settling::default(),
             settings,
             status: StatusWriter::new(client.clone(), leadership.clone()),
             leadership: leadership.clone(),
@@ -130,6 +159,9 @@ impl RulePath {
             // A rule can come to stand in another's way.
             .reconcile_all_on(WatchStream::from_changes(rules).map(|_| ()))
             .reconcile_all_on(stream::once(leadership.acquired()))
+            // Reporters wait for both.
+            .reconcile_all_on(WatchStream::from_changes(fence_changes).map(|_| ()))
+            .reconcile_all_on(WatchStream::from_changes(found_out).map(|_| ()))
             .reconcile_on(touched)
             .reconcile_on(news)
             .graceful_shutdown_on(end.cancelled_owned())
@@ -178,19 +210,21 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
 
 async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action, RuleError> {
     let conflicts = conflicts(rule, context);
-    let desired = reporter::generate(rule, &context.settings, &conflicts)?;
+    let admitted =
+        reporter::admit(rule, &context.settings.allowances, *context.impersonation.borrow());
+    let desired = match &admitted {
+        Ok(()) => reporter::generate(rule, &context.settings, &conflicts)?,
+        Err(_) => None,
+    };
     let resting = context.resting.of(rule);
     let applied = if let Some(Rest { failure, .. }) = &resting {
         Ok(Reporters::Failed(failure.clone()))
     } else if rule.spec.suspend {
         Ok(apply::observe(desired.as_ref(), &context.owned))
     } else {
-        context.applier.apply(rule, desired.as_ref(), &context.owned).await
+        apply_reporters(rule, desired.as_ref(), context).await
     };
-    let reporters = match &applied {
-        Ok(reporters) => reporters.clone(),
-        Err(error) => Reporters::Failed(error.to_string()),
-    };
+    let reporters = standing(&applied, admitted);
     // The status tells of a failure before the rule is put back to be tried again.
     let reporting = Reporting { reporters: &reporters, conflicts: &conflicts };
     let action = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
@@ -198,7 +232,37 @@ async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action
         context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
         return Err(error.into());
     }
-    Ok(resting.map_or(action, |rest| Action::requeue(rest.left())))
+    let settles = context.settling.left(&rule.uid().unwrap_or_default());
+    Ok(match (resting, settles) {
+        (Some(rest), _) => Action::requeue(rest.left()),
+        (None, Some(left)) => Action::requeue(left),
+        (None, None) => action,
+    })
+}
+
+/// Applies a rule's reporters once the fence lets them do what they are for.
+async fn apply_reporters(
+    rule: &NodeReadinessRule,
+    desired: Option<&ReporterObjects>,
+    context: &Context,
+) -> Result<Reporters, ApplyError> {
+    if desired.is_some() {
+        match context.fence.stands_to(rule) {
+            Standing::InForce(_) => {}
+            Standing::Pending => return Ok(Reporters::AwaitingPolicy),
+            Standing::Failed(cause) => return Ok(Reporters::Failed(cause)),
+        }
+    }
+    apply::apply(&context.applier, rule, desired, &context.owned, &context.settling).await
+}
+
+/// How a rule's reporters stand.
+fn standing(applied: &Result<Reporters, ApplyError>, admitted: Result<(), Refusal>) -> Reporters {
+    match (applied, admitted) {
+        (Err(error), _) => Reporters::Failed(error.to_string()),
+        (Ok(_), Err(refusal)) => Reporters::Refused(refusal),
+        (Ok(reporters), Ok(())) => reporters.clone(),
+    }
 }
 
 /// Which conditions of the rule older rules probe as well.

@@ -170,9 +170,47 @@ const CASES: &[Case] = &[
         &["spec.reporter", "no effect without probes"],
     ),
     (
-        "a reporter that is root",
-        |s| s["reporter"] = json!({"runAsUser": 0}),
-        &["spec.reporter.runAsUser", "greater than or equal to 1"],
+        "a user that is none",
+        |s| s["reporter"] = json!({"runAsUser": -1}),
+        &["spec.reporter.runAsUser", "greater than or equal to 0"],
+    ),
+    (
+        "a probe of two kinds",
+        |s| s["probes"][0]["grpc"] = json!({"port": 1}),
+        &["spec.probes[0]", "set exactly one of httpGet, tcpSocket"],
+    ),
+    (
+        "a probe of no kind",
+        |s| s["probes"][0] = json!({"conditionType": "example.com/Ready"}),
+        &["spec.probes[0]", "set exactly one of httpGet, tcpSocket"],
+    ),
+    (
+        "a host that is an address with a port",
+        |s| s["probes"][0]["httpGet"]["host"] = json!("example.com:80/x"),
+        &["spec.probes[0].httpGet.host"],
+    ),
+    (
+        "a path that leaves its directory",
+        |s| {
+            s["probes"][0] =
+                json!({"conditionType": "example.com/Ready", "file": {"path": "/run/../etc/x"}});
+        },
+        &["spec.probes[0].file", "without empty, '.' or '..' parts"],
+    ),
+    (
+        "a path that is relative",
+        |s| {
+            s["probes"][0] =
+                json!({"conditionType": "example.com/Ready", "unixSocket": {"path": "run/x"}});
+        },
+        &["spec.probes[0].unixSocket", "must be absolute"],
+    ),
+    (
+        "a command of nothing",
+        |s| {
+            s["probes"][0] = json!({"conditionType": "example.com/Ready", "exec": {"command": []}});
+        },
+        &["spec.probes[0].exec.command", "at least 1"],
     ),
     (
         "a field that does not exist",

@@ -258,6 +258,8 @@ fn start_operator() {
                 kubeconfig.as_os_str(),
                 "--health-probe-bind-address=0".as_ref(),
                 "--reporter-image=reporter:test".as_ref(),
+                "--fence=strict".as_ref(),
+                "--allow-host-path=/run/it".as_ref(),
                 metrics[0].as_ref(),
                 metrics[1].as_ref(),
             ]);

@@ -5,6 +5,7 @@
 //! the Go project's tracker does not happen here.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod access;
 mod bad_input;
 mod examples;
 mod gateway;

@@ -35,14 +35,18 @@ async fn grant(client: &Client, rules: Value) -> Result<(), kube::Error> {
 async fn the_operator_can_grant_what_reporters_need_and_nothing_wider() {
     let _ = Fixture::new("permissions").await;
     let operator = as_operator().await;
-    for needed in [rbac::impersonate_own_node(), rbac::update_own_status()] {
+    for needed in
+        [rbac::impersonate_own_node(), rbac::update_own_status(), rbac::update_any_status()]
+    {
         grant(&operator, serde_json::to_value(needed).unwrap()).await.unwrap();
     }
     let rule = |group: &str, resource: &str, verb: &str| json!([{"apiGroups": [group], "resources": [resource], "verbs": [verb]}]);
     for wider in [
         rule("authentication.k8s.io", "nodes", "impersonate:arbitrary-node"),
         rule("authentication.k8s.io", "users", "impersonate"),
-        rule("", "nodes/status", "update"),
+        rule("", "nodes/status", "patch"),
+        rule("", "nodes", "update"),
+        rule("", "nodes", "delete"),
         rule("", "nodes/status", "impersonate-on:associated-node:patch"),
         rule("", "nodes/status", "impersonate-on:arbitrary-node:update"),
         rule("", "nodes", "impersonate-on:associated-node:list"),

@@ -1,0 +1,165 @@
+//! The fence around whoever acts as a node: the only writer of the policies that are no rule's.
+//!
+//! It follows the rules, since one of its policies lists the conditions that they probe. Reporters
+//! wait until it admits what they write.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
+use kube::{Resource, ResourceExt};
+use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
+use node_readiness_engine::admission::{Guard, Strength, fence};
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::applier::{Applier, ApplyError};
+use crate::leadership::Leadership;
+use crate::nodes::Rules;
+use crate::retries::Retries;
+use crate::rules::SETTLE;
+use crate::watches::OwnedStores;
+
+/// The one object that waits for itself in [`Retries`].
+const FENCE: &str = "fence";
+
+/// What the fence works with.
+pub(crate) struct FencePath {
+    pub applier: Applier,
+    pub rules: Rules,
+    pub stores: OwnedStores,
+    /// Told when somebody edited or deleted one of its policies.
+    pub touched: Arc<Notify>,
+    pub strength: Strength,
+    pub leadership: Leadership,
+    pub synced: watch::Receiver<bool>,
+}
+
+/// How the fence stands, for those who wait for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Fence(watch::Receiver<Standing>);
+
+/// How the fence stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has not been put up.
+    #[default]
+    Pending,
+    /// It could not be put up, or not as it should be.
+    Failed(String),
+    /// It is in force, and lets these conditions through.
+    InForce(BTreeSet<String>),
+}
+
+impl Fence {
+    /// How the fence stands to a rule: in its way, or not.
+    pub(crate) fn stands_to(&self, rule: &NodeReadinessRule) -> Standing {
+        let standing = self.0.borrow().clone();
+        match &standing {
+            Standing::InForce(types) if !admits(types, rule) => Standing::Pending,
+            _ => standing,
+        }
+    }
+
+    /// How it stands, and whenever that changes.
+    pub(crate) fn changes(&self) -> watch::Receiver<Standing> {
+        self.0.clone()
+    }
+}
+
+fn admits(types: &BTreeSet<String>, rule: &NodeReadinessRule) -> bool {
+    use node_readiness_api::ReporterAccess::ConstrainedImpersonation;
+    let access = rule.spec.reporter.as_ref().map(|reporter| reporter.access).unwrap_or_default();
+    access != ConstrainedImpersonation
+        || rule.spec.probes.iter().all(|probe| types.contains(&probe.condition_type))
+}
+
+impl FencePath {
+    /// The path, and how the fence stands.
+    pub(crate) fn new_standing() -> (watch::Sender<Standing>, Fence) {
+        let (standing, seen) = watch::channel(Standing::default());
+        (standing, Fence(seen))
+    }
+
+    /// Keeps the fence up until `end`, while this process leads.
+    pub(crate) async fn run(self, standing: watch::Sender<Standing>, end: CancellationToken) {
+        let keep = self.keep(standing);
+        tokio::select! {
+            () = keep => {}
+            () = end.cancelled() => {}
+        }
+    }
+
+    async fn keep(mut self, standing: watch::Sender<Standing>) {
+        if self.synced.wait_for(|synced| *synced).await.is_err() {
+            return;
+        }
+        self.leadership.clone().acquired().await;
+        let retries = Retries::default();
+        loop {
+            let wait = match self.put_up(&standing).await {
+                Ok(()) => {
+                    retries.succeeded(FENCE);
+                    Duration::MAX
+                }
+                Err(error) => {
+                    let wait = retries.failed(FENCE);
+                    warn!("{error}; trying again in {wait:.1?}");
+                    standing.send_replace(Standing::Failed(error.to_string()));
+                    wait
+                }
+            };
+            tokio::select! {
+                changed = self.rules.changed() => if changed.is_err() { return },
+                () = self.touched.notified() => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Puts the fence up as it should be now, and says so once API servers have had time to see it.
+    async fn put_up(&mut self, standing: &watch::Sender<Standing>) -> Result<(), ApplyError> {
+        let Some(rules) = self.rules.borrow_and_update().clone() else { return Ok(()) };
+        let types = rules.written_as_nodes();
+        let guards = fence(self.strength, &types);
+        let mut written = false;
+        for guard in &guards {
+            written |= self.applier.put_in_place(guard, &self.stores).await?;
+        }
+        self.delete_outdated(&guards).await?;
+        let in_force = Standing::InForce(types);
+        if *standing.borrow() == in_force {
+            return Ok(());
+        }
+        if written {
+            sleep(SETTLE).await;
+            info!(strength = ?self.strength, "the fence is in force");
+        }
+        standing.send_replace(in_force);
+        Ok(())
+    }
+
+    /// Deletes what is left of another strength.
+    async fn delete_outdated(&self, guards: &[Guard]) -> Result<(), ApplyError> {
+        let Self { applier, stores, .. } = self;
+        let outdated = |name: &str| !guards.iter().any(|guard| guard.policy.name_any() == name);
+        let bindings = |object: &ValidatingAdmissionPolicyBinding| {
+            is_no_rules(object) && outdated(&object.name_any())
+        };
+        applier.delete(&applier.cluster(), &stores.policy_bindings, bindings).await?;
+        let policies = |object: &ValidatingAdmissionPolicy| {
+            is_no_rules(object) && outdated(&object.name_any())
+        };
+        applier.delete(&applier.cluster(), &stores.policies, policies).await?;
+        Ok(())
+    }
+}
+
+fn is_no_rules(object: &impl Resource) -> bool {
+    !object.labels().contains_key(RULE_UID_LABEL)
+}

@@ -1,0 +1,156 @@
+//! By which permissions reporters write, what limits them, and what rules may ask for.
+
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use node_readiness_api::NodeReadinessRule;
+use serde_json::{Value, json};
+
+use crate::harness::{Fixture, REPORTERS, eventually, gone};
+
+fn probing(t: &Fixture) -> Value {
+    let mut rule = t.rule();
+    rule["spec"]["probes"] =
+        json!([{"conditionType": "example.com/Ready", "tcpSocket": {"port": 9099}}]);
+    rule
+}
+
+fn policies(t: &Fixture) -> Api<ValidatingAdmissionPolicy> {
+    Api::all(t.client.clone())
+}
+
+fn bindings(t: &Fixture) -> Api<ValidatingAdmissionPolicyBinding> {
+    Api::all(t.client.clone())
+}
+
+fn roles(t: &Fixture) -> Api<ClusterRole> {
+    Api::all(t.client.clone())
+}
+
+fn daemon_sets(t: &Fixture) -> Api<DaemonSet> {
+    Api::namespaced(t.client.clone(), REPORTERS)
+}
+
+/// Reason and message of a rule's `ReporterReady`, while that is not so.
+fn trouble(rule: &NodeReadinessRule) -> Option<(String, String)> {
+    let conditions = rule.status.iter().flat_map(|status| &status.conditions);
+    let mut reporters = conditions.filter(|c| c.type_ == "ReporterReady" && c.status == "False");
+    reporters.next().map(|condition| (condition.reason.clone(), condition.message.clone()))
+}
+
+#[tokio::test]
+async fn a_policy_is_there_before_the_permission_that_it_limits_and_goes_after_it() {
+    let t = Fixture::new("guarded").await;
+    let mut rule = probing(&t);
+    rule["spec"]["reporter"] = json!({"access": "AdmissionPolicy"});
+    t.apply(&rule).await;
+    let name = "nrr-reporter-guarded-own-conditions";
+    let status_updater = "nrr-reporter-guarded-status-updater";
+    let granted = eventually(&roles(&t), status_updater, |_| true).await;
+    let rules = serde_json::to_value(&granted.rules).unwrap();
+    assert_eq!(
+        rules[1],
+        json!({"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["update"]})
+    );
+    let created =
+        |time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| time.unwrap().0;
+    let policy = policies(&t).get(name).await.unwrap();
+    let binding = bindings(&t).get(name).await.unwrap();
+    // In whole seconds, and API servers are given some to see the policy.
+    for guard in [policy.metadata.creation_timestamp, binding.metadata.creation_timestamp] {
+        assert!(created(guard) < created(granted.creation_timestamp()));
+    }
+    eventually(&daemon_sets(&t), "reporter-guarded", |_| true).await;
+    assert!(roles(&t).get_opt("nrr-reporter-guarded-impersonator").await.unwrap().is_none());
+
+    t.delete_rule("guarded").await;
+    gone(&roles(&t), status_updater).await;
+    assert!(policies(&t).get_opt(name).await.unwrap().is_some(), "the policy outlives the role");
+    gone(&policies(&t), name).await;
+    gone(&bindings(&t), name).await;
+    gone(&t.rules(), "guarded").await;
+}
+
+#[tokio::test]
+async fn a_rule_can_change_its_access_and_keeps_nothing_of_the_other() {
+    let t = Fixture::new("switched").await;
+    let grants: Api<ClusterRoleBinding> = Api::all(t.client.clone());
+    let impersonator = "nrr-reporter-switched-impersonator";
+    let guard = "nrr-reporter-switched-own-conditions";
+    t.apply(&probing(&t)).await;
+    eventually(&grants, impersonator, |_| true).await;
+    let mut rule = probing(&t);
+    rule["spec"]["reporter"] = json!({"access": "AdmissionPolicy"});
+    t.apply(&rule).await;
+    eventually(&policies(&t), guard, |_| true).await;
+    gone(&grants, impersonator).await;
+    gone(&roles(&t), impersonator).await;
+    t.apply(&probing(&t)).await;
+    eventually(&grants, impersonator, |_| true).await;
+    gone(&policies(&t), guard).await;
+    let granted = roles(&t).get("nrr-reporter-switched-status-updater").await.unwrap();
+    let rules = serde_json::to_string(&granted.rules).unwrap();
+    assert!(!rules.contains(r#""update""#), "{rules}");
+}
+
+#[tokio::test]
+async fn what_the_operator_was_not_told_to_allow_is_refused_in_the_status() {
+    let t = Fixture::new("disallowed").await;
+    let mut rule = probing(&t);
+    rule["spec"]["probes"][0] =
+        json!({"conditionType": "example.com/Ready", "exec": {"command": ["id"]}});
+    t.apply(&rule).await;
+    let refused = eventually(&t.rules(), "disallowed", |rule| trouble(rule).is_some()).await;
+    let (reason, message) = trouble(&refused).unwrap();
+    assert_eq!(reason, "NotAllowed");
+    assert!(message.contains("--allow-exec-probes"), "{message}");
+    assert!(daemon_sets(&t).get_opt("reporter-disallowed").await.unwrap().is_none());
+    // What the shared operator allows.
+    rule["spec"]["probes"][0] =
+        json!({"conditionType": "example.com/Ready", "file": {"path": "/run/it/ready"}});
+    t.apply(&rule).await;
+    eventually(&daemon_sets(&t), "reporter-disallowed", |_| true).await;
+    // A rule that asks for too much loses what it had.
+    rule["spec"]["probes"][0] =
+        json!({"conditionType": "example.com/Ready", "file": {"path": "/etc/shadow"}});
+    t.apply(&rule).await;
+    gone(&daemon_sets(&t), "reporter-disallowed").await;
+    gone(&roles(&t), "nrr-reporter-disallowed-impersonator").await;
+}
+
+#[tokio::test]
+async fn the_fence_follows_the_rules_and_is_repaired() {
+    let t = Fixture::new("fenced").await;
+    let types = |policy: &ValidatingAdmissionPolicy| {
+        policy.spec.as_ref().unwrap().variables.as_ref().unwrap()[0].expression.clone()
+    };
+    let mut rule = probing(&t);
+    rule["spec"]["conditions"][0]["type"] = json!("example.com/Fenced");
+    rule["spec"]["probes"][0]["conditionType"] = json!("example.com/Fenced");
+    t.apply(&rule).await;
+    // The pods come when the fence lets them write, and not before.
+    let set = eventually(&daemon_sets(&t), "reporter-fenced", |_| true).await;
+    let policy = policies(&t).get("nrr-fence-impersonated").await.unwrap();
+    assert!(types(&policy).contains(r#""example.com/Fenced""#), "{}", types(&policy));
+    assert!(set.creation_timestamp().unwrap().0 >= policy.creation_timestamp().unwrap().0);
+
+    let hole = json!({"spec": {"validations": [{"expression": "true"}]}});
+    let merge = Patch::Merge(&hole);
+    policies(&t).patch("nrr-fence-records", &PatchParams::default(), &merge).await.unwrap();
+    let sound = |policy: &ValidatingAdmissionPolicy| {
+        let validations = policy.spec.as_ref().unwrap().validations.as_ref().unwrap();
+        validations[0].expression != "true"
+    };
+    eventually(&policies(&t), "nrr-fence-records", sound).await;
+    let uid = bindings(&t).get("nrr-fence-impersonated").await.unwrap().metadata.uid;
+    bindings(&t).delete("nrr-fence-impersonated", &DeleteParams::default()).await.unwrap();
+    eventually(&bindings(&t), "nrr-fence-impersonated", |b| b.metadata.uid != uid).await;
+
+    t.delete_rule("fenced").await;
+    let without = |policy: &_| !types(policy).contains("example.com/Fenced");
+    eventually(&policies(&t), "nrr-fence-impersonated", without).await;
+}
