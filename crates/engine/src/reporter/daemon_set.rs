@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, NodeAffinity,
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector,
+    Capabilities, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, ObjectFieldSelector,
     PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile,
     SecurityContext, Toleration, Volume, VolumeMount,
 };
@@ -17,7 +16,7 @@ use node_readiness_api::{
     REPORTER_CONFIG_FILE, RULE_UID_LABEL, ReporterOptions,
 };
 
-use super::{ReporterNames, Settings};
+use super::{NodeSet, ReporterNames, Settings};
 
 /// Name of the container, and of the volume with its configuration.
 const CONTAINER: &str = "reporter";
@@ -31,8 +30,8 @@ pub(super) struct Pod<'a> {
     pub names: &'a ReporterNames,
     pub options: &'a ReporterOptions,
     pub settings: &'a Settings,
-    /// Nodes to run on: the rule's own.
-    pub node_selector: &'a LabelSelector,
+    /// Nodes to run on.
+    pub nodes: &'a NodeSet,
     pub rule_uid: &'a str,
     /// Digest of the configuration; pods restart when it changes.
     pub config_digest: String,
@@ -82,7 +81,7 @@ fn pod_spec(pod: &Pod<'_>) -> PodSpec {
         // With the node's network comes the node's resolver.
         dns_policy: Some(if options.host_network { "Default" } else { "ClusterFirst" }.to_owned()),
         enable_service_links: Some(false),
-        affinity: Some(on_covered_nodes(pod.node_selector)),
+        affinity: pod.nodes.affinity(),
         tolerations: Some(options.tolerations.clone().unwrap_or_else(tolerate_everything)),
         priority_class_name: Some(priority.to_owned()),
         image_pull_secrets: pull_secrets,
@@ -158,33 +157,4 @@ fn resources() -> ResourceRequirements {
 /// A reporter must run on exactly the nodes that are not ready yet, whatever keeps others off.
 fn tolerate_everything() -> Vec<Toleration> {
     vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]
-}
-
-/// The rule's selector as a node affinity. A plain node selector could not carry expressions.
-fn on_covered_nodes(selector: &LabelSelector) -> Affinity {
-    let labels =
-        selector.match_labels.iter().flatten().map(|(key, value)| NodeSelectorRequirement {
-            key: key.clone(),
-            operator: "In".to_owned(),
-            values: Some(vec![value.clone()]),
-        });
-    let expressions =
-        selector.match_expressions.iter().flatten().map(|expression| NodeSelectorRequirement {
-            key: expression.key.clone(),
-            operator: expression.operator.clone(),
-            values: expression.values.clone(),
-        });
-    let term = NodeSelectorTerm {
-        match_expressions: Some(labels.chain(expressions).collect()),
-        match_fields: None,
-    };
-    Affinity {
-        node_affinity: Some(NodeAffinity {
-            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                node_selector_terms: vec![term],
-            }),
-            preferred_during_scheduling_ignored_during_execution: None,
-        }),
-        ..Affinity::default()
-    }
 }

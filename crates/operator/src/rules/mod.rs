@@ -19,7 +19,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::Rule;
-use node_readiness_engine::reporter::{self, Conflicts, Settings};
+use node_readiness_engine::reporter::{self, Conflicts, Settings, Share};
 use node_readiness_engine::status::Reporters;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -177,8 +177,13 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
 }
 
 async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action, RuleError> {
-    let conflicts = conflicts(rule, context);
-    let desired = reporter::generate(rule, &context.settings, &conflicts)?;
+    let Ok(compiled) = Rule::compile(rule) else {
+        // What it did stays as it is, its reporters too.
+        let nothing = Reporting { reporters: &Reporters::None, conflicts: &Conflicts::new() };
+        return Ok(context.status.report(rule, &nothing, &context.nodes, &context.ledger).await?);
+    };
+    let share = share(&compiled, context);
+    let desired = reporter::generate(rule, &context.settings, &share)?;
     let resting = context.resting.of(rule);
     let applied = if let Some(Rest { failure, .. }) = &resting {
         Ok(Reporters::Failed(failure.clone()))
@@ -192,7 +197,7 @@ async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action
         Err(error) => Reporters::Failed(error.to_string()),
     };
     // The status tells of a failure before the rule is put back to be tried again.
-    let reporting = Reporting { reporters: &reporters, conflicts: &conflicts };
+    let reporting = Reporting { reporters: &reporters, conflicts: &share.conflicts };
     let action = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
     if let Err(error) = applied {
         context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
@@ -201,17 +206,12 @@ async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action
     Ok(resting.map_or(action, |rest| Action::requeue(rest.left())))
 }
 
-/// Which conditions of the rule older rules probe as well.
-fn conflicts(rule: &NodeReadinessRule, context: &Context) -> Conflicts {
-    let rules = context.rules.borrow().clone();
-    let rules = rules.as_deref();
-    let rule = rules.and_then(|rules| rules.by_uid(rule.metadata.uid.as_deref()?));
-    match (rule, rules) {
+/// What the rule's reporters do in view of older rules'.
+fn share(rule: &Rule, context: &Context) -> Share {
+    match context.rules.borrow().clone() {
         // Without probes there is nothing to compare nodes for.
-        (Some(rule), Some(rules)) if !rule.probed.is_empty() => {
-            reporter::conflicts(rule, rules, &context.nodes.state())
-        }
-        _ => Conflicts::new(),
+        Some(rules) if !rule.probed.is_empty() => Share::of(rule, &rules, &context.nodes.state()),
+        _ => Share::alone(rule),
     }
 }
 
