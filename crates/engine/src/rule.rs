@@ -13,6 +13,7 @@ use node_readiness_api::{
 use thiserror::Error;
 
 use crate::Node;
+use crate::reporter::NodeSet;
 
 /// How many heartbeats a reporter may miss before what it said counts no more.
 const MISSED_HEARTBEATS: u32 = 3;
@@ -52,6 +53,8 @@ pub struct Rule {
     pub deleting: bool,
     /// When it was created.
     pub created: Timestamp,
+    /// The nodes that it covers unless it is being deleted, as its reporters' affinity says it.
+    pub nodes: NodeSet,
     selector: Selector,
 }
 
@@ -103,6 +106,7 @@ impl Rule {
             suspend: spec.suspend,
             max_unavailable: spec.max_unavailable.clone(),
             deleting: metadata.deletion_timestamp.is_some(),
+            nodes: NodeSet::of(selector.clone()),
             selector,
             created: metadata
                 .creation_timestamp
@@ -110,6 +114,11 @@ impl Rule {
                 .ok_or(Rejection::Metadata("metadata.creationTimestamp"))?
                 .0,
         })
+    }
+
+    /// What rules are ordered by, oldest first. Times of creation are in whole seconds.
+    pub(crate) fn age(&self) -> (Timestamp, &str) {
+        (self.created, &self.name)
     }
 
     /// Whether the rule writes no node, though it is there.
@@ -177,7 +186,7 @@ impl RuleSet {
         unreadable: impl IntoIterator<Item = Unreadable>,
     ) -> Self {
         let mut rules: Vec<_> = rules.into_iter().collect();
-        rules.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        rules.sort_by(|a, b| a.age().cmp(&b.age()));
         let mut unreadable: Vec<_> = unreadable.into_iter().collect();
         unreadable.sort();
         allow_for_slow_reporters(&mut rules);

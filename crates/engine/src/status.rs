@@ -7,7 +7,7 @@ use node_readiness_api::{
     ReporterStatus, TaintPresence,
 };
 
-use crate::reporter::{Conflict, Conflicts, Refusal};
+use crate::reporter::{Conflict, Conflicts, MAX_TERMS, Outcome, Refusal};
 use crate::{Entry, Rule, Standing};
 
 /// How many nodes a status names at most in each of its lists.
@@ -56,7 +56,10 @@ pub fn fold<'a>(
     let named = select(&entries);
     let omitted = counts.matched - saturated(named.len());
     let mut conditions = vec![accepted(), ready(rule, &entries, counts)];
-    conditions.extend(conflict(conflicts).or_else(|| reporter_ready(reporters)));
+    conditions.extend(match reporters {
+        Reporters::Failed(_) | Reporters::Refused(_) => reporter_ready(reporters),
+        _ => conflict(conflicts, reporters).or_else(|| reporter_ready(reporters)),
+    });
     NodeReadinessRuleStatus {
         observed_generation: generation,
         conditions: stamp(conditions, generation, previous, now),
@@ -278,17 +281,43 @@ fn ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict
     verdict(true, "NodesReady", format!("all {matched} nodes meet the conditions"))
 }
 
-/// What a rule is told whose conditions older rules probe as well.
-fn conflict(conflicts: &Conflicts) -> Option<Verdict> {
-    let (condition, Conflict { older, everywhere }) = conflicts.first_key_value()?;
-    let (where_, who) = if *everywhere {
-        ("all of this rule's nodes", "only its reporters write it")
-    } else {
-        ("some of this rule's nodes", "the reporters of both write it there")
+/// What a rule is told whose conditions older rules probe on nodes that it covers as well. Of several
+/// the one that asks most for a person.
+fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
+    let told = conflicts.iter().filter(|(_, c)| c.met || c.outcome == Outcome::LeftOut);
+    let (condition, Conflict { older, outcome, .. }) = told.max_by_key(|(_, c)| c.outcome)?;
+    let older = few(older.iter(), Clone::clone);
+    let (what, remedy) = match outcome {
+        Outcome::LeftOut => (
+            "wherever this rule applies, and only the older one's reporters write it".to_owned(),
+            "",
+        ),
+        Outcome::Apart => {
+            ("and where both apply only the older one's reporters write it".to_owned(), "")
+        }
+        Outcome::Twice => (
+            "and where both apply the reporters of both write it, since this rule's have another \
+             probe to make there"
+                .to_owned(),
+            "move the probe to a NodeReadinessRule of its own, ",
+        ),
+        Outcome::Inexpressible => (
+            format!(
+                "and where both apply the reporters of both write it, since to keep off those \
+                 nodes takes more than {MAX_TERMS} terms of a node affinity"
+            ),
+            "",
+        ),
+    };
+    let own = match reporters {
+        Reporters::Applied(ReporterStatus { desired, ready, .. }) => {
+            format!("; {ready} of {desired} reporters of this rule are ready")
+        }
+        _ => String::new(),
     };
     let message = format!(
-        "condition {condition} is probed by the older NodeReadinessRule {older} on {where_}, and \
-         {who}; remove the probe from one of them, or make their nodeSelectors disjoint"
+        "condition {condition} is probed by the older NodeReadinessRule {older} as well, {what}; \
+         {remedy}remove the probe from one of them, or make their nodeSelectors disjoint{own}"
     );
     Some(Verdict::new("ReporterReady", false, "ProbeConflict", message))
 }

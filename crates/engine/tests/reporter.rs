@@ -6,10 +6,10 @@ mod common;
 use common::{TestNode, TestRule};
 use k8s_openapi::api::core::v1::PodSpec;
 use node_readiness_api::DIGEST_ANNOTATION;
-use node_readiness_engine::RuleSet;
 use node_readiness_engine::reporter::{
-    Allowances, Conflict, Conflicts, ReporterObjects, Settings, conflicts, generate,
+    Allowances, Outcome, ReporterObjects, Settings, Share, generate,
 };
+use node_readiness_engine::{Node, RuleSet};
 use serde_json::{Value, json};
 
 fn probing() -> TestRule {
@@ -26,7 +26,7 @@ fn settings() -> Settings {
 }
 
 fn generated(rule: &TestRule) -> Option<ReporterObjects> {
-    generate(&rule.object(), &settings(), &Conflicts::new()).unwrap()
+    generate(&rule.object(), &settings(), &Share::alone(&rule.compile())).unwrap()
 }
 
 fn pod(rule: &TestRule) -> PodSpec {
@@ -127,42 +127,137 @@ fn pods_restart_when_their_configuration_changes_and_only_then() {
     assert_ne!(template_digest(&probing().spec("probes", probes)), before);
 }
 
-#[test]
-fn a_younger_rule_leaves_a_condition_to_an_older_one_where_they_meet() {
-    let older = probing().created("2025-01-01T00:00:00Z");
-    let mut younger = probing();
-    younger.0["metadata"] = TestRule::new("csi").0["metadata"].clone();
-    let rules = RuleSet::new([older.compile(), younger.compile()], []);
-    let both = &TestNode::new("a").label("os", "linux").view();
-    let conflict = |everywhere| {
-        Conflicts::from([("Ready1".to_owned(), Conflict { older: "cni".into(), everywhere })])
-    };
-    assert_eq!(conflicts(&younger.compile(), &rules, &[both]), conflict(true));
-    assert_eq!(conflicts(&older.compile(), &rules, &[both]), Conflicts::new());
-    let generated = |found| generate(&younger.object(), &settings(), &found).unwrap();
-    assert!(generated(conflict(true)).is_none());
-    // A probe that nobody else would make on some of the nodes stays.
-    assert!(generated(conflict(false)).is_some());
-    // Where no node is covered by both there is no conflict.
-    let neither = &TestNode::new("b").view();
-    assert_eq!(conflicts(&younger.compile(), &rules, &[neither]), Conflicts::new());
-    // And none with a rule on its way out.
-    let rules = RuleSet::new([older.deleting().compile(), younger.compile()], []);
-    assert_eq!(conflicts(&younger.compile(), &rules, &[both]), Conflicts::new());
+/// A rule that selects nodes by this and probes these conditions.
+fn rule(name: &str, selector: &Value, conditions: &[&str]) -> TestRule {
+    let probe = |type_: &&str| json!({"conditionType": type_, "httpGet": {"port": 9099}});
+    TestRule::new(name)
+        .spec("nodeSelector", json!({"matchExpressions": selector}))
+        .spec("probes", conditions.iter().map(probe).collect())
+}
+
+fn linux() -> Value {
+    json!([{"key": "os", "operator": "Exists"}])
+}
+
+fn pool() -> Value {
+    json!([{"key": "pool", "operator": "Exists"}])
+}
+
+/// What is left to a rule by older ones.
+fn share(younger: &TestRule, older: &[TestRule], nodes: &[TestNode]) -> Share {
+    let older = older.iter().map(|rule| rule.clone().created("2025-01-01T00:00:00Z").compile());
+    let rules = RuleSet::new(older.chain([younger.compile()]), []);
+    let nodes: Vec<Node> = nodes.iter().map(TestNode::view).collect();
+    Share::of(&younger.compile(), &rules, &nodes.iter().collect::<Vec<_>>())
+}
+
+fn outcomes(share: &Share) -> Vec<(&str, Outcome)> {
+    share.conflicts.iter().map(|(condition, c)| (condition.as_str(), c.outcome)).collect()
+}
+
+fn terms(share: &Share) -> Value {
+    let affinity = serde_json::to_value(share.nodes.affinity()).unwrap();
+    affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        .clone()
 }
 
 #[test]
-fn a_conflict_on_some_nodes_is_told_and_the_probe_stays() {
-    let older = probing().created("2025-01-01T00:00:00Z");
-    let mut younger = probing();
-    younger.0["metadata"] = TestRule::new("csi").0["metadata"].clone();
-    let younger = younger
-        .spec("nodeSelector", json!({"matchExpressions": [{"key": "pool", "operator": "Exists"}]}));
-    let rules = RuleSet::new([older.compile(), younger.compile()], []);
-    let shared = &TestNode::new("a").label("os", "linux").label("pool", "x").view();
-    let alone = &TestNode::new("b").label("pool", "x").view();
-    let found = conflicts(&younger.compile(), &rules, &[shared, alone]);
-    assert_eq!(found["Ready1"], Conflict { older: "cni".into(), everywhere: false });
+fn of_two_rules_that_probe_one_condition_only_the_younger_gives_way() {
+    let (cni, csi) = (rule("cni", &linux(), &["A"]), rule("csi", &linux(), &["A"]));
+    let rules = RuleSet::new([cni.compile(), csi.compile()], []);
+    let of = |rule: &TestRule| Share::of::<&Node>(&rule.compile(), &rules, &[]);
+    // They are of the same second, so the name decides.
+    assert!(outcomes(&of(&cni)).is_empty());
+    assert_eq!(outcomes(&of(&csi)), [("A", Outcome::LeftOut)]);
+}
+
+#[test]
+fn a_probe_that_older_rules_make_wherever_the_rule_applies_is_left_out() {
+    let older = [rule("cni", &linux(), &["A"])];
+    let both = json!([{"key": "os", "operator": "Exists"}, {"key": "pool", "operator": "Exists"}]);
+    let younger = rule("csi", &both, &["A"]);
+    let left = share(&younger, &older, &[]);
+    assert_eq!(outcomes(&left), [("A", Outcome::LeftOut)]);
+    assert!(generate(&younger.object(), &settings(), &left).unwrap().is_none());
+
+    let younger = rule("csi", &both, &["A", "B"]);
+    let left = share(&younger, &older, &[]);
+    assert_eq!(outcomes(&left), [("A", Outcome::LeftOut)]);
+    let objects = generate(&younger.object(), &settings(), &left).unwrap().unwrap();
+    let config = objects.config_map.data.unwrap().remove("config.json").unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["probes"].as_array().unwrap().len(), 1);
+    assert_eq!(config["probes"][0]["conditionType"], "B");
+}
+
+#[test]
+fn a_rules_reporters_keep_off_nodes_where_older_rules_make_all_of_its_probes() {
+    let younger = rule("csi", &pool(), &["A", "B"]);
+    let left = share(&younger, &[rule("cni", &linux(), &["A", "B", "C"])], &[]);
+    assert_eq!(outcomes(&left), [("A", Outcome::Apart), ("B", Outcome::Apart)]);
+    let expected = json!([{"matchExpressions": [
+        {"key": "os", "operator": "DoesNotExist"}, {"key": "pool", "operator": "Exists"},
+    ]}]);
+    assert_eq!(terms(&left), expected);
+    let objects = generate(&younger.object(), &settings(), &left).unwrap().unwrap();
+    let pod = objects.daemon_set.spec.template.spec.unwrap();
+    assert_eq!(pod.affinity, left.nodes.affinity());
+}
+
+#[test]
+fn a_rule_with_another_probe_to_make_runs_everywhere_and_makes_the_shared_one_twice() {
+    let left = share(&rule("csi", &pool(), &["A", "B"]), &[rule("cni", &linux(), &["A"])], &[]);
+    assert_eq!(outcomes(&left), [("A", Outcome::Twice)]);
+    assert_eq!(terms(&left), json!([{"matchExpressions": pool()}]));
+}
+
+#[test]
+fn older_rules_that_share_the_probes_between_them_are_avoided_where_they_meet() {
+    let gpu = json!([{"key": "gpu", "operator": "Exists"}]);
+    let older = [rule("cni", &linux(), &["A"]), rule("gpu", &gpu, &["B"])];
+    let left = share(&rule("csi", &pool(), &["A", "B"]), &older, &[]);
+    assert_eq!(outcomes(&left), [("A", Outcome::Twice), ("B", Outcome::Twice)]);
+    let expected = json!([
+        {"matchExpressions": [
+            {"key": "os", "operator": "DoesNotExist"}, {"key": "pool", "operator": "Exists"},
+        ]},
+        {"matchExpressions": [
+            {"key": "gpu", "operator": "DoesNotExist"}, {"key": "pool", "operator": "Exists"},
+        ]},
+    ]);
+    assert_eq!(terms(&left), expected);
+}
+
+#[test]
+fn what_no_node_can_match_or_is_on_its_way_out_is_no_conflict() {
+    let apart = json!([{"key": "pool", "operator": "DoesNotExist"}]);
+    let younger = rule("csi", &pool(), &["A"]);
+    assert!(outcomes(&share(&younger, &[rule("cni", &apart, &["A"])], &[])).is_empty());
+    assert!(outcomes(&share(&younger, &[rule("cni", &linux(), &["B"])], &[])).is_empty());
+    let deleting = rule("cni", &linux(), &["A"]).deleting();
+    assert!(outcomes(&share(&younger, &[deleting], &[])).is_empty());
+}
+
+#[test]
+fn nodes_decide_what_is_told_and_nothing_else() {
+    let (younger, older) = (rule("csi", &pool(), &["A"]), [rule("cni", &linux(), &["A"])]);
+    let both = TestNode::new("a").label("os", "linux").label("pool", "x");
+    let (none, some) = (share(&younger, &older, &[]), share(&younger, &older, &[both]));
+    assert_eq!(none.nodes, some.nodes);
+    assert!(!none.conflicts["A"].met && some.conflicts["A"].met);
+    assert_eq!(some.conflicts["A"].older, ["cni"]);
+}
+
+#[test]
+fn what_is_too_much_for_an_affinity_is_told() {
+    let keys = |letter: char| -> Value {
+        let key = |n: usize| json!({"key": format!("{letter}{n}"), "operator": "Exists"});
+        (0..9).map(key).collect()
+    };
+    let older = [rule("cni", &keys('a'), &["A"]), rule("csi", &keys('b'), &["A"])];
+    let left = share(&rule("gpu", &pool(), &["A"]), &older, &[]);
+    assert_eq!(outcomes(&left), [("A", Outcome::Inexpressible)]);
+    assert_eq!(terms(&left), json!([{"matchExpressions": pool()}]));
 }
 
 #[test]

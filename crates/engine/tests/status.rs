@@ -5,7 +5,7 @@ mod common;
 
 use common::{TestNode, TestRule, at, plan};
 use node_readiness_api::{NodeReadinessRuleStatus, ReporterStatus, TaintPresence};
-use node_readiness_engine::reporter::Conflicts;
+use node_readiness_engine::reporter::{Conflict, Conflicts, Outcome};
 use node_readiness_engine::status::{MAX_NODES, Reporters, fold, rejected};
 use node_readiness_engine::{Failure, Ledger, RuleSet};
 use serde_json::json;
@@ -202,6 +202,50 @@ fn reporters_that_are_not_ready_are_told_with_the_command_to_look() {
     assert!(text.contains("kubectl -n nrr-reporters describe daemonset reporter-cni"), "{text}");
     let (status, ..) = message(&scene.status_with(&counted(2), None, 1), "ReporterReady");
     assert_eq!(status, "True");
+}
+
+/// What a rule is told whose condition an older one probes as well.
+fn told(conflict: Conflict, reporters: &Reporters) -> Option<(String, String, String)> {
+    let rule = TestRule::new("cni").compile();
+    let conflicts = Conflicts::from([("Ready1".to_owned(), conflict)]);
+    let status = fold(&rule, 0, std::iter::empty(), reporters, &conflicts, None, at(0));
+    let told = status.conditions.iter().any(|condition| condition.type_ == "ReporterReady");
+    told.then(|| message(&status, "ReporterReady"))
+}
+
+fn conflict(outcome: Outcome) -> Conflict {
+    Conflict { older: vec!["csi".to_owned()], met: true, outcome }
+}
+
+#[test]
+fn a_rule_is_told_who_probes_its_condition_too_and_what_to_do() {
+    let daemon_set = "nrr-reporters/reporter-cni".to_owned();
+    let applied = Reporters::Applied(ReporterStatus { daemon_set, desired: 2, ready: 1 });
+    for (outcome, what) in [
+        (Outcome::LeftOut, "wherever this rule applies, and only the older one's reporters"),
+        (Outcome::Apart, "where both apply only the older one's reporters write it"),
+        (Outcome::Twice, "the reporters of both write it, since this rule's have another probe"),
+        (Outcome::Inexpressible, "takes more than 64 terms"),
+    ] {
+        let (status, reason, text) = told(conflict(outcome), &applied).unwrap();
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "ProbeConflict"));
+        assert!(text.starts_with("condition Ready1 is probed by the older NodeReadinessRule csi"));
+        assert!(text.contains(what), "{text}");
+        assert!(text.contains("remove the probe from one of them, or make their nodeSelectors"));
+        assert_eq!(text.contains("NodeReadinessRule of its own"), outcome == Outcome::Twice);
+        assert!(text.ends_with("1 of 2 reporters of this rule are ready"), "{text}");
+    }
+}
+
+#[test]
+fn a_conflict_is_told_where_a_node_is_shared_or_nothing_is_left_to_probe() {
+    let unmet = |outcome| Conflict { met: false, ..conflict(outcome) };
+    assert!(told(unmet(Outcome::Apart), &Reporters::None).is_none());
+    assert!(told(unmet(Outcome::Twice), &Reporters::None).is_none());
+    assert!(told(unmet(Outcome::LeftOut), &Reporters::None).is_some());
+    // What keeps the reporters from running comes first.
+    let failed = Reporters::Failed("refused".to_owned());
+    assert_eq!(told(conflict(Outcome::Apart), &failed).unwrap().1, "ApplyFailed");
 }
 
 #[test]

@@ -31,8 +31,9 @@ use sha2::{Digest, Sha256};
 use self::grants::Grants;
 use self::pod::Pod;
 use crate::admission::Guard;
+pub use affinity::{MAX_TERMS, NodeSet};
 pub use allowances::{Allowances, ConstrainedImpersonation, Refusal, admit};
-pub use conflict::{Conflict, Conflicts, conflicts};
+pub use conflict::{Conflict, Conflicts, Outcome, Share};
 pub use names::ReporterNames;
 
 /// What the operator was told about reporters when it was started.
@@ -66,17 +67,17 @@ pub struct ReporterObjects {
 }
 
 /// Generates the objects for a rule; `None` for one without probes, or with none but those that
-/// older rules make on all of its nodes.
+/// older rules make wherever it can apply.
 ///
 /// # Errors
 /// When an object cannot be written as JSON, which plain values always can.
 pub fn generate(
     rule: &NodeReadinessRule,
     settings: &Settings,
-    conflicts: &Conflicts,
+    share: &Share,
 ) -> serde_json::Result<Option<ReporterObjects>> {
     let mut probes = rule.spec.probes.clone();
-    probes.retain(|probe| !conflicts.get(&probe.condition_type).is_some_and(|c| c.everywhere));
+    probes.retain(|probe| share.has(&probe.condition_type));
     if probes.is_empty() || rule.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
@@ -100,7 +101,7 @@ pub fn generate(
         options: &options,
         settings,
         probes: &config.probes,
-        node_selector: &rule.spec.node_selector,
+        nodes: &share.nodes,
         rule_uid: rule.metadata.uid.as_deref().unwrap_or_default(),
         config_digest: digest(&config_json),
     };

@@ -8,14 +8,12 @@ use k8s_openapi::api::core::v1::{
     VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use node_readiness_api::{
     NODE_NAME_ENV, Probe, REPORTER_CONFIG_DIR, REPORTER_CONFIG_FILE, ReporterOptions,
 };
 
-use super::affinity::on_covered_nodes;
 use super::volumes::{self, Mounted, PROGRAM_DIR};
-use super::{ReporterNames, Settings};
+use super::{NodeSet, ReporterNames, Settings};
 
 /// Names of the containers.
 const CONTAINER: &str = "reporter";
@@ -33,8 +31,8 @@ pub(super) struct Pod<'a> {
     pub options: &'a ReporterOptions,
     pub settings: &'a Settings,
     pub probes: &'a [Probe],
-    /// Nodes to run on: the rule's own.
-    pub node_selector: &'a LabelSelector,
+    /// Nodes to run on.
+    pub nodes: &'a NodeSet,
     pub rule_uid: &'a str,
     /// Digest of the configuration; pods restart when it changes.
     pub config_digest: String,
@@ -61,7 +59,7 @@ pub(super) fn pod_spec(pod: &Pod<'_>) -> PodSpec {
         // With the node's network comes the node's resolver.
         dns_policy: Some(if options.host_network { "Default" } else { "ClusterFirst" }.to_owned()),
         enable_service_links: Some(false),
-        affinity: Some(on_covered_nodes(pod.node_selector)),
+        affinity: pod.nodes.affinity(),
         tolerations: Some(options.tolerations.clone().unwrap_or_else(tolerate_everything)),
         priority_class_name: Some(priority.to_owned()),
         image_pull_secrets: pull_secrets,

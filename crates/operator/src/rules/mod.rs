@@ -21,7 +21,7 @@ use kube::runtime::watcher;
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::Rule;
 use node_readiness_engine::reporter::{
-    self, Conflicts, ConstrainedImpersonation, Refusal, ReporterObjects, Settings,
+    self, Conflicts, ConstrainedImpersonation, Refusal, ReporterObjects, Settings, Share,
 };
 use node_readiness_engine::status::Reporters;
 use thiserror::Error;
@@ -209,11 +209,16 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
 }
 
 async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action, RuleError> {
-    let conflicts = conflicts(rule, context);
+    let Ok(compiled) = Rule::compile(rule) else {
+        // What it did stays as it is, its reporters too.
+        let nothing = Reporting { reporters: &Reporters::None, conflicts: &Conflicts::new() };
+        return Ok(context.status.report(rule, &nothing, &context.nodes, &context.ledger).await?);
+    };
+    let share = share(&compiled, context);
     let admitted =
         reporter::admit(rule, &context.settings.allowances, *context.impersonation.borrow());
     let desired = match &admitted {
-        Ok(()) => reporter::generate(rule, &context.settings, &conflicts)?,
+        Ok(()) => reporter::generate(rule, &context.settings, &share)?,
         Err(_) => None,
     };
     let resting = context.resting.of(rule);
@@ -226,7 +231,7 @@ async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action
     };
     let reporters = standing(&applied, admitted);
     // The status tells of a failure before the rule is put back to be tried again.
-    let reporting = Reporting { reporters: &reporters, conflicts: &conflicts };
+    let reporting = Reporting { reporters: &reporters, conflicts: &share.conflicts };
     let action = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
     if let Err(error) = applied {
         context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
@@ -265,17 +270,12 @@ fn standing(applied: &Result<Reporters, ApplyError>, admitted: Result<(), Refusa
     }
 }
 
-/// Which conditions of the rule older rules probe as well.
-fn conflicts(rule: &NodeReadinessRule, context: &Context) -> Conflicts {
-    let rules = context.rules.borrow().clone();
-    let rules = rules.as_deref();
-    let rule = rules.and_then(|rules| rules.by_uid(rule.metadata.uid.as_deref()?));
-    match (rule, rules) {
+/// What the rule's reporters do in view of older rules'.
+fn share(rule: &Rule, context: &Context) -> Share {
+    match context.rules.borrow().clone() {
         // Without probes there is nothing to compare nodes for.
-        (Some(rule), Some(rules)) if !rule.probed.is_empty() => {
-            reporter::conflicts(rule, rules, &context.nodes.state())
-        }
-        _ => Conflicts::new(),
+        Some(rules) if !rule.probed.is_empty() => Share::of(rule, &rules, &context.nodes.state()),
+        _ => Share::alone(rule),
     }
 }
 

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::Resource;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use node_readiness_api::NodeReadinessRule;
 use serde_json::{Value, json};
 
 use crate::harness::{Fixture, REPORTERS, eventually, gone};
@@ -165,6 +166,12 @@ async fn all_goes_with_the_rule() {
     gone(&g.roles, "nrr-reporter-collected-impersonator").await;
 }
 
+/// What a rule is told of older ones that probe its conditions.
+fn conflict(rule: &NodeReadinessRule) -> Option<String> {
+    let conditions = &rule.status.as_ref()?.conditions;
+    conditions.iter().find(|c| c.reason == "ProbeConflict").map(|c| c.message.clone())
+}
+
 #[tokio::test]
 async fn of_two_rules_that_probe_one_condition_the_older_ones_reporter_writes_it() {
     let t = Fixture::new("contested").await;
@@ -177,11 +184,6 @@ async fn of_two_rules_that_probe_one_condition_the_older_ones_reporter_writes_it
     let mut younger = probing(&t);
     younger["metadata"]["name"] = json!("contested-2");
     t.apply(&younger).await;
-    let conflict = |rule: &node_readiness_api::NodeReadinessRule| {
-        let conditions = rule.status.as_ref().map(|status| status.conditions.as_slice());
-        let conditions = conditions.unwrap_or_default().iter();
-        conditions.filter(|c| c.reason == "ProbeConflict").map(|c| c.message.clone()).next()
-    };
     let told = eventually(&t.rules(), "contested-2", |rule| conflict(rule).is_some()).await;
     assert!(conflict(&told).unwrap().contains("older NodeReadinessRule contested "), "{told:?}");
     assert!(conflict(&older).is_none());
@@ -190,4 +192,45 @@ async fn of_two_rules_that_probe_one_condition_the_older_ones_reporter_writes_it
     t.delete_rule("contested").await;
     eventually(&g.daemon_sets, "reporter-contested-2", |_| true).await;
     eventually(&t.rules(), "contested-2", |rule| conflict(rule).is_none()).await;
+}
+
+#[tokio::test]
+async fn where_two_rules_probe_one_condition_on_some_nodes_only_the_older_ones_reporter_runs() {
+    let t = Fixture::new("divided").await;
+    let g = Generated::of(&t);
+    let shared = t.node("shared", &Value::Null).await;
+    for alone in ["alone-1", "alone-2"] {
+        t.node(alone, &Value::Null).await;
+    }
+    let label = Patch::Merge(json!({"metadata": {"labels": {"pool": "divided"}}}));
+    t.nodes().patch(&shared, &PatchParams::default(), &label).await.unwrap();
+
+    let mut older = probing(&t);
+    older["spec"]["nodeSelector"] = json!({"matchLabels": {"test": "divided", "pool": "divided"}});
+    t.apply(&older).await;
+    eventually(&g.daemon_sets, "reporter-divided", |_| true).await;
+    let mut younger = probing(&t);
+    younger["metadata"]["name"] = json!("divided-2");
+    t.apply(&younger).await;
+    // The DaemonSet controller counts the nodes that a pod may run on.
+    let runs_on = |nodes: i32| {
+        move |set: &DaemonSet| {
+            set.status.as_ref().is_some_and(|s| {
+                s.observed_generation == set.metadata.generation
+                    && s.desired_number_scheduled == nodes
+            })
+        }
+    };
+    eventually(&g.daemon_sets, "reporter-divided", runs_on(1)).await;
+    eventually(&g.daemon_sets, "reporter-divided-2", runs_on(2)).await;
+    let counted = |rule: &NodeReadinessRule| {
+        conflict(rule).is_some_and(|text| text.contains("of 2 reporters of this rule are ready"))
+    };
+    let told = conflict(&eventually(&t.rules(), "divided-2", counted).await).unwrap();
+    assert!(told.contains("where both apply only the older one's reporters write it"), "{told}");
+    assert!(conflict(&t.rules().get("divided").await.unwrap()).is_none());
+
+    t.delete_rule("divided").await;
+    eventually(&g.daemon_sets, "reporter-divided-2", runs_on(3)).await;
+    eventually(&t.rules(), "divided-2", |rule| conflict(rule).is_none()).await;
 }
