@@ -17,8 +17,12 @@ LOCAL_KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
 # Not empty when that is the local cluster, whose nodes take images from here.
 LOCAL = $(filter $(LOCAL_KUBECONFIG),$(or $(KUBECONFIG),$(shell ls $(LOCAL_KUBECONFIG) 2>/dev/null)))
 KUBECTL = $(if $(LOCAL),$(CURDIR)/.cluster/bin/kubectl --kubeconfig $(LOCAL_KUBECONFIG),kubectl)
+# Flags to give the operator beyond those of config/manager, such as --fence=strict.
+OPERATOR_FLAGS ?=
 # Whether undeploy and uninstall are content with what is not there.
 ignore-not-found ?= false
+# What the operator makes for itself, and no manifest names.
+MANAGED := app.kubernetes.io/managed-by=node-readiness-operator
 CRD := crds/readiness.node.x-k8s.io_nodereadinessrules.yaml
 OVERLAY := dist/overlay
 KIND_CONFIG := config/testing/kind/kind-constrained-impersonation-config.yaml
@@ -62,7 +66,7 @@ uninstall: ## Delete all rules and the CustomResourceDefinition
 	$(KUBECTL) delete -k crds --ignore-not-found=$(ignore-not-found)
 
 .PHONY: deploy
-deploy: overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG)
+deploy: overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG, OPERATOR_FLAGS)
 	$(if $(LOCAL),@$(MAKE) --no-print-directory load-images)
 	$(KUBECTL) apply -k $(OVERLAY)
 	$(KUBECTL) -n nrr-system rollout status deployment/nrr-controller-manager --timeout=180s
@@ -71,6 +75,7 @@ deploy: overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG)
 undeploy: ## Delete all rules, then the operator (ignore-not-found=true)
 	$(call delete-rules)
 	$(KUBECTL) delete -k config/default --ignore-not-found=$(ignore-not-found)
+	$(KUBECTL) delete validatingadmissionpolicybindings,validatingadmissionpolicies -l $(MANAGED)
 
 .PHONY: run
 run: ## Run the operator from source against your cluster
@@ -124,6 +129,12 @@ define say-if-first
 		echo "compiling what runs the tasks first, which takes a minute or two"
 endef
 
+# Adds one of the flags, on a line of its own.
+define OPERATOR_FLAG_PATCH
+
+    - {op: add, path: /spec/template/spec/containers/0/args/-, value: "$(flag)"}
+endef
+
 # config/default with the images that IMG_PREFIX and IMG_TAG name. The reporters' image is not one
 # that a manifest runs, so kustomize cannot find it by itself.
 define OVERLAY_KUSTOMIZATION
@@ -140,7 +151,7 @@ patches:
   patch: |-
     - op: replace
       path: /spec/template/spec/containers/0/env/0/value
-      value: $(IMG_PREFIX)/reporter:$(IMG_TAG)
+      value: $(IMG_PREFIX)/reporter:$(IMG_TAG)$(foreach flag,$(OPERATOR_FLAGS),$(OPERATOR_FLAG_PATCH))
 endef
 export OVERLAY_KUSTOMIZATION
 
