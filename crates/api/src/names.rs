@@ -52,12 +52,23 @@ pub const REPORTER_CONFIG_DIR: &str = "/etc/node-readiness";
 /// File name of the [`ReporterConfig`](crate::ReporterConfig) in its ConfigMap and directory.
 pub const REPORTER_CONFIG_FILE: &str = "config.json";
 
+/// Where a reporter's container has the node's directories that its `file` and `unixSocket` probes look
+/// into: a path of the node is below this directory as it is below the node's root.
+pub const HOST_ROOT: &str = "/host";
+
+/// Name of the reporter's program, in its image's root directory and where an init container brings
+/// it to.
+pub const REPORTER_PROGRAM: &str = "node-readiness-reporter";
+
+/// A small directory of its own that a reporter can write to, in memory.
+pub const REPORTER_RUN_DIR: &str = "/run/node-readiness";
+
+/// File in [`REPORTER_RUN_DIR`] by which a reporter shows that it is alive.
+pub const REPORTER_ALIVE_FILE: &str = "alive";
+
 /// Environment variable with the name of the node that a reporter runs on.
 pub const NODE_NAME_ENV: &str = "NODE_NAME";
 
 /// Conditions that kubelet and the cloud's route controller own. A probe may not write them.
 pub const KUBELET_CONDITIONS: [&str; 5] =
     ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
-
-/// Where a reporter finds directories of its node: below it, by their own paths.
-pub const HOST_ROOT: &str = "/host";

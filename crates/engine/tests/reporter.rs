@@ -57,7 +57,11 @@ fn pods_have_no_more_than_they_need() {
     assert_eq!((all.run_as_non_root, all.run_as_user), (Some(true), Some(65532)));
     assert_eq!(all.seccomp_profile.unwrap().type_, "RuntimeDefault");
     let volumes = serde_json::to_value(&pod.volumes).unwrap();
-    assert_eq!(volumes, json!([{"name": "config", "configMap": {"name": "reporter-cni"}}]));
+    let expected = json!([
+        {"name": "config", "configMap": {"name": "reporter-cni"}},
+        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Ki"}},
+    ]);
+    assert_eq!(volumes, expected);
     assert!(pod.host_pid.is_none() && pod.host_ipc.is_none());
 }
 
@@ -280,6 +284,18 @@ fn without_impersonation_a_policy_limits_what_rbac_grants() {
     ]);
     assert_eq!(rules, expected);
     assert!(generated(&probing()).unwrap().guard.is_none());
+}
+
+#[test]
+fn a_stuck_process_is_found_without_a_port() {
+    let pod = pod(&probing());
+    let container = serde_json::to_value(&pod.containers[0]).unwrap();
+    let command = &container["livenessProbe"]["exec"]["command"];
+    let file = "/run/node-readiness/alive";
+    assert_eq!(command, &json!(["/node-readiness-reporter", format!("--check-alive={file}")]));
+    assert_eq!(container["args"][1], format!("--alive-file={file}"));
+    let mount = json!({"name": "run", "mountPath": "/run/node-readiness"});
+    assert!(container["volumeMounts"].as_array().unwrap().contains(&mount));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt as _};
+use node_readiness_api::HOST_ROOT;
 use tracing::Level;
 
 use crate::{logging::Format, termination};
@@ -17,11 +18,19 @@ Usage: node-readiness-reporter [OPTIONS]
 Options:
       --config <FILE>           Configuration that the operator generates (JSON). Without it the
                                 environment is read: CONDITION_TYPE, CHECK_ENDPOINT,
-                                CHECK_INTERVAL, HEARTBEAT_PERIOD, IMPERSONATE_NODE, CHECK_CA_FILE
+                                CHECK_INTERVAL, HEARTBEAT_PERIOD, IMPERSONATE_NODE, CHECK_CA_FILE,
+                                METRICS_BIND_ADDRESS
+      --host-root <DIR>         Where the node's directories are that file and unixSocket probes
+                                look into [default: /host]
+      --alive-file <FILE>       Write the time there every 15 seconds, for --check-alive
       --log-format <FORMAT>     text or json [default: text]
       --log-level <LEVEL>       error, warn, info, debug or trace [default: info]
       --termination-log <FILE>  Where a fatal error is also written, if that file exists
                                 [default: /dev/termination-log]
+      --check-alive <FILE>      Only find out whether the reporter that writes this file is stuck:
+                                exit with 0 if it is not. For a liveness probe
+      --install <DIR>           Only copy this program into a directory, for a container of another
+                                image to run
   -h, --help                    Print this
   -V, --version                 Print the version
 
@@ -33,6 +42,10 @@ In both forms NODE_NAME must hold the name of the node (spec.nodeName).
 pub struct Args {
     /// The file with the configuration; none for the environment form.
     pub config: Option<PathBuf>,
+    /// Where the node's root directory is.
+    pub host_root: PathBuf,
+    /// The file to show signs of life in, if any.
+    pub alive_file: Option<PathBuf>,
     /// How log lines look.
     pub log_format: Format,
     /// Which log lines there are.
@@ -46,6 +59,10 @@ pub struct Args {
 pub enum Command {
     /// To work.
     Run(Args),
+    /// To find out whether the reporter that writes this file is stuck.
+    CheckAlive(PathBuf),
+    /// To copy the program into this directory.
+    Install(PathBuf),
     /// To print the help text.
     Help,
     /// To print the version.
@@ -65,6 +82,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
     let mut parser = Parser::from_args(arguments);
     let mut args = Args {
         config: None,
+        host_root: PathBuf::from(HOST_ROOT),
+        alive_file: None,
         log_format: Format::Text,
         log_level: Level::INFO,
         termination_log: PathBuf::from(termination::DEFAULT_PATH),
@@ -72,6 +91,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("config") => args.config = Some(parser.value()?.into()),
+            Arg::Long("host-root") => args.host_root = parser.value()?.into(),
+            Arg::Long("alive-file") => args.alive_file = Some(parser.value()?.into()),
+            Arg::Long("check-alive") => return Ok(Command::CheckAlive(parser.value()?.into())),
+            Arg::Long("install") => return Ok(Command::Install(parser.value()?.into())),
             Arg::Long("log-format") => {
                 args.log_format = parser.value()?.parse_with(|value| match value {
                     "text" => Ok(Format::Text),
@@ -111,6 +134,8 @@ mod tests {
     fn every_flag_is_read() {
         let expected = Args {
             config: Some("/etc/c.json".into()),
+            host_root: "/node".into(),
+            alive_file: Some("/run/alive".into()),
             log_format: Format::Json,
             log_level: Level::DEBUG,
             termination_log: "/tmp/log".into(),
@@ -118,12 +143,16 @@ mod tests {
         let arguments = [
             "--config",
             "/etc/c.json",
+            "--host-root=/node",
+            "--alive-file=/run/alive",
             "--log-format=json",
             "--log-level",
             "debug",
             "--termination-log=/tmp/log",
         ];
         assert_eq!(parsed(&arguments).unwrap(), Command::Run(expected));
+        assert_eq!(parsed(&["--check-alive", "f"]).unwrap(), Command::CheckAlive("f".into()));
+        assert_eq!(parsed(&["--install=d"]).unwrap(), Command::Install("d".into()));
         assert_eq!(parsed(&["--help"]).unwrap(), Command::Help);
         assert_eq!(parsed(&["-V"]).unwrap(), Command::Version);
     }
@@ -133,6 +162,8 @@ mod tests {
         for (arguments, named) in [
             (&["--confg", "x"][..], "--confg"),
             (&["--config"], "--config"),
+            (&["--check-alive"], "--check-alive"),
+            (&["--install"], "--install"),
             (&["--log-format", "xml"], "--log-format"),
             (&["--log-level", "loud"], "--log-level"),
             (&["extra"], "extra"),

@@ -5,20 +5,27 @@
 //!
 //! | module | what it is | does I/O |
 //! | --- | --- | --- |
+//! | [`cli`] | the command line | no |
 //! | [`settings`] | what to do, in two forms, checked | reads files and variables |
 //! | [`probe`] | one observation, and when it is made | to the probed side |
 //! | [`threshold`] | how many outcomes in a row make a verdict | no |
 //! | [`verdicts`] | the latest verdict of each condition | no |
 //! | [`node`] | a Node's JSON and the conditions in it | no |
 //! | [`writer`] | the one task that reads and writes the Node | to the API server |
+//! | [`metrics`] | what Prometheus may scrape | serves them where asked to |
+//! | [`alive`] | by what kubelet sees that the process is not stuck | a file |
+//! | [`install`] | brings the program into another image | copies itself |
 //!
 //! Invariants: one task writes; a write carries the `resourceVersion` that was read and every field
 //! that was read; what a probe received never reaches a condition; memory does not depend on how
 //! long anything has been failing; no request is made while nothing changes and no heartbeat is due.
 
+pub mod alive;
 pub mod cli;
 pub mod cluster;
+pub mod install;
 pub mod logging;
+pub mod metrics;
 pub mod node;
 pub mod probe;
 pub mod settings;
@@ -36,8 +43,10 @@ use tracing::{info, warn};
 use crate::{
     cli::Args,
     cluster::ClusterError,
-    probe::{Prober, TrustError},
-    settings::{Settings, SettingsError},
+    install::InstallError,
+    metrics::Metrics,
+    probe::{Jitter, Prober, TrustError},
+    settings::{MetricsEndpoint, Settings, SettingsError},
     writer::{NodeApi, Timing, Writer},
 };
 
@@ -62,6 +71,9 @@ pub enum FatalError {
     /// The process is not in a pod, or cannot use what it finds there.
     #[error("{0}")]
     Cluster(#[from] ClusterError),
+    /// The program cannot be copied.
+    #[error("{0}")]
+    Install(#[from] InstallError),
     /// The operating system refuses something that every process may do.
     #[error("{what}: {source}")]
     System {
@@ -79,7 +91,11 @@ impl FatalError {
     /// The process's exit code: 2 if a person has to change something, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Args(_) | Self::Settings(_) | Self::Trust(_) | Self::Cluster(_) => 2,
+            Self::Args(_)
+            | Self::Settings(_)
+            | Self::Trust(_)
+            | Self::Cluster(_)
+            | Self::Install(_) => 2,
             Self::System { .. } | Self::Task(_) => 1,
         }
     }
@@ -94,7 +110,7 @@ pub fn load_settings(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
     if let Some(path) = &args.config {
-        return settings::file::load(path, variable);
+        return settings::file::load(path, &args.host_root, variable);
     }
     let settings::env::FromEnv { settings, notes } = settings::env::load(variable)?;
     for note in notes {
@@ -112,17 +128,22 @@ pub async fn run(
     client: kube::Client,
     stop: CancellationToken,
 ) -> Result<(), FatalError> {
-    let Settings { node, impersonate, heartbeat, probes } = settings;
-    info!(node, impersonate, ?heartbeat, probes = probes.len(), "starting");
+    let Settings { node, impersonate, heartbeat, metrics: endpoint, probes } = settings;
+    let acting_as = if impersonate { "its node" } else { "its ServiceAccount" };
+    info!(node, acting_as, ?heartbeat, probes = probes.len(), "starting");
+    let metrics = Metrics::default();
     let (publisher, verdicts) = verdicts::channel();
     let mut tasks = JoinSet::new();
     for settings in probes {
         let prober = Prober::new(settings.check.clone())?;
-        let jitter = probe::start_jitter(&node, settings.period);
-        tasks.spawn(probe::run(prober, settings, jitter, publisher.clone()));
+        let (publisher, metrics) = (publisher.clone(), metrics.clone());
+        tasks.spawn(probe::run(prober, settings, Jitter::of(&node), publisher, metrics));
+    }
+    if let Some(MetricsEndpoint { address, setting }) = endpoint {
+        tasks.spawn(metrics::serve(address, setting, metrics.clone()));
     }
     let api = NodeApi::new(client, node, REQUEST_DEADLINE);
-    let writer = Writer::new(api, Timing::new(heartbeat)).run(verdicts, stop.clone());
+    let writer = Writer::new(api, Timing::new(heartbeat), metrics).run(verdicts, stop.clone());
     let mut writer = std::pin::pin!(writer);
     tokio::select! {
         () = &mut writer => {}

@@ -3,48 +3,81 @@
 use std::{path::Path, process::ExitCode};
 
 use node_readiness_reporter::{
-    FatalError, cli, cli::Command, cluster, load_settings, logging, run, termination,
+    FatalError, alive, cli, cli::Command, cluster, install::install, load_settings, logging,
+    probe::reap_orphans, run, termination,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 fn main() -> ExitCode {
+    let default_log = Path::new(termination::DEFAULT_PATH);
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => print!("{}", cli::HELP),
         Ok(Command::Version) => {
             println!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        }
+        Ok(Command::CheckAlive(file)) => {
+            // Kubelet shows the line in an event. These are not the last words of the reporter.
+            if let Err(error) = alive::check(&file) {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
+            }
+        }
+        Ok(Command::Install(directory)) => {
+            if let Err(error) = install(&directory) {
+                return termination::report(&error.into(), default_log);
+            }
         }
         Ok(Command::Run(args)) => {
             if let Err(error) = report(&args) {
                 return termination::report(&error, &args.termination_log);
             }
         }
-        Err(error) => {
-            return termination::report(&error.into(), Path::new(termination::DEFAULT_PATH));
-        }
+        Err(error) => return termination::report(&error.into(), default_log),
     }
     ExitCode::SUCCESS
 }
 
 /// Works until a signal asks to stop.
-///
-/// One thread does it all: there is little to do, and each further one would cost memory on every
-/// node of a cluster.
 fn report(args: &cli::Args) -> Result<(), FatalError> {
     logging::init(args.log_format, args.log_level);
+    let settings = load_settings(args, |name| std::env::var(name).ok())?;
+    let runtime = runtime(settings.probes.len())?;
+    let result = runtime.block_on(async {
+        // As a container's first process it gets signals only if it asks for them.
+        let stop = stop_on_signal()?;
+        if let Some(file) = &args.alive_file {
+            tokio::spawn(alive::beat(file.clone()));
+        }
+        if settings.runs_programs() {
+            tokio::spawn(async {
+                if let Err(error) = reap_orphans().await {
+                    warn!("processes that probes leave behind are not reaped: {error}");
+                }
+            });
+        }
+        let client = cluster::client(&settings)?;
+        run(settings, client, stop).await
+    });
+    // A thread that a file system holds fast is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// One thread does it all: there is little to do, and each further one would cost memory on every
+/// node of a cluster. Others come and go for calls that block, of which a probe has one at a time.
+fn runtime(probes: usize) -> Result<Runtime, FatalError> {
+    /// For what is not a probe's, such as the name of the API server.
+    const SPARE_THREADS: usize = 4;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        .max_blocking_threads(probes + SPARE_THREADS)
         .build()
-        .map_err(|source| FatalError::System { what: "the runtime cannot start", source })?
-        .block_on(async {
-            // As a container's first process it gets signals only if it asks for them.
-            let stop = stop_on_signal()?;
-            let settings = load_settings(args, |name| std::env::var(name).ok())?;
-            let client = cluster::client(&settings)?;
-            run(settings, client, stop).await
-        })
+        .map_err(|source| FatalError::System { what: "the runtime cannot start", source })
 }
 
 /// A token that is cancelled by SIGTERM, which kubelet sends, or SIGINT, which a terminal does.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector,
-    PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration,
-    VolumeMount,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, ObjectFieldSelector,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
+    Toleration, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use node_readiness_api::{
-    NODE_NAME_ENV, Probe, REPORTER_CONFIG_DIR, REPORTER_CONFIG_FILE, ReporterOptions,
+    NODE_NAME_ENV, REPORTER_ALIVE_FILE, REPORTER_CONFIG_DIR, REPORTER_CONFIG_FILE,
+    REPORTER_PROGRAM, REPORTER_RUN_DIR, ReporterOptions,
 };
 
 use super::volumes::{self, Mounted, PROGRAM_DIR};
@@ -19,9 +20,6 @@ use super::{NodeSet, ReporterNames, Settings};
 const CONTAINER: &str = "reporter";
 const INSTALLER: &str = "install";
 
-/// The program's file name, in the reporter's image at the root.
-const PROGRAM: &str = "node-readiness-reporter";
-
 /// User id of distroless images' `nonroot`, which needs no entry in a passwd file.
 const NON_ROOT: i64 = 65532;
 
@@ -30,7 +28,7 @@ pub(super) struct Pod<'a> {
     pub names: &'a ReporterNames,
     pub options: &'a ReporterOptions,
     pub settings: &'a Settings,
-    pub probes: &'a [Probe],
+    pub probes: &'a [node_readiness_api::Probe],
     /// Nodes to run on.
     pub nodes: &'a NodeSet,
     pub rule_uid: &'a str,
@@ -44,7 +42,7 @@ pub(super) fn pod_spec(pod: &Pod<'_>) -> PodSpec {
         (!options.image_pull_secrets.is_empty()).then(|| options.image_pull_secrets.clone());
     let priority = options.priority_class_name.as_deref().unwrap_or("system-node-critical");
     let user = options.run_as_user.unwrap_or(NON_ROOT);
-    let mut mounted = vec![volumes::config(&pod.names.namespaced)];
+    let mut mounted = vec![volumes::config(&pod.names.namespaced), volumes::run()];
     mounted.extend(options.image.is_some().then(volumes::program));
     mounted.extend(volumes::of_host(pod.probes));
     let (volumes, mounts) =
@@ -88,11 +86,18 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
         host_port: options.host_network.then(|| port.into()),
         ..ContainerPort::default()
     };
+    let directory = if options.image.is_some() { PROGRAM_DIR } else { "" };
+    let program = format!("{directory}/{REPORTER_PROGRAM}");
+    let alive = format!("{REPORTER_RUN_DIR}/{REPORTER_ALIVE_FILE}");
     Container {
         name: CONTAINER.to_owned(),
         image: Some(options.image.clone().unwrap_or_else(|| pod.settings.image.clone())),
-        command: options.image.is_some().then(|| vec![format!("{PROGRAM_DIR}/{PROGRAM}")]),
-        args: Some(vec![format!("--config={REPORTER_CONFIG_DIR}/{REPORTER_CONFIG_FILE}")]),
+        command: Some(vec![program.clone()]),
+        args: Some(vec![
+            format!("--config={REPORTER_CONFIG_DIR}/{REPORTER_CONFIG_FILE}"),
+            format!("--alive-file={alive}"),
+        ]),
+        liveness_probe: Some(liveness(vec![program, format!("--check-alive={alive}")])),
         env: Some(vec![EnvVar {
             name: NODE_NAME_ENV.to_owned(),
             value_from: Some(EnvVarSource {
@@ -108,7 +113,22 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
         resources: Some(options.resources.clone().unwrap_or_else(resources)),
         security_context: Some(least_privilege()),
         volume_mounts: Some(mounts),
+        // The reporter says why it ends; what ends it from outside is in the log.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
+    }
+}
+
+/// Whether the process is stuck, which it is not only because a probe is. Starting the program once a
+/// minute costs less than a listener would, and takes no port of the node.
+fn liveness(command: Vec<String>) -> Probe {
+    Probe {
+        exec: Some(ExecAction { command: Some(command) }),
+        initial_delay_seconds: Some(60),
+        period_seconds: Some(60),
+        timeout_seconds: Some(10),
+        failure_threshold: Some(3),
+        ..Probe::default()
     }
 }
 

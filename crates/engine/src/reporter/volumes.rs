@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use node_readiness_api::{HOST_ROOT, Probe, REPORTER_CONFIG_DIR};
+use node_readiness_api::{HOST_ROOT, Probe, REPORTER_CONFIG_DIR, REPORTER_RUN_DIR};
 
 use super::host_paths;
 
@@ -24,6 +24,18 @@ pub(super) fn config(config_map: &str) -> Mounted {
         ConfigMapVolumeSource { name: config_map.to_owned(), ..ConfigMapVolumeSource::default() };
     let volume = Volume { config_map: Some(source), ..named("config") };
     Mounted { volume, mount: read_only("config", REPORTER_CONFIG_DIR) }
+}
+
+/// Where a reporter shows that it is alive. In memory: no disk of the node is written for that.
+pub(super) fn run() -> Mounted {
+    let source = EmptyDirVolumeSource {
+        medium: Some("Memory".to_owned()),
+        size_limit: Some(Quantity("64Ki".to_owned())),
+        ..EmptyDirVolumeSource::default()
+    };
+    let volume = Volume { empty_dir: Some(source), ..named("run") };
+    let mount = VolumeMount { read_only: None, ..read_only("run", REPORTER_RUN_DIR) };
+    Mounted { volume, mount }
 }
 
 /// Where an init container puts the program for a custom image.

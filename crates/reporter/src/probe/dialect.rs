@@ -3,10 +3,7 @@
 //! Which one applies depends on how the reporter is configured. The words are pure functions of what
 //! happened, so that the same thing always reads the same.
 
-use super::{Outcome, Roots, fault::Fault};
-
-/// Longest message of a condition, in characters.
-const MESSAGE_LIMIT: usize = 256;
+use super::{Outcome, Roots, fault::Fault, outcome::message};
 
 /// How an HTTP probe behaves and speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,28 +19,24 @@ pub enum Dialect {
 impl Dialect {
     /// Judges what came of a GET of `subject`: a status, or a fault on the way to one.
     pub(super) fn judge(&self, subject: &str, result: Result<u16, Fault>) -> Outcome {
-        let healthy = match (self, &result) {
-            (_, Err(_)) => false,
-            (Self::PodProbe, Ok(status)) => (200..400).contains(status),
-            (Self::Endpoint(_), Ok(status)) => (200..300).contains(status),
-        };
-        let happened = match &result {
-            Ok(status) => format!("status {status}"),
-            Err(fault) => fault.to_string(),
-        };
-        let reason = match self {
-            Self::PodProbe => pod_reason(healthy, &result),
-            Self::Endpoint(_) => endpoint_reason(healthy, &result),
-        };
-        Outcome { healthy, reason, message: message(subject, &happened) }
-    }
-}
-
-fn pod_reason(healthy: bool, result: &Result<u16, Fault>) -> &'static str {
-    match result {
-        Err(Fault::TimedOut(_)) => "ProbeTimedOut",
-        _ if healthy => "ProbeSucceeded",
-        _ => "ProbeFailed",
+        match self {
+            Self::PodProbe => {
+                let found = result.and_then(|status| match status {
+                    200..400 => Ok(format!("status {status}")),
+                    _ => Err(Fault::Status(status)),
+                });
+                Outcome::of_pod_probe(subject, found)
+            }
+            Self::Endpoint(_) => {
+                let healthy = result.is_ok_and(|status| (200..300).contains(&status));
+                let happened = match &result {
+                    Ok(status) => Fault::Status(*status).to_string(),
+                    Err(fault) => fault.to_string(),
+                };
+                let reason = endpoint_reason(healthy, &result);
+                Outcome { healthy, reason, message: message(subject, &happened) }
+            }
+        }
     }
 }
 
@@ -55,16 +48,6 @@ fn endpoint_reason(healthy: bool, result: &Result<u16, Fault>) -> &'static str {
         Err(Fault::TooManyRedirects | Fault::Other) => "HealthCheckFailed",
         Err(_) => "EndpointConnectionError",
     }
-}
-
-/// Joins the two, shortening the subject where both do not fit: what happened is the news.
-fn message(subject: &str, happened: &str) -> String {
-    let room = MESSAGE_LIMIT.saturating_sub(happened.chars().count() + ": ".len());
-    if subject.chars().count() <= room {
-        return format!("{subject}: {happened}");
-    }
-    let cut: String = subject.chars().take(room.saturating_sub("...".len())).collect();
-    format!("{cut}...: {happened}")
 }
 
 #[cfg(test)]
@@ -95,7 +78,7 @@ mod tests {
             let reason = if healthy { "ProbeSucceeded" } else { "ProbeFailed" };
             assert_eq!(judged(&POD, Ok(status)), (healthy, reason), "{status}");
         }
-        let timeout = Fault::TimedOut(Duration::from_secs(1));
+        let timeout = Fault::TimedOut("no complete answer", Duration::from_secs(1));
         assert_eq!(judged(&POD, Err(timeout)), (false, "ProbeTimedOut"));
         assert_eq!(judged(&POD, Err(Fault::ConnectionRefused)), (false, "ProbeFailed"));
     }
@@ -108,7 +91,7 @@ mod tests {
             (Ok(302), (false, "EndpointNotReady")),
             (Ok(500), (false, "EndpointNotReady")),
             (Err(Fault::ConnectionRefused), (false, "EndpointConnectionError")),
-            (Err(Fault::TimedOut(Duration::from_secs(10))), (false, "EndpointConnectionError")),
+            (Err(Fault::TimedOut("", Duration::from_secs(10))), (false, "EndpointConnectionError")),
             (Err(Fault::Tls), (false, "EndpointConnectionError")),
             (Err(Fault::Request), (false, "RequestCreationError")),
             (Err(Fault::TooManyRedirects), (false, "HealthCheckFailed")),
@@ -122,12 +105,5 @@ mod tests {
     fn a_message_tells_what_happened_to_what() {
         let outcome = POD.judge("httpGet http://localhost:9099/", Ok(503));
         assert_eq!(outcome.message, "httpGet http://localhost:9099/: status 503");
-    }
-
-    #[test]
-    fn a_long_subject_is_cut_and_the_news_is_kept() {
-        let message = message(&"ä".repeat(2048), "connection refused");
-        assert_eq!(message.chars().count(), MESSAGE_LIMIT);
-        assert!(message.ends_with("...: connection refused"), "{message}");
     }
 }

@@ -8,8 +8,9 @@ use std::{error::Error, io, time::Duration};
 /// What kept a probe from an answer. Its `Display` goes into the condition's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
-    #[error("no complete answer within {0:?}")]
-    TimedOut(Duration),
+    /// What did not happen, and the time that it had.
+    #[error("{0} within {1:?}")]
+    TimedOut(&'static str, Duration),
     #[error("connection refused")]
     ConnectionRefused,
     #[error("connection closed before a complete answer")]
@@ -26,10 +27,61 @@ pub(super) enum Fault {
     NotHttp,
     #[error("too many redirects")]
     TooManyRedirects,
+    #[error("status {0}")]
+    Status(u16),
+    #[error("the body does not match")]
+    Body,
+    #[error("not a valid gRPC answer")]
+    NotGrpc,
+    #[error("the server has no health service")]
+    NoHealthService,
+    #[error("the server does not know the service")]
+    UnknownService,
+    #[error("{0}")]
+    NotServing(&'static str),
+    #[error("gRPC status {0}")]
+    GrpcStatus(u8),
+    #[error("no such file")]
+    NoSuchFile,
+    #[error("not modified within the last {0:?}")]
+    TooOld(Duration),
+    #[error("more than {0} names to look at; use a narrower pattern")]
+    TooManyNames(u32),
+    #[error("not a socket")]
+    NotASocket,
+    #[error("permission denied")]
+    PermissionDenied,
+    #[error("cannot be read")]
+    Unreadable,
+    #[error("no such program")]
+    NoSuchProgram,
+    #[error("not an executable program")]
+    NotExecutable,
+    #[error("exit status {0}")]
+    Exit(i32),
+    #[error("ended by a signal")]
+    Signal,
     #[error("request could not be made")]
     Request,
     #[error("request failed")]
     Other,
+}
+
+impl Fault {
+    /// Why a file or directory cannot be looked at.
+    pub(super) fn of_file(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NoSuchFile,
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied,
+            _ => Self::Unreadable,
+        }
+    }
+}
+
+impl From<&io::Error> for Fault {
+    fn from(error: &io::Error) -> Self {
+        chain(error).find_map(known).unwrap_or(Self::Other)
+    }
 }
 
 impl From<&reqwest::Error> for Fault {
@@ -88,6 +140,8 @@ fn known(error: &(dyn Error + 'static)) -> Option<Fault> {
 fn from_io(error: &io::Error) -> Option<Fault> {
     use io::ErrorKind;
     match error.kind() {
+        ErrorKind::NotFound => Some(Fault::NoSuchFile),
+        ErrorKind::PermissionDenied => Some(Fault::PermissionDenied),
         ErrorKind::ConnectionRefused => Some(Fault::ConnectionRefused),
         ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
@@ -113,6 +167,15 @@ mod tests {
         assert_eq!(chain(&error).find_map(known), Some(Fault::Certificate));
         let outer = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert_eq!(chain(&outer).find_map(known), Some(Fault::ConnectionRefused));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_told_from_one_that_is_not_there() {
+        // Root, as which tests may run, is refused nothing: so this is not tried with real files.
+        let of = |kind| Fault::of_file(&io::Error::from(kind)).to_string();
+        assert_eq!(of(io::ErrorKind::NotFound), "no such file");
+        assert_eq!(of(io::ErrorKind::PermissionDenied), "permission denied");
+        assert_eq!(of(io::ErrorKind::StaleNetworkFileHandle), "cannot be read");
     }
 
     #[test]

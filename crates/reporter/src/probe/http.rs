@@ -4,17 +4,16 @@
 //! followed on the same host only, a bounded part of the body read and forgotten. HTTP/1.1 is
 //! spoken, also over TLS, where kubelet would negotiate HTTP/2.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
+use regex_lite::{Regex, RegexBuilder};
 use reqwest::{Client, Response, Url, redirect};
 
 use super::{
     Dialect, Outcome, TrustError,
     fault::{self, Fault},
+    resolve::Resolver,
     trust,
 };
 
@@ -22,6 +21,10 @@ const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VER
 
 /// How much of a body is read, as kubelet does. It is enough for a server to see its answer taken.
 const BODY_LIMIT: usize = 10 * 1024;
+
+/// Memory that a pattern may take. Matching takes time in proportion to that and to the body, so that
+/// this bounds it as well.
+const PATTERN_LIMIT: usize = 64 * 1024;
 
 /// Requests that one probe may take, as kubelet counts: the first one and nine redirects.
 const REQUEST_LIMIT: usize = 10;
@@ -33,8 +36,38 @@ pub struct HttpCheck {
     pub url: Url,
     /// Headers to send.
     pub headers: HeaderMap,
+    /// What the body must match, beside the status.
+    pub body: Option<BodyPattern>,
     /// How to judge.
     pub dialect: Dialect,
+}
+
+/// A regular expression for the beginning of a body.
+#[derive(Clone, Debug)]
+pub struct BodyPattern(Regex);
+
+impl BodyPattern {
+    /// Compiles a pattern.
+    ///
+    /// # Errors
+    /// When it is not a regular expression, or one that takes too much memory; says why.
+    pub fn new(pattern: &str) -> Result<Self, String> {
+        RegexBuilder::new(pattern)
+            .size_limit(PATTERN_LIMIT)
+            .build()
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+
+    fn matches(&self, body: &[u8]) -> bool {
+        self.0.is_match(&String::from_utf8_lossy(body))
+    }
+}
+
+impl PartialEq for BodyPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
 }
 
 /// A prepared HTTP probe.
@@ -54,34 +87,42 @@ impl HttpProber {
     }
 
     pub(super) async fn probe(&self) -> Outcome {
-        let result = self.get().await.map_err(|error| Fault::from(&error));
-        self.check.dialect.judge(&self.subject, result)
+        self.check.dialect.judge(&self.subject, self.get().await)
     }
 
     pub(super) fn timed_out(&self, timeout: Duration) -> Outcome {
-        self.check.dialect.judge(&self.subject, Err(Fault::TimedOut(timeout)))
+        let fault = Fault::TimedOut("no complete answer", timeout);
+        self.check.dialect.judge(&self.subject, Err(fault))
     }
 
     /// The status of the answer. For a Pod's probe the beginning of its body must arrive, too.
-    async fn get(&self) -> reqwest::Result<u16> {
-        let HttpCheck { url, headers, dialect } = &self.check;
-        let response = self.client.get(url.clone()).headers(headers.clone()).send().await?;
+    async fn get(&self) -> Result<u16, Fault> {
+        let HttpCheck { url, headers, body: pattern, dialect } = &self.check;
+        let request = self.client.get(url.clone()).headers(headers.clone());
+        let response = request.send().await.map_err(|error| Fault::from(&error))?;
         let status = response.status().as_u16();
         if *dialect == Dialect::PodProbe {
-            read_beginning(response).await?;
+            let beginning = read_beginning(response).await.map_err(|error| Fault::from(&error))?;
+            let mismatch = pattern.as_ref().is_some_and(|pattern| !pattern.matches(&beginning));
+            if (200..400).contains(&status) && mismatch {
+                return Err(Fault::Body);
+            }
         }
         Ok(status)
     }
 }
 
-/// Reads as much of the body as is to be read, and drops it.
-async fn read_beginning(mut response: Response) -> reqwest::Result<()> {
+/// Reads as much of the body as is to be read.
+async fn read_beginning(mut response: Response) -> reqwest::Result<Vec<u8>> {
     let ends_with_connection = response.content_length().is_none()
         && !response.headers().contains_key(header::TRANSFER_ENCODING);
-    let mut read = 0;
-    while read < BODY_LIMIT {
+    let mut beginning = Vec::new();
+    while beginning.len() < BODY_LIMIT {
         match response.chunk().await {
-            Ok(Some(chunk)) => read += chunk.len(),
+            Ok(Some(chunk)) => {
+                let room = BODY_LIMIT - beginning.len();
+                beginning.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
             Ok(None) => break,
             // Many small servers close without TLS's farewell. kubelet takes that for the end, where
             // the end is not announced otherwise, and a probe that works in a Pod works here.
@@ -89,7 +130,7 @@ async fn read_beginning(mut response: Response) -> reqwest::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(beginning)
 }
 
 fn client(dialect: &Dialect) -> Result<Client, TrustError> {
@@ -101,7 +142,7 @@ fn client(dialect: &Dialect) -> Result<Client, TrustError> {
         .pool_max_idle_per_host(0)
         .no_proxy()
         .referer(false)
-        .resolve_to_addrs("localhost", &loopback())
+        .dns_resolver(Arc::new(Resolver::new()))
         .redirect(redirects(dialect));
     let builder = match dialect {
         Dialect::PodProbe => trust::accept_all(builder),
@@ -122,17 +163,6 @@ fn redirects(dialect: &Dialect) -> redirect::Policy {
             attempt.follow()
         }
     })
-}
-
-/// What `localhost` is: a loopback address by definition (RFC 6761), with no resolver asked that
-/// could be slow or say otherwise. On a node without IPv6 only the IPv4 one, because an attempt at
-/// the other would hide why the first one failed.
-fn loopback() -> Vec<SocketAddr> {
-    let mut addresses = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
-        addresses.push(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)));
-    }
-    addresses
 }
 
 /// The URL as it may be shown to everyone who can read a node: credentials and queries can be

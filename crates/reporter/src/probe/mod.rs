@@ -1,47 +1,75 @@
 //! Probes: one observation of the node, made again and again.
 //!
-//! A probe kind is a variant of [`Check`], what to look at, and of [`Prober`], the ready-made means
+//! A probe kind is a file, and a variant of [`Check`], what to look at, and of [`Prober`], the ready-made means
 //! to look. [`Prober::probe`] does I/O and returns an [`Outcome`]; it neither counts nor remembers,
 //! and it may be dropped at any await, which is how its deadline is enforced.
+//!
+//! Nothing here waits on the reporter's one thread: sockets are waited for together, and what may block
+//! runs elsewhere, a call a probe (`blocking`). So a probe that is stuck delays no other.
 
+mod blocking;
 mod dialect;
+mod exec;
 mod fault;
+mod file;
+mod grpc;
+mod host_path;
 mod http;
+mod outcome;
+mod resolve;
 mod schedule;
+mod tcp;
 mod trust;
+mod unix;
 
 use std::time::Duration;
 
 pub use dialect::Dialect;
-pub use http::HttpCheck;
-pub use schedule::{run, start_jitter};
+pub use exec::{ExecCheck, reap_orphans};
+pub use file::{FileCheck, FilePattern};
+pub use grpc::GrpcCheck;
+pub use host_path::HostPath;
+pub use http::{BodyPattern, HttpCheck};
+pub use outcome::Outcome;
+pub(crate) use resolve::{LOCALHOST, authority};
+pub use schedule::{Jitter, run};
+pub use tcp::TcpCheck;
 pub(crate) use trust::install_crypto;
 pub use trust::{Roots, TrustError};
+pub use unix::UnixCheck;
 
 /// What is probed, as settings say it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Check {
     /// An HTTP GET.
     Http(HttpCheck),
-}
-
-/// What one probe found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether it counts as a success.
-    pub healthy: bool,
-    /// The condition's reason: `CamelCase`, one of few.
-    pub reason: &'static str,
-    /// The condition's message. It stays the same while the same thing happens, since every change
-    /// of it is a write to the API server, and it never holds anything that the probed side sent.
-    pub message: String,
+    /// A TCP connection.
+    Tcp(TcpCheck),
+    /// A call of the gRPC health service.
+    Grpc(GrpcCheck),
+    /// A command.
+    Exec(ExecCheck),
+    /// A connection to a Unix socket.
+    Unix(UnixCheck),
+    /// A look for files.
+    File(FileCheck),
 }
 
 /// The means to make one probe.
 #[derive(Debug)]
 pub enum Prober {
     /// An HTTP GET.
-    Http(http::HttpProber),
+    Http(Box<http::HttpProber>),
+    /// A TCP connection.
+    Tcp(tcp::TcpProber),
+    /// A call of the gRPC health service.
+    Grpc(grpc::GrpcProber),
+    /// A command.
+    Exec(exec::ExecProber),
+    /// A connection to a Unix socket.
+    Unix(unix::UnixProber),
+    /// A look for files.
+    File(file::FileProber),
 }
 
 impl Prober {
@@ -50,15 +78,25 @@ impl Prober {
     /// # Errors
     /// When the certificates that an endpoint is to be verified against cannot be used.
     pub fn new(check: Check) -> Result<Self, TrustError> {
-        match check {
-            Check::Http(check) => http::HttpProber::new(check).map(Self::Http),
-        }
+        Ok(match check {
+            Check::Http(check) => Self::Http(Box::new(http::HttpProber::new(check)?)),
+            Check::Tcp(check) => Self::Tcp(tcp::TcpProber::new(check)),
+            Check::Grpc(check) => Self::Grpc(grpc::GrpcProber::new(check)),
+            Check::Exec(check) => Self::Exec(exec::ExecProber::new(check)),
+            Check::Unix(check) => Self::Unix(unix::UnixProber::new(&check)),
+            Check::File(check) => Self::File(file::FileProber::new(check)),
+        })
     }
 
     /// Probes once.
     pub async fn probe(&self) -> Outcome {
         match self {
             Self::Http(prober) => prober.probe().await,
+            Self::Tcp(prober) => prober.probe().await,
+            Self::Grpc(prober) => prober.probe().await,
+            Self::Exec(prober) => prober.probe().await,
+            Self::Unix(prober) => prober.probe().await,
+            Self::File(prober) => prober.probe().await,
         }
     }
 
@@ -66,6 +104,11 @@ impl Prober {
     pub fn timed_out(&self, timeout: Duration) -> Outcome {
         match self {
             Self::Http(prober) => prober.timed_out(timeout),
+            Self::Tcp(prober) => prober.timed_out(timeout),
+            Self::Grpc(prober) => prober.timed_out(timeout),
+            Self::Exec(prober) => prober.timed_out(timeout),
+            Self::Unix(prober) => prober.timed_out(timeout),
+            Self::File(prober) => prober.timed_out(timeout),
         }
     }
 }

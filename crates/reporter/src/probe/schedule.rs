@@ -6,24 +6,54 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{self, MissedTickBehavior};
+use tokio::time::{self, Instant, MissedTickBehavior};
 use tracing::{debug, info};
 
 use super::Prober;
-use crate::{settings::ProbeSettings, threshold::Judge, verdicts::Publisher};
+use crate::{metrics::Metrics, settings::ProbeSettings, threshold::Judge, verdicts::Publisher};
 
-/// The longest that a reporter's first probe is put off so that a fleet does not tick together.
-const LONGEST_JITTER: Duration = Duration::from_secs(1);
+/// The longest that a reporter's first probe is put off so that a fleet does not start together.
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// How long this node's probes with this period are put off: at most a tenth of the period.
+/// Where a node's probes are among those of a fleet.
 ///
-/// It depends on the node's name only. So a restarted reporter keeps its place, and all probes of
-/// one node start together, which lets their first verdicts share one write.
-pub fn start_jitter(node: &str, period: Duration) -> Duration {
-    let mut hasher = DefaultHasher::new();
-    node.hash(&mut hasher);
-    let share = u32::try_from(hasher.finish() % 1000).unwrap_or(0);
-    (period / 10).min(LONGEST_JITTER) * share / 1000
+/// Reporters that are started at the same moment, after a power cut or by a rollout, must neither write
+/// nor ask a server that they share all at once for ever. But a node that is not ready waits for its
+/// first verdict. So the first probes are spread over little time, at most a second and a tenth of the
+/// period, and the second ones over half a period.
+///
+/// The place depends on the node's name only. So a restarted reporter keeps it, and all probes of one
+/// node with the same period run together, which lets their verdicts share a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Jitter {
+    /// Out of [`Jitter::PLACES`].
+    place: u32,
+}
+
+impl Jitter {
+    const PLACES: u32 = 1000;
+
+    /// The place of this node.
+    pub fn of(node: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        node.hash(&mut hasher);
+        let place = hasher.finish() % u64::from(Self::PLACES);
+        Self { place: u32::try_from(place).unwrap_or(0) }
+    }
+
+    /// How long the first probe is put off.
+    fn first(self, period: Duration) -> Duration {
+        self.share((period / 10).min(LONGEST_DELAY))
+    }
+
+    /// Time from the start of the first probe to that of the second: at least half a period.
+    fn second(self, period: Duration) -> Duration {
+        period / 2 + self.share(period / 2)
+    }
+
+    fn share(self, of: Duration) -> Duration {
+        of * self.place / Self::PLACES
+    }
 }
 
 /// Probes for ever, and publishes each verdict.
@@ -31,22 +61,30 @@ pub fn start_jitter(node: &str, period: Duration) -> Duration {
 /// Probes of one condition never overlap. One that was cut late, or that the machine's sleep held
 /// up, is followed by one at once and then again by a full period: a backlog of missed probes says
 /// nothing about the node now.
-pub async fn run(prober: Prober, settings: ProbeSettings, jitter: Duration, publisher: Publisher) {
+pub async fn run(
+    prober: Prober,
+    settings: ProbeSettings,
+    jitter: Jitter,
+    publisher: Publisher,
+    metrics: Metrics,
+) {
     let ProbeSettings { condition_type, check: _, initial_delay, period, timeout, thresholds } =
         settings;
     let mut judge = Judge::new(thresholds);
-    time::sleep(initial_delay + jitter).await;
-    let mut ticks = time::interval(period);
+    time::sleep(initial_delay + jitter.first(period)).await;
+    let mut ticks = time::interval_at(Instant::now() + jitter.second(period), period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let begun = Instant::now();
         let outcome = match time::timeout(timeout, prober.probe()).await {
             Ok(outcome) => outcome,
             Err(_) => prober.timed_out(timeout),
         };
+        metrics.checked(&outcome, begun.elapsed());
         debug!(condition = condition_type, healthy = outcome.healthy, "{}", outcome.message);
-        let Some(verdict) = judge.observe(outcome) else { continue };
-        if publisher.publish(&condition_type, &verdict) {
+        if let Some(verdict) = judge.observe(outcome)
+            && publisher.publish(&condition_type, &verdict)
+        {
             info!(
                 condition = condition_type,
                 status = verdict.status(),
@@ -55,6 +93,7 @@ pub async fn run(prober: Prober, settings: ProbeSettings, jitter: Duration, publ
                 verdict.message()
             );
         }
+        ticks.tick().await;
     }
 }
 
@@ -63,13 +102,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_is_stable_bounded_and_spread() {
-        let of = |node: usize| start_jitter(&format!("node-{node}"), Duration::from_secs(30));
-        assert_eq!(of(1), of(1));
-        let all: Vec<_> = (0..100).map(of).collect();
-        assert!(all.iter().all(|jitter| *jitter < LONGEST_JITTER));
-        let early = all.iter().filter(|jitter| **jitter < LONGEST_JITTER / 2).count();
+    fn a_node_keeps_its_place() {
+        assert_eq!(Jitter::of("node-1"), Jitter::of("node-1"));
+        assert_ne!(Jitter::of("node-1"), Jitter::of("node-2"));
+    }
+
+    #[test]
+    fn a_fleet_is_spread_and_nobody_waits_long_for_the_first_probe() {
+        let period = Duration::from_secs(30);
+        let fleet: Vec<_> = (0..100).map(|node| Jitter::of(&format!("node-{node}"))).collect();
+        let (first, second): (Vec<_>, Vec<_>) =
+            fleet.iter().map(|jitter| (jitter.first(period), jitter.second(period))).unzip();
+        assert!(first.iter().all(|delay| *delay < LONGEST_DELAY));
+        assert!(second.iter().all(|delay| (period / 2..period).contains(delay)));
+        let early = second.iter().filter(|delay| **delay < period * 3 / 4).count();
         assert!((25..75).contains(&early), "{early} of 100 in the first half");
-        assert!(start_jitter("node-1", Duration::from_secs(2)) < Duration::from_millis(200));
+        let short = Duration::from_secs(2);
+        assert!(fleet.iter().all(|jitter| jitter.first(short) < Duration::from_millis(200)));
     }
 }

@@ -4,13 +4,18 @@
 //! cannot be used falls back to its default with a note in the log. What cannot be done without
 //! ends the process.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use http::HeaderMap;
 use reqwest::Url;
 
 use super::{
-    ProbeSettings, Settings, SettingsError, condition_type_problem, go_duration, node_name,
+    MetricsEndpoint, ProbeSettings, Settings, SettingsError, condition_type_problem, go_duration,
+    node_name,
 };
 use crate::{
     probe::{Check, Dialect, HttpCheck, Roots},
@@ -25,6 +30,9 @@ const IMPERSONATE_NODE: &str = "IMPERSONATE_NODE";
 const METRICS_BIND_ADDRESS: &str = "METRICS_BIND_ADDRESS";
 /// Ours: a PEM file with the roots that an https endpoint is verified against.
 pub(crate) const CHECK_CA_FILE: &str = "CHECK_CA_FILE";
+
+/// Where the Go project's reporter serves metrics unless told otherwise.
+const METRICS_DEFAULT: &str = ":9445";
 
 /// The Go project's reporter gives every request ten seconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,14 +61,11 @@ pub fn load(variable: impl Fn(&str) -> Option<String>) -> Result<FromEnv, Settin
     let heartbeat = Period { name: HEARTBEAT_PERIOD, default: 300, least: Duration::from_secs(1) }
         .read(variable, &mut notes);
     let impersonate = impersonate(variable, &mut notes);
-    if let Some(address) = variable(METRICS_BIND_ADDRESS) {
-        notes.push(format!(
-            "{METRICS_BIND_ADDRESS} is {address:?}: this release serves no metrics and binds no port"
-        ));
-    }
+    let metrics = metrics(variable, &mut notes);
     let roots =
         variable(CHECK_CA_FILE).map_or(Roots::Bundled, |path| Roots::File(PathBuf::from(path)));
-    let check = HttpCheck { url, headers: HeaderMap::new(), dialect: Dialect::Endpoint(roots) };
+    let dialect = Dialect::Endpoint(roots);
+    let check = HttpCheck { url, headers: HeaderMap::new(), body: None, dialect };
     let probe = ProbeSettings {
         condition_type,
         check: Check::Http(check),
@@ -69,7 +74,7 @@ pub fn load(variable: impl Fn(&str) -> Option<String>) -> Result<FromEnv, Settin
         timeout: TIMEOUT,
         thresholds: Thresholds { success: 1, failure: 1 },
     };
-    let settings = Settings { node, impersonate, heartbeat, probes: vec![probe] };
+    let settings = Settings { node, impersonate, heartbeat, metrics, probes: vec![probe] };
     Ok(FromEnv { settings, notes })
 }
 
@@ -111,6 +116,35 @@ fn impersonate(variable: impl Fn(&str) -> Option<String>, notes: &mut Vec<String
             ));
             false
         }
+    }
+}
+
+/// What cannot be used costs the metrics, as a port in use would, and not the reporter.
+fn metrics(
+    variable: impl Fn(&str) -> Option<String>,
+    notes: &mut Vec<String>,
+) -> Option<MetricsEndpoint> {
+    let text = variable(METRICS_BIND_ADDRESS).unwrap_or_else(|| METRICS_DEFAULT.to_owned());
+    if text == "0" {
+        return None;
+    }
+    let address = bind_address(&text);
+    if address.is_none() {
+        notes.push(format!(
+            "{METRICS_BIND_ADDRESS} is {text:?}, which is not :PORT, IP:PORT, localhost:PORT, or 0 for \
+             none: serving no metrics"
+        ));
+    }
+    address.map(|address| MetricsEndpoint { address, setting: METRICS_BIND_ADDRESS })
+}
+
+/// An address as Go programs write it: without a host it is every address of the machine.
+fn bind_address(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.rsplit_once(':')?;
+    match host {
+        "" => Some((Ipv6Addr::UNSPECIFIED, port.parse().ok()?).into()),
+        "localhost" => Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into()),
+        _ => text.parse().ok(),
     }
 }
 
@@ -171,12 +205,13 @@ mod tests {
         let FromEnv { settings, notes } = with(&[]).unwrap();
         assert_eq!(notes, [""; 0]);
         assert!(!settings.impersonate);
+        assert_eq!(settings.metrics.unwrap().address.to_string(), "[::]:9445");
         assert_eq!(settings.heartbeat, Duration::from_mins(5));
         let probe = &settings.probes[0];
         assert_eq!(probe.period, Duration::from_secs(30));
         assert_eq!(probe.timeout, Duration::from_secs(10));
         assert_eq!(probe.thresholds, Thresholds { success: 1, failure: 1 });
-        let Check::Http(check) = &probe.check;
+        let Check::Http(check) = &probe.check else { unreachable!() };
         assert_eq!(check.dialect, Dialect::Endpoint(Roots::Bundled));
     }
 
@@ -193,7 +228,7 @@ mod tests {
         assert!(settings.impersonate);
         assert_eq!(settings.heartbeat, Duration::from_hours(2));
         assert_eq!(settings.probes[0].period, Duration::from_secs(90));
-        let Check::Http(check) = &settings.probes[0].check;
+        let Check::Http(check) = &settings.probes[0].check else { unreachable!() };
         assert_eq!(check.dialect, Dialect::Endpoint(Roots::File("/ca.pem".into())));
     }
 
@@ -215,11 +250,30 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_told() {
-        for (name, value) in [("METRICS_BIND_ADDRESS", ":9445"), ("IMPERSONATE_NODE", "1")] {
-            let FromEnv { settings, notes } = with(&[(name, value)]).unwrap();
-            assert!(!settings.impersonate);
-            assert_eq!(notes.len(), 1, "{notes:?}");
-            assert!(notes[0].starts_with(name), "{notes:?}");
+        let FromEnv { settings, notes } = with(&[("IMPERSONATE_NODE", "1")]).unwrap();
+        assert!(!settings.impersonate);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].starts_with("IMPERSONATE_NODE"), "{notes:?}");
+    }
+
+    #[test]
+    fn metrics_are_served_where_it_is_said() {
+        for (text, address) in [
+            (":8080", Some("[::]:8080")),
+            ("127.0.0.1:1", Some("127.0.0.1:1")),
+            ("[::1]:1", Some("[::1]:1")),
+            ("localhost:1", Some("127.0.0.1:1")),
+            ("0", None),
+        ] {
+            let FromEnv { settings, notes } = with(&[("METRICS_BIND_ADDRESS", text)]).unwrap();
+            let found = settings.metrics.map(|metrics| metrics.address.to_string());
+            assert_eq!(found.as_deref(), address, "{text}");
+            assert_eq!(notes, [""; 0]);
+        }
+        for text in ["8080", ":http", ":70000", "example.com:1"] {
+            let FromEnv { settings, notes } = with(&[("METRICS_BIND_ADDRESS", text)]).unwrap();
+            assert_eq!(settings.metrics, None, "{text}");
+            assert!(notes[0].starts_with("METRICS_BIND_ADDRESS is "), "{notes:?}");
         }
     }
 

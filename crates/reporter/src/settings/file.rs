@@ -4,24 +4,28 @@
 //! The API server has checked a rule before the operator writes this file. It is checked again,
 //! because a file may also be written by hand, and a period of zero must not become a busy loop.
 
-use std::{path::Path, time::Duration};
-
-use http::{HeaderMap, HeaderName, HeaderValue};
-use node_readiness_api::{Handler, HttpGetAction, Probe, ReporterConfig, Scheme};
-use reqwest::Url;
-
-use super::{ProbeSettings, Settings, SettingsError, condition_type_problem, node_name};
-use crate::{
-    probe::{Check, Dialect, HttpCheck},
-    threshold::Thresholds,
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::Path,
+    time::Duration,
 };
 
-/// Reads the file. Such a reporter always acts as its node.
+use node_readiness_api::{Probe, ReporterAccess, ReporterConfig};
+
+use super::{
+    MetricsEndpoint, ProbeSettings, Settings, SettingsError,
+    check::{Problem, at_least_one, check},
+    condition_type_problem, node_name,
+};
+use crate::threshold::Thresholds;
+
+/// Reads the file. Paths of the node are below `host_root`.
 ///
 /// # Errors
 /// When `NODE_NAME` or the file is missing or wrong; see [`SettingsError`].
 pub fn load(
     path: &Path,
+    host_root: &Path,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
     let node = node_name(variable)?;
@@ -29,130 +33,92 @@ pub fn load(
         .map_err(|source| SettingsError::Unreadable { path: path.into(), source })?;
     let config = ReporterConfig::from_json(&json)
         .map_err(|source| SettingsError::Malformed { path: path.into(), source })?;
-    settings(node, &config).map_err(|Problem { field, problem }| SettingsError::Field {
+    settings(node, &config, host_root).map_err(|Problem { field, problem }| SettingsError::Field {
         path: path.into(),
         field,
         problem,
     })
 }
 
-/// A field that cannot be used; the file's name is the caller's to add.
-#[derive(Debug, PartialEq)]
-struct Problem {
-    field: String,
-    problem: String,
-}
-
-fn settings(node: String, config: &ReporterConfig) -> Result<Settings, Problem> {
-    let heartbeat = seconds(config.heartbeat_seconds, || "heartbeatSeconds".into())?;
+fn settings(node: String, config: &ReporterConfig, host_root: &Path) -> Result<Settings, Problem> {
+    let heartbeat = seconds(config.heartbeat_seconds, "heartbeatSeconds")?;
     if config.probes.is_empty() {
-        return Err(Problem {
-            field: "probes".into(),
-            problem: "is empty: list at least one probe".into(),
-        });
+        return Err(Problem::new("probes", "is empty: list at least one probe"));
     }
     let mut probes = Vec::<ProbeSettings>::with_capacity(config.probes.len());
     for (index, probe) in config.probes.iter().enumerate() {
-        let probe = probe_settings(index, probe)?;
-        if probes.iter().any(|other| other.condition_type == probe.condition_type) {
-            return Err(Problem {
-                field: format!("probes[{index}].conditionType"),
-                problem: format!(
-                    "repeats {:?}: give each condition one probe",
-                    probe.condition_type
-                ),
-            });
-        }
+        let probe = probe_settings(probe, host_root, &probes).map_err(|mut problem| {
+            problem.field = format!("probes[{index}].{}", problem.field);
+            problem
+        })?;
         probes.push(probe);
     }
-    Ok(Settings { node, impersonate: true, heartbeat, probes })
+    Ok(Settings {
+        node,
+        impersonate: config.access == ReporterAccess::ConstrainedImpersonation,
+        heartbeat,
+        metrics: metrics(config.metrics_port)?,
+        probes,
+    })
 }
 
-fn probe_settings(index: usize, probe: &Probe) -> Result<ProbeSettings, Problem> {
-    let field = |name: &str| format!("probes[{index}].{name}");
-    if let Some(problem) = condition_type_problem(&probe.condition_type) {
-        return Err(Problem {
-            field: field("conditionType"),
-            problem: format!(
-                "{:?} {problem}: report a condition of your own, such as example.com/AgentReady",
-                probe.condition_type
-            ),
-        });
+fn metrics(port: Option<u16>) -> Result<Option<MetricsEndpoint>, Problem> {
+    const FIELD: &str = "metricsPort";
+    match port {
+        None => Ok(None),
+        Some(0) => Err(Problem::new(FIELD, "is 0: set a port from 1 to 65535, or none")),
+        Some(port) => {
+            let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            Ok(Some(MetricsEndpoint { address, setting: FIELD }))
+        }
     }
-    let Handler::HttpGet(http_get) = &probe.handler;
+}
+
+/// One probe, after `others`.
+fn probe_settings(
+    probe: &Probe,
+    host_root: &Path,
+    others: &[ProbeSettings],
+) -> Result<ProbeSettings, Problem> {
+    let condition_type = &probe.condition_type;
+    if let Some(problem) = condition_type_problem(condition_type) {
+        return Err(Problem::new(
+            "conditionType",
+            format!(
+                "{condition_type:?} {problem}: report a condition of your own, such as \
+                 example.com/AgentReady"
+            ),
+        ));
+    }
+    if others.iter().any(|other| other.condition_type == *condition_type) {
+        let problem = format!("repeats {condition_type:?}: give each condition one probe");
+        return Err(Problem::new("conditionType", problem));
+    }
     Ok(ProbeSettings {
-        condition_type: probe.condition_type.clone(),
-        check: Check::Http(http_check(http_get, field)?),
+        condition_type: condition_type.clone(),
+        check: check(&probe.handler, host_root)?,
         initial_delay: Duration::from_secs(probe.initial_delay_seconds.into()),
-        period: seconds(probe.period_seconds, || field("periodSeconds"))?,
-        timeout: seconds(probe.timeout_seconds, || field("timeoutSeconds"))?,
+        period: seconds(probe.period_seconds, "periodSeconds")?,
+        timeout: seconds(probe.timeout_seconds, "timeoutSeconds")?,
         thresholds: Thresholds {
-            success: at_least_one(probe.success_threshold, || field("successThreshold"))?,
-            failure: at_least_one(probe.failure_threshold, || field("failureThreshold"))?,
+            success: at_least_one(probe.success_threshold, "successThreshold")?,
+            failure: at_least_one(probe.failure_threshold, "failureThreshold")?,
         },
     })
 }
 
-fn http_check(
-    action: &HttpGetAction,
-    field: impl Fn(&str) -> String,
-) -> Result<HttpCheck, Problem> {
-    let scheme = match action.scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-    };
-    if action.port == 0 {
-        return Err(Problem {
-            field: field("httpGet.port"),
-            problem: "is 0: set a port from 1 to 65535".into(),
-        });
-    }
-    let url = Some(&action.path)
-        .filter(|path| path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()))
-        .and_then(|path| Url::parse(&format!("{scheme}://localhost:{}{path}", action.port)).ok())
-        .ok_or_else(|| Problem {
-            field: field("httpGet.path"),
-            problem: format!(
-                "{:?} is not a path: start it with / and use printable ASCII without spaces",
-                action.path
-            ),
-        })?;
-    let mut headers = HeaderMap::new();
-    for (index, header) in action.http_headers.iter().enumerate() {
-        let (Ok(name), Ok(value)) =
-            (header.name.parse::<HeaderName>(), header.value.parse::<HeaderValue>())
-        else {
-            return Err(Problem {
-                field: field(&format!("httpGet.httpHeaders[{index}]")),
-                problem: format!(
-                    "{:?} is not a header: use a token as its name and printable ASCII as its value",
-                    header.name
-                ),
-            });
-        };
-        headers.append(name, value);
-    }
-    Ok(HttpCheck { url, headers, dialect: Dialect::PodProbe })
-}
-
-fn seconds(value: u32, field: impl Fn() -> String) -> Result<Duration, Problem> {
+fn seconds(value: u32, field: &str) -> Result<Duration, Problem> {
     at_least_one(value, field).map(|seconds| Duration::from_secs(seconds.into()))
-}
-
-fn at_least_one(value: u32, field: impl Fn() -> String) -> Result<u32, Problem> {
-    if value == 0 {
-        return Err(Problem { field: field(), problem: "is 0: set it to 1 or more".into() });
-    }
-    Ok(value)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
+    use crate::probe::{Check, Dialect};
 
     fn read(json: &str) -> Result<Settings, Problem> {
-        settings("node-a".into(), &ReporterConfig::from_json(json).unwrap())
+        settings("node-a".into(), &ReporterConfig::from_json(json).unwrap(), Path::new("/node"))
     }
 
     fn with_probe(probe: &str) -> Result<Settings, Problem> {
@@ -177,10 +143,77 @@ mod tests {
             (Duration::from_secs(3), Duration::from_secs(5), Duration::from_secs(2))
         );
         assert_eq!(probe.thresholds, Thresholds { success: 4, failure: 6 });
-        let Check::Http(check) = &probe.check;
+        let Check::Http(check) = &probe.check else { unreachable!() };
         assert_eq!(check.url.as_str(), "https://localhost:9099/readiness?full=1");
         assert_eq!(check.headers.get_all("x-a").iter().count(), 2);
         assert_eq!(check.dialect, Dialect::PodProbe);
+    }
+
+    #[test]
+    fn access_and_metrics_are_taken_over() {
+        let probes = r#""probes":[{"conditionType":"a","httpGet":{"port":1}}]"#;
+        let policy = read(&format!(
+            r#"{{"rule":"r","heartbeatSeconds":1,"access":"AdmissionPolicy","metricsPort":9200,{probes}}}"#
+        ))
+        .unwrap();
+        assert!(!policy.impersonate);
+        assert_eq!(policy.metrics.unwrap().address.to_string(), "[::]:9200");
+        let plain = read(&format!(r#"{{"rule":"r","heartbeatSeconds":1,{probes}}}"#)).unwrap();
+        assert!(plain.impersonate);
+        assert_eq!(plain.metrics, None);
+    }
+
+    #[test]
+    fn every_kind_of_probe_is_taken_over() {
+        for (handler, expected) in [
+            (r#""httpGet":{"port":1,"host":"::1"}"#, "http://[::1]:1/"),
+            (r#""httpGet":{"port":1,"bodyMatches":"^ok"}"#, "BodyPattern"),
+            (r#""tcpSocket":{"port":1}"#, r#"TcpCheck { host: "localhost", port: 1 }"#),
+            (r#""tcpSocket":{"port":1,"host":"db.example.com"}"#, "db.example.com"),
+            (r#""grpc":{"port":1,"service":"s"}"#, r#"GrpcCheck { port: 1, service: "s" }"#),
+            (r#""exec":{"command":["p","a"]}"#, r#"ExecCheck { program: "p", arguments: ["a"] }"#),
+            (
+                r#""unixSocket":{"path":"/run/x.sock"}"#,
+                r#"UnixCheck { root: "/node", path: HostPath("/run/x.sock") }"#,
+            ),
+            (r#""file":{"path":"/run/x*","maxAgeSeconds":5}"#, "max_age: Some(5s)"),
+        ] {
+            let settings = with_probe(&format!(r#"{{"conditionType":"a",{handler}}}"#)).unwrap();
+            let check = format!("{:?}", settings.probes[0].check);
+            let url = match &settings.probes[0].check {
+                Check::Http(check) => check.url.as_str(),
+                _ => "",
+            };
+            assert!(check.contains(expected) || url == expected, "{expected} in {check}");
+        }
+    }
+
+    #[test]
+    fn each_wrong_field_of_a_handler_is_named() {
+        for (handler, field) in [
+            (r#""httpGet":{"port":1,"host":"a/b"}"#, "httpGet.host"),
+            (r#""httpGet":{"port":1,"host":"user@a"}"#, "httpGet.host"),
+            (r#""httpGet":{"port":1,"bodyMatches":"("}"#, "httpGet.bodyMatches"),
+            (r#""httpGet":{"port":1,"bodyMatches":"(a{1000}){1000}"}"#, "httpGet.bodyMatches"),
+            (r#""tcpSocket":{"port":0}"#, "tcpSocket.port"),
+            (r#""tcpSocket":{"port":1,"host":""}"#, "tcpSocket.host"),
+            (r#""tcpSocket":{"port":1,"host":"a:1"}"#, "tcpSocket.host"),
+            (r#""grpc":{"port":0}"#, "grpc.port"),
+            (r#""exec":{"command":[]}"#, "exec.command"),
+            (r#""exec":{"command":[""]}"#, "exec.command"),
+            (r#""exec":{"command":["a\u0000b"]}"#, "exec.command"),
+            (r#""unixSocket":{"path":"run/x"}"#, "unixSocket.path"),
+            (r#""unixSocket":{"path":"/run/../x"}"#, "unixSocket.path"),
+            (r#""file":{"path":"/run/./x"}"#, "file.path"),
+            (r#""file":{"path":"/run/[x"}"#, "file.path"),
+            (r#""file":{"path":"/x","maxAgeSeconds":0}"#, "file.maxAgeSeconds"),
+        ] {
+            let problem = with_probe(&format!(r#"{{"conditionType":"a",{handler}}}"#)).unwrap_err();
+            assert_eq!(problem.field, format!("probes[0].{field}"), "{handler}");
+            assert!(!problem.problem.contains('\n'), "{}", problem.problem);
+        }
+        let port = r#"{"rule":"r","heartbeatSeconds":1,"metricsPort":0,"probes":[{"conditionType":"a","httpGet":{"port":1}}]}"#;
+        assert_eq!(read(port).unwrap_err().field, "metricsPort");
     }
 
     #[test]

@@ -5,11 +5,12 @@
 //! that can be wrong with a setting is found here, before the first probe and before the first
 //! request, and each error names the setting and says what to do.
 
+mod check;
 pub mod env;
 pub mod file;
 mod go_duration;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use node_readiness_api::{KUBELET_CONDITIONS, NODE_NAME_ENV};
 
@@ -25,8 +26,26 @@ pub struct Settings {
     pub impersonate: bool,
     /// Time after which a condition is written again although nothing changed.
     pub heartbeat: Duration,
+    /// Where to serve metrics, if anywhere.
+    pub metrics: Option<MetricsEndpoint>,
     /// What to observe; one probe a condition type.
     pub probes: Vec<ProbeSettings>,
+}
+
+impl Settings {
+    /// Whether probes start processes.
+    pub fn runs_programs(&self) -> bool {
+        self.probes.iter().any(|probe| matches!(probe.check, Check::Exec(_)))
+    }
+}
+
+/// Where metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricsEndpoint {
+    /// The address to listen on.
+    pub address: SocketAddr,
+    /// Name of the setting that says so, for the log.
+    pub setting: &'static str,
 }
 
 /// One probe and the condition that it decides.

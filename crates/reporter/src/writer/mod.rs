@@ -26,7 +26,10 @@ pub use self::{
     ledger::Pace,
 };
 use self::{backoff::Backoff, ledger::Ledger};
-use crate::verdicts::Verdicts;
+use crate::{
+    metrics::{Metrics, Write},
+    verdicts::Verdicts,
+};
 
 /// The times that a writer keeps.
 #[derive(Clone, Copy, Debug)]
@@ -71,18 +74,20 @@ pub struct Writer {
     timing: Timing,
     ledger: Ledger,
     backoff: Backoff,
+    metrics: Metrics,
     /// The failure that the log told last, so that it is not told again and again.
     told: Option<String>,
 }
 
 impl Writer {
     /// A writer that knows nothing of the Node yet.
-    pub fn new(api: NodeApi, timing: Timing) -> Self {
+    pub fn new(api: NodeApi, timing: Timing, metrics: Metrics) -> Self {
         Self {
             api,
             timing,
             ledger: Ledger::new(timing.pace),
             backoff: Backoff::new(timing.backoff),
+            metrics,
             told: None,
         }
     }
@@ -149,6 +154,11 @@ impl Writer {
 
     fn tell_success(&mut self, pass: Pass) {
         self.told = None;
+        match pass {
+            Pass::Written => self.metrics.wrote(Write::Success),
+            Pass::Unchanged => self.metrics.wrote(Write::Skipped),
+            Pass::Stopped => {}
+        }
         if self.backoff.succeeded() {
             info!("the Node can be written again");
         }
@@ -159,6 +169,7 @@ impl Writer {
     fn tell_failure(&mut self, error: &ApiError) -> Duration {
         let wait = self.backoff.failed(error, fastrand::f64());
         let text = error.to_string();
+        self.metrics.wrote(Write::Error);
         if error.is_conflict() || self.told.as_ref() == Some(&text) {
             debug!(?wait, "the Node was not written: {text}");
         } else {

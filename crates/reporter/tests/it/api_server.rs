@@ -5,16 +5,18 @@
 
 use std::{
     collections::VecDeque,
+    io,
     sync::{Arc, Mutex},
 };
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Body, Bytes, to_bytes},
     extract::State,
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use futures::{Stream, StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -32,6 +34,12 @@ pub(crate) enum Trouble {
     RetryAfter(u16, u64),
     /// It is carried out, but its answer does not arrive.
     AnswerLost,
+    /// It is carried out, and the connection breaks in the middle of the answer.
+    AnswerCut,
+    /// It is carried out, and the answer stops in the middle.
+    AnswerStalls,
+    /// It is not carried out, and the answer has no end.
+    AnswerEndless,
     /// It is not carried out and not answered.
     Hang,
     /// It is carried out once the test says so.
@@ -184,10 +192,34 @@ async fn answer(
             server.carry_out(&method, &body);
             std::future::pending().await
         }
+        Trouble::AnswerCut => {
+            beginning(server.carry_out(&method, &body), stream::iter([Err(broken())])).await
+        }
+        Trouble::AnswerStalls => {
+            beginning(server.carry_out(&method, &body), stream::pending()).await
+        }
+        Trouble::AnswerEndless => {
+            let part = || Ok::<_, io::Error>(Bytes::from_static(&[b' '; 16384]));
+            Body::from_stream(stream::repeat_with(part)).into_response()
+        }
         Trouble::Hang => std::future::pending().await,
         Trouble::Held => {
             server.release.notified().await;
             server.carry_out(&method, &body)
         }
     }
+}
+
+/// The first bytes of an answer, and then something else.
+async fn beginning(
+    answer: Response,
+    rest: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> Response {
+    let whole = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    let beginning = stream::iter([Ok(whole.slice(..whole.len() / 2))]);
+    Body::from_stream(beginning.chain(rest)).into_response()
+}
+
+fn broken() -> io::Error {
+    io::Error::other("the connection is to break here")
 }

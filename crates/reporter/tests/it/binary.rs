@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -99,7 +101,7 @@ fn a_missing_or_broken_file_is_named() {
             "probes[0].conditionType",
         ),
         (
-            r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"a","tcpSocket":{"port":1}}]}"#,
+            r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"a","icmp":{}}]}"#,
             "Handler",
         ),
     ] {
@@ -124,11 +126,43 @@ fn outside_of_a_cluster_it_says_so() {
 }
 
 #[test]
-fn an_ignored_setting_is_logged_and_standard_error_kept_clean() {
-    let (output, _) = reporter(&[], &environment("METRICS_BIND_ADDRESS", Some(":9445")));
+fn an_unusable_setting_is_logged_and_standard_error_kept_clean() {
+    let (output, _) = reporter(&[], &environment("METRICS_BIND_ADDRESS", Some("9445")));
     let log = String::from_utf8(output.stdout).unwrap();
     assert_eq!(log.matches("METRICS_BIND_ADDRESS").count(), 1, "{log}");
     assert!(!log.contains('\x1b'), "no colours in a file: {log:?}");
+}
+
+#[test]
+fn a_check_of_a_reporter_that_never_lived_says_what_is_missing() {
+    let output =
+        Command::new(BINARY).args(["--check-alive", "/nonexistent"]).env_clear().output().unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert!(line.contains("/nonexistent") && line.contains("--alive-file"), "{line}");
+    assert_eq!(line.matches('\n').count(), 1, "{line}");
+}
+
+#[test]
+fn the_program_copies_itself_where_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let install =
+        |dir: &Path| Command::new(BINARY).arg("--install").arg(dir).env_clear().output().unwrap();
+    // The second time it replaces what is there.
+    for _ in 0..2 {
+        let output = install(dir.path());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+    let copy = dir.path().join("node-readiness-reporter");
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o755);
+    let output = Command::new(copy).arg("--version").env_clear().output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains(env!("CARGO_PKG_VERSION")));
+
+    let output = install("/nonexistent".as_ref());
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert!(line.contains("--install /nonexistent"), "{line}");
 }
 
 #[test]

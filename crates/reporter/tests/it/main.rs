@@ -7,8 +7,16 @@
 
 mod api_server;
 mod binary;
+mod exec;
+mod file;
+mod grpc;
+mod metrics;
+mod observe;
 mod probes;
 mod site;
+mod tcp;
+mod troubles;
+mod unix;
 mod writing;
 
 use std::{future::Future, time::Duration};

@@ -3,17 +3,13 @@
 use std::{fs, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
-use node_readiness_reporter::{
-    probe::{self, Check, Dialect, HttpCheck, Outcome, Prober, Roots, TrustError},
-    settings::ProbeSettings,
-    threshold::Thresholds,
-    verdicts::{self, Verdicts},
+use node_readiness_reporter::probe::{
+    BodyPattern, Check, Dialect, HttpCheck, Outcome, Prober, Roots, TrustError,
 };
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    in_time,
+    in_time, observe,
     site::{Reply, Site},
 };
 
@@ -23,11 +19,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(200);
 
 fn check(url: &str, dialect: Dialect) -> HttpCheck {
-    HttpCheck { url: url.parse().unwrap(), headers: HeaderMap::new(), dialect }
+    HttpCheck { url: url.parse().unwrap(), headers: HeaderMap::new(), body: None, dialect }
 }
 
 async fn outcome_of(check: HttpCheck) -> Outcome {
-    in_time(Prober::new(Check::Http(check)).unwrap().probe()).await
+    observe::outcome_of(Check::Http(check)).await
 }
 
 async fn pod_probe(site: &Site, path: &str) -> Outcome {
@@ -41,25 +37,7 @@ async fn endpoint(site: &Site, path: &str) -> Outcome {
 
 /// Runs a probe as the process does and waits for its first verdict.
 async fn first_verdict(url: &str, timeout: Duration) -> (&'static str, &'static str, String) {
-    let (publisher, mut verdicts) = verdicts::channel();
-    tokio::spawn(run(url.to_owned(), timeout, publisher));
-    let verdicts: Verdicts =
-        in_time(verdicts.wait_for(|verdicts| !verdicts.is_empty())).await.unwrap().clone();
-    let verdict = &verdicts["example.com/Ready"];
-    (verdict.status(), verdict.reason(), verdict.message().to_owned())
-}
-
-async fn run(url: String, timeout: Duration, publisher: verdicts::Publisher) {
-    let check = Check::Http(check(&url, Dialect::PodProbe));
-    let settings = ProbeSettings {
-        condition_type: "example.com/Ready".into(),
-        check: check.clone(),
-        initial_delay: Duration::ZERO,
-        period: Duration::from_millis(50),
-        timeout,
-        thresholds: Thresholds { success: 1, failure: 2 },
-    };
-    probe::run(Prober::new(check).unwrap(), settings, Duration::ZERO, publisher).await;
+    observe::first_verdict(Check::Http(check(url, Dialect::PodProbe)), timeout).await
 }
 
 #[tokio::test]
@@ -224,11 +202,54 @@ async fn a_huge_body_is_neither_read_nor_reported() {
 }
 
 #[tokio::test]
+async fn a_body_is_matched_and_never_shown() {
+    let secret = "token=hunter2";
+    let site = Site::start(move |path| match path {
+        "/good" => Reply::Bytes(format!("HTTP/1.0 200 X\r\n\r\n{secret}\nstate: ok\n")),
+        "/binary" => Reply::Bytes("HTTP/1.0 200 X\r\n\r\n\0\u{1}state: ok".into()),
+        "/late" => {
+            Reply::Bytes(format!("HTTP/1.0 200 X\r\n\r\n{}state: ok", "x".repeat(10 * 1024)))
+        }
+        "/failing" => Reply::Bytes("HTTP/1.0 500 X\r\n\r\nstate: ok".into()),
+        "/moved" => Reply::redirect("http://example.com/"),
+        "/endless" => Reply::Endless,
+        _ => Reply::Bytes(format!("HTTP/1.0 200 X\r\n\r\n{secret}\nstate: bad\n")),
+    })
+    .await;
+    for (path, healthy, words) in [
+        ("/good", true, "status 200"),
+        ("/binary", true, "status 200"),
+        ("/bad", false, "the body does not match"),
+        ("/late", false, "the body does not match"),
+        ("/endless", false, "the body does not match"),
+        ("/moved", false, "the body does not match"),
+        ("/failing", false, "status 500"),
+    ] {
+        let url = format!("http://localhost:{}{path}", site.port);
+        let body = Some(BodyPattern::new("(?m)state: ok$").unwrap());
+        let outcome = outcome_of(HttpCheck { body, ..check(&url, Dialect::PodProbe) }).await;
+        let message = format!("httpGet {url}: {words}");
+        assert_eq!((outcome.healthy, outcome.message), (healthy, message));
+    }
+}
+
+#[tokio::test]
+async fn a_host_may_be_named_and_a_wrong_name_is_told() {
+    let site = Site::start(|_| Reply::status(200)).await;
+    let url = format!("http://127.0.0.1:{}/", site.port);
+    assert!(outcome_of(check(&url, Dialect::PodProbe)).await.healthy);
+    // A label of a name has at most 63 characters, so this asks no server anywhere.
+    let url = format!("http://{}.invalid/", "a".repeat(64));
+    let outcome = outcome_of(check(&url, Dialect::PodProbe)).await;
+    assert!(outcome.message.ends_with(": host name not resolved"), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn a_stuck_probe_delays_no_other() {
     let stuck = Site::start(|_| Reply::Stall(String::new())).await;
-    let (publisher, _verdicts) = verdicts::channel();
     let url = format!("http://localhost:{}/", stuck.port);
-    tokio::spawn(run(url, Duration::from_hours(1), publisher));
+    let patient = Duration::from_hours(1);
+    tokio::spawn(observe::first_verdict(Check::Http(check(&url, Dialect::PodProbe)), patient));
     let site = Site::start(|_| Reply::status(200)).await;
     let url = format!("http://localhost:{}/", site.port);
     assert_eq!(first_verdict(&url, TIMEOUT).await.0, "True");

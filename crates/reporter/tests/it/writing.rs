@@ -11,6 +11,7 @@ use std::{
 use jiff::Timestamp;
 use node_readiness_reporter::{
     cluster,
+    metrics::Metrics,
     probe::{Check, Dialect, HttpCheck, Outcome},
     run,
     settings::{ProbeSettings, Settings},
@@ -28,25 +29,26 @@ use crate::{
     site::{Reply, Site},
 };
 
-const CONDITION: &str = "example.com/Ready";
+pub(crate) const CONDITION: &str = "example.com/Ready";
 
 /// As in real use, but without its patience.
-const TIMING: Timing = Timing {
+pub(crate) const TIMING: Timing = Timing {
     pace: Pace { heartbeat: Duration::from_mins(5), detail: Duration::from_secs(30) },
     backoff: BackoffRange { first: Duration::from_millis(1), longest: Duration::from_millis(10) },
     settle: Duration::from_millis(20),
 };
 
-fn settings(impersonate: bool) -> Settings {
+pub(crate) fn settings(impersonate: bool) -> Settings {
     Settings {
         node: "node-a".into(),
         impersonate,
         heartbeat: TIMING.pace.heartbeat,
+        metrics: None,
         probes: Vec::new(),
     }
 }
 
-fn client(server: &ApiServer, impersonate: bool) -> kube::Client {
+pub(crate) fn client(server: &ApiServer, impersonate: bool) -> kube::Client {
     let url = format!("http://127.0.0.1:{}", server.port).parse().unwrap();
     cluster::connect(kube::Config::new(url), &settings(impersonate)).unwrap()
 }
@@ -54,11 +56,12 @@ fn client(server: &ApiServer, impersonate: bool) -> kube::Client {
 /// Time that a request may take: longer than a busy machine makes one take that is answered.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-fn writer(server: &ApiServer, timing: Timing) -> Writer {
-    Writer::new(NodeApi::new(client(server, true), "node-a".into(), DEADLINE), timing)
+pub(crate) fn writer(server: &ApiServer, timing: Timing) -> Writer {
+    let api = NodeApi::new(client(server, true), "node-a".into(), DEADLINE);
+    Writer::new(api, timing, Metrics::default())
 }
 
-fn verdict(healthy: bool) -> Verdict {
+pub(crate) fn verdict(healthy: bool) -> Verdict {
     let outcome = Outcome { healthy, reason: "Reason", message: "message".into() };
     Judge::new(Thresholds { success: 1, failure: 1 }).observe(outcome).unwrap()
 }
@@ -101,7 +104,7 @@ impl Running {
     }
 }
 
-fn is(status: &str) -> impl Fn(&Value) -> bool {
+pub(crate) fn is(status: &str) -> impl Fn(&Value) -> bool {
     move |condition| condition["status"] == status
 }
 
@@ -215,6 +218,9 @@ async fn a_write_survives_every_trouble() {
         ),
         (&[Trouble::Hang], "GET GET PUT"),
         (&[Trouble::None, Trouble::Hang], "GET PUT GET PUT"),
+        (&[Trouble::AnswerCut], "GET GET PUT"),
+        (&[Trouble::AnswerStalls], "GET GET PUT"),
+        (&[Trouble::AnswerEndless], "GET GET PUT"),
     ] {
         let server = ApiServer::start(json!([]), troubles).await;
         let running = running(&server, TIMING);
@@ -226,14 +232,16 @@ async fn a_write_survives_every_trouble() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_not_doubled() {
-    let server = ApiServer::start(json!([]), &[Trouble::None, Trouble::AnswerLost]).await;
-    let mut writer = writer(&server, TIMING);
-    let stop = CancellationToken::new();
-    let error = writer.pass(&wanted(true), &stop).await.unwrap_err();
-    assert!(matches!(error, ApiError::Deadline(_)), "{error}");
-    assert_eq!(writer.pass(&wanted(true), &stop).await.unwrap(), Pass::Unchanged);
-    assert_eq!(server.conversation(), "GET PUT GET");
+async fn a_write_whose_answer_did_not_arrive_is_not_doubled() {
+    for trouble in [Trouble::AnswerLost, Trouble::AnswerCut, Trouble::AnswerStalls] {
+        let server = ApiServer::start(json!([]), &[Trouble::None, trouble]).await;
+        let mut writer = writer(&server, TIMING);
+        let stop = CancellationToken::new();
+        let error = writer.pass(&wanted(true), &stop).await.unwrap_err();
+        assert!(matches!(error, ApiError::Deadline(_) | ApiError::Transport(_)), "{error}");
+        assert_eq!(writer.pass(&wanted(true), &stop).await.unwrap(), Pass::Unchanged);
+        assert_eq!(server.conversation(), "GET PUT GET", "{trouble:?}");
+    }
 }
 
 #[tokio::test]
@@ -317,12 +325,13 @@ async fn what_a_probe_finds_reaches_the_node_and_nothing_else_does() {
     in_time(task).await.unwrap().unwrap();
 }
 
-fn probe_of(site: &Site) -> ProbeSettings {
+pub(crate) fn probe_of(site: &Site) -> ProbeSettings {
     ProbeSettings {
         condition_type: CONDITION.into(),
         check: Check::Http(HttpCheck {
             url: format!("http://localhost:{}/", site.port).parse().unwrap(),
             headers: http::HeaderMap::new(),
+            body: None,
             dialect: Dialect::PodProbe,
         }),
         initial_delay: Duration::ZERO,

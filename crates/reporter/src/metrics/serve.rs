@@ -1,0 +1,128 @@
+//! Serves the metrics over HTTP, at `/metrics`.
+//!
+//! A port of the host network can belong to somebody else, such as a reporter of another rule. That is
+//! no reason not to report: it is logged, and the port tried again, since what it belongs to may be the
+//! pod that this one replaces. Whoever connects is given a bounded time, and there are few at once.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time,
+};
+use tracing::{debug, info, warn};
+
+use super::Metrics;
+
+/// Time between two attempts at a port that is in use.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Time that a connection may take. A scrape takes milliseconds.
+const CONNECTION: Duration = Duration::from_secs(10);
+
+/// Connections at once; others wait to be accepted.
+const CONNECTIONS: usize = 4;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves for ever. `setting` is where the address comes from, for the log.
+pub async fn serve(address: SocketAddr, setting: &'static str, metrics: Metrics) {
+    let listener = listen(address, setting).await;
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // Nothing closes the semaphore.
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answering = answer(stream, metrics.clone());
+                tokio::spawn(async move {
+                    answering.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                debug!("a connection for metrics was not accepted: {error}");
+                // Out of file descriptors, as a rule: it takes time to get better.
+                time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Listens as soon as that is possible.
+async fn listen(address: SocketAddr, setting: &str) -> TcpListener {
+    let mut told = false;
+    loop {
+        match bind(address).await {
+            Ok(listener) => {
+                info!(%address, "serving metrics");
+                return listener;
+            }
+            Err(error) if !told => {
+                warn!(
+                    "{setting}: metrics cannot be served on {address} ({error}) and will be tried again: \
+                     give each reporter on the host network a port of its own, or none"
+                );
+                told = true;
+            }
+            Err(_) => {}
+        }
+        time::sleep(RETRY).await;
+    }
+}
+
+/// Every address of the machine means every IPv4 address where there is no IPv6.
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.is_ipv6()
+                && address.ip().is_unspecified()
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
+
+async fn answer(stream: TcpStream, metrics: Metrics) {
+    let service = service_fn(move |request| {
+        let response = respond(&request, &metrics);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection =
+        http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    // Whatever goes wrong is between the client and its network.
+    let _ = time::timeout(CONNECTION, connection).await;
+}
+
+fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let (status, body) = match (request.uri().path(), request.method()) {
+        ("/metrics", &Method::GET | &Method::HEAD) => (StatusCode::OK, metrics.exposition()),
+        ("/metrics", _) => (StatusCode::METHOD_NOT_ALLOWED, String::new()),
+        _ => (StatusCode::NOT_FOUND, String::new()),
+    };
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    if status == StatusCode::OK {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(OPEN_METRICS));
+    }
+    response
+}

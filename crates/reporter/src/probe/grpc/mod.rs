@@ -1,0 +1,176 @@
+//! The `grpc` probe: one call of `grpc.health.v1.Health/Check`, without TLS, to localhost.
+//!
+//! It is made of HTTP/2 (the `h2` crate), the few rules that gRPC has for a call (the project's
+//! "gRPC over HTTP2"), and the two messages of [`message`]. Each probe makes its own connection,
+//! which lives in the probe's future and so ends with it. What the server may make the probe keep is
+//! bounded.
+
+mod message;
+
+use std::{pin::pin, time::Duration};
+
+use h2::{
+    Reason, RecvStream,
+    client::{Connection, SendRequest},
+};
+use http::{HeaderMap, Request, StatusCode, header};
+use hyper::body::Bytes;
+use tokio::net::TcpStream;
+
+use self::message::Health;
+use super::{
+    Outcome,
+    fault::Fault,
+    resolve::{LOCALHOST, Resolver},
+    tcp::connect,
+};
+
+const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VERSION"));
+
+/// How much of an answer is read: a valid one has a few bytes.
+const ANSWER_LIMIT: usize = 1024;
+
+/// How long an answer's headers may be.
+const HEADER_LIMIT: u32 = 16 * 1024;
+
+/// Which service's health to ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcCheck {
+    /// Port.
+    pub port: u16,
+    /// Name of the service; the empty one is the server as a whole.
+    pub service: String,
+}
+
+/// A prepared gRPC probe.
+#[derive(Debug)]
+pub struct GrpcProber {
+    check: GrpcCheck,
+    resolver: Resolver,
+    subject: String,
+}
+
+impl GrpcProber {
+    pub(super) fn new(check: GrpcCheck) -> Self {
+        let GrpcCheck { port, service } = &check;
+        let subject = if service.is_empty() {
+            format!("grpc {LOCALHOST}:{port}")
+        } else {
+            format!("grpc {LOCALHOST}:{port} {service}")
+        };
+        Self { check, resolver: Resolver::new(), subject }
+    }
+
+    pub(super) async fn probe(&self) -> Outcome {
+        let found = match self.call().await {
+            Ok(Health::Serving) => Ok("SERVING".into()),
+            Ok(Health::ServiceUnknown) => Err(Fault::UnknownService),
+            Ok(Health::NotServing) => Err(Fault::NotServing("NOT_SERVING")),
+            Ok(Health::Unknown) => Err(Fault::NotServing("UNKNOWN")),
+            Err(fault) => Err(fault),
+        };
+        Outcome::of_pod_probe(&self.subject, found)
+    }
+
+    pub(super) fn timed_out(&self, timeout: Duration) -> Outcome {
+        Outcome::of_pod_probe(&self.subject, Err(Fault::TimedOut("no complete answer", timeout)))
+    }
+
+    async fn call(&self) -> Result<Health, Fault> {
+        let stream = connect(&self.resolver, LOCALHOST, self.check.port).await?;
+        let (requests, connection): (_, Connection<TcpStream, Bytes>) = h2::client::Builder::new()
+            .enable_push(false)
+            .max_header_list_size(HEADER_LIMIT)
+            .handshake(stream)
+            .await
+            .map_err(|error| fault(&error))?;
+        let mut connection = pin!(connection);
+        let mut exchange = pin!(exchange(requests, &self.check));
+        tokio::select! {
+            biased;
+            found = &mut exchange => found,
+            // The answer may have come before the end. If it has not, the end says why.
+            ended = &mut connection => match (exchange.await, ended) {
+                (Ok(health), _) => Ok(health),
+                (Err(_), Err(error)) => Err(fault(&error)),
+                (Err(fault), Ok(())) => Err(fault),
+            },
+        }
+    }
+}
+
+/// Asks and reads the answer.
+async fn exchange(requests: SendRequest<Bytes>, check: &GrpcCheck) -> Result<Health, Fault> {
+    let request = request(check).ok_or(Fault::Request)?;
+    let mut requests = requests.ready().await.map_err(|error| fault(&error))?;
+    let (response, mut body) =
+        requests.send_request(request, false).map_err(|error| fault(&error))?;
+    body.send_data(message::request(&check.service).into(), true).map_err(|error| fault(&error))?;
+    let (head, mut body) = response.await.map_err(|error| fault(&error))?.into_parts();
+    if head.status != StatusCode::OK || !is_grpc(&head.headers) {
+        return Err(Fault::NotGrpc);
+    }
+    // An answer without a message has its status in the headers.
+    if let Some(status) = status(&head.headers) {
+        return Err(status?);
+    }
+    let answer = read(&mut body).await?;
+    let trailers = body.trailers().await.map_err(|error| fault(&error))?.unwrap_or_default();
+    match status(&trailers) {
+        Some(Ok(Fault::GrpcStatus(0))) => message::health(&answer).ok_or(Fault::NotGrpc),
+        Some(status) => Err(status?),
+        None => Err(Fault::NotGrpc),
+    }
+}
+
+fn request(check: &GrpcCheck) -> Option<Request<()>> {
+    Request::post(format!("http://{LOCALHOST}:{}/grpc.health.v1.Health/Check", check.port))
+        .header(header::TE, "trailers")
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::USER_AGENT, USER_AGENT)
+        .body(())
+        .ok()
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The call's status, if it is in these headers: what it means, or that it is none.
+fn status(headers: &HeaderMap) -> Option<Result<Fault, Fault>> {
+    let value = headers.get("grpc-status")?;
+    // The codes are fixed, from 0 to 16.
+    let code = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|code| *code <= 16);
+    Some(match code {
+        Some(5) => Ok(Fault::UnknownService),
+        Some(12) => Ok(Fault::NoHealthService),
+        Some(code) => Ok(Fault::GrpcStatus(code)),
+        None => Err(Fault::NotGrpc),
+    })
+}
+
+async fn read(body: &mut RecvStream) -> Result<Vec<u8>, Fault> {
+    let mut answer = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data.map_err(|error| fault(&error))?;
+        answer.extend_from_slice(&data);
+        if answer.len() > ANSWER_LIMIT {
+            return Err(Fault::NotGrpc);
+        }
+    }
+    Ok(answer)
+}
+
+fn fault(error: &h2::Error) -> Fault {
+    if let Some(error) = error.get_io() {
+        return Fault::from(error);
+    }
+    if error.is_remote() && error.reason() != Some(Reason::PROTOCOL_ERROR) {
+        Fault::ConnectionClosed
+    } else {
+        // This side could not make sense of what came, or the other could not.
+        Fault::NotGrpc
+    }
+}

@@ -1,0 +1,90 @@
+//! From a host to its addresses.
+//!
+//! `localhost` is a loopback address by definition (RFC 6761), with no resolver asked that could be
+//! slow or say otherwise. Any other name is asked of the system's resolver, one question a probe at a
+//! time: a resolver that hangs holds one thread a probe and no more.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _},
+};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use super::{blocking::BlockingCalls, fault::Fault};
+
+/// The host of a probe that names none.
+pub(crate) const LOCALHOST: &str = "localhost";
+
+/// Finds a probe's addresses.
+#[derive(Clone, Debug)]
+pub(super) struct Resolver {
+    calls: BlockingCalls,
+    loopback: Vec<IpAddr>,
+}
+
+impl Resolver {
+    pub(super) fn new() -> Self {
+        let mut loopback = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+        // On a node without IPv6 only the IPv4 one, because an attempt at the other would hide why
+        // the first one failed.
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            loopback.push(Ipv6Addr::LOCALHOST.into());
+        }
+        Self { calls: BlockingCalls::new(), loopback }
+    }
+
+    /// The addresses of a host, with this port; at least one.
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
+        if host.eq_ignore_ascii_case(LOCALHOST) {
+            return Ok(self.loopback.iter().map(|ip| SocketAddr::new(*ip, port)).collect());
+        }
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let host = host.to_owned();
+        let found: io::Result<Vec<_>> =
+            self.calls.run(move |_| Ok((host.as_str(), port).to_socket_addrs()?.collect())).await;
+        found.ok().filter(|found| !found.is_empty()).ok_or(Fault::NameNotResolved)
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let resolver = self.clone();
+        Box::pin(async move {
+            // Port 0 is for reqwest to replace.
+            let found = Resolver::resolve(&resolver, name.as_str(), 0).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Host and port as a URL has them.
+pub(crate) fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    #[tokio::test]
+    async fn localhost_and_addresses_ask_no_resolver() {
+        let resolver = Resolver::new();
+        let local = resolver.resolve("LocalHost", 7).await.unwrap();
+        assert!(local.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
+        assert!(local[0].is_ipv4());
+        for (host, address) in [("192.0.2.1", "192.0.2.1:7"), ("2001:db8::1", "[2001:db8::1]:7")] {
+            assert_eq!(resolver.resolve(host, 7).await.unwrap(), [address.parse().unwrap()]);
+            assert_eq!(authority(host, 7), address);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_none_is_not_resolved() {
+        let found = Resolver::new().resolve("", 7).await;
+        assert_eq!(found, Err(Fault::NameNotResolved));
+    }
+}

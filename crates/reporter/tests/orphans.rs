@@ -1,0 +1,77 @@
+//! Nothing that `exec` probes start is left in the process table.
+//!
+//! In a process of its own with a single test, because the reporter takes every child of its process
+//! for its probes'.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::{fs, process, time::Duration};
+
+use node_readiness_reporter::probe::{Check, ExecCheck, Prober, reap_orphans};
+use tokio::time;
+
+fn prober(script: &str) -> Prober {
+    Prober::new(Check::Exec(ExecCheck {
+        program: "sh".into(),
+        arguments: vec!["-c".into(), script.into()],
+    }))
+    .unwrap()
+}
+
+/// The processes whose parent this one is: `id (name) state`.
+fn children() -> Vec<String> {
+    let own = process::id().to_string();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok())
+        .filter(|stat| {
+            let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            behind_name.split(' ').nth(1) == Some(&own)
+        })
+        .map(|stat| stat.chars().take(40).collect())
+        .collect()
+}
+
+async fn no_children_are_left() {
+    let gone = async {
+        while !children().is_empty() {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = time::timeout(Duration::from_secs(20), gone).await.is_ok();
+    assert!(in_time, "left: {:?}", children());
+}
+
+#[tokio::test]
+async fn whatever_a_program_does_no_process_of_it_is_left() {
+    let reaping = tokio::spawn(reap_orphans());
+    for script in [
+        "exit 0",
+        "sleep 1000 & exit 1",
+        // A daemon: it leaves its group and session, and outlives its parent.
+        "setsid sh -c 'sleep 0.2 & exit 0' & exit 0",
+        // Killed by a signal that has no name.
+        "(sh -c 'kill -40 $$') & exit 0",
+        "for i in 1 2 3 4 5 6 7 8 9; do (sleep 0.05 &) ; done; exit 0",
+    ] {
+        prober(script).probe().await;
+        no_children_are_left().await;
+    }
+
+    // Cut, with children of its own.
+    let stuck = prober("trap '' TERM; sleep 1000 & sleep 1000 & wait");
+    for _ in 0..3 {
+        let cut = time::timeout(Duration::from_millis(100), stuck.probe()).await;
+        assert!(cut.is_err());
+    }
+    no_children_are_left().await;
+
+    // While orphans are reaped, nobody loses the status of a program that is waited for.
+    let (quick, slow) = (prober("(sleep 0.01 &); exit 0"), prober("(exit 0 &); sleep 0.1; exit 4"));
+    for _ in 0..10 {
+        let (quick, slow) = tokio::join!(quick.probe(), slow.probe());
+        assert!(quick.healthy, "{quick:?}");
+        assert!(slow.message.ends_with("exit status 4"), "{slow:?}");
+    }
+    no_children_are_left().await;
+    assert!(!reaping.is_finished());
+}
