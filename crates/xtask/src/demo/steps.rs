@@ -65,10 +65,11 @@ impl Show<'_> {
         self.screen.step(
             "Install the API and the operator",
             "As on any cluster. `make deploy` also loads this checkout's images into the nodes, since there\n\
-             is no registry.",
+             is no registry. The nodes' kubelets authenticate with certificates, so the fence around\n\
+             reporters can be strict.",
         );
         self.run(&["make", "install"])?;
-        self.run(&["make", "deploy"])
+        self.run(&["make", "deploy", "OPERATOR_FLAGS=--fence=strict"])
     }
 
     fn gate(&mut self) -> anyhow::Result<()> {
