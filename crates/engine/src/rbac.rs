@@ -35,7 +35,7 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
         rule("events.k8s.io", "events", &["create", "patch"]),
     ];
     for resource in ["clusterroles", "clusterrolebindings"] {
-        let verbs = ["list", "watch", "create", "patch", "delete"];
+        let verbs = ["get", "list", "watch", "create", "patch", "delete"];
         rules.push(rule("rbac.authorization.k8s.io", resource, &verbs));
     }
     // The API server lets nobody grant what they do not hold, so the operator holds exactly what
@@ -47,7 +47,7 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
 
 /// What the operator needs in the reporters' namespace.
 pub fn operator_reporters_rules() -> Vec<PolicyRule> {
-    let verbs = ["list", "watch", "create", "patch", "delete"];
+    let verbs = ["get", "list", "watch", "create", "patch", "delete"];
     vec![
         rule("", "serviceaccounts", &verbs),
         rule("", "configmaps", &verbs),

@@ -28,6 +28,9 @@ pub enum Reporters {
     Applied(ReporterStatus),
     /// Their objects could not be put in place; the message names object and cause.
     Failed(String),
+    /// Their objects are not in place because another has such a name; the message names it, whose
+    /// it is and the remedy.
+    NameTaken(String),
 }
 
 /// The status of a rule that can be evaluated.
@@ -52,7 +55,7 @@ pub fn fold<'a>(
     let omitted = counts.matched - saturated(named.len());
     let mut conditions = vec![accepted(), ready(rule, &entries, counts)];
     conditions.extend(match reporters {
-        Reporters::Failed(_) => reporter_ready(reporters),
+        Reporters::Failed(_) | Reporters::NameTaken(_) => reporter_ready(reporters),
         _ => conflict(conflicts, reporters).or_else(|| reporter_ready(reporters)),
     });
     NodeReadinessRuleStatus {
@@ -61,7 +64,7 @@ pub fn fold<'a>(
         nodes: Some(counts),
         reporter: match reporters {
             Reporters::Applied(status) => Some(status.clone()),
-            Reporters::None | Reporters::Starting(_) | Reporters::Failed(_) => None,
+            _ => None,
         },
         applied_nodes: applied(rule, &named),
         failed_nodes: named.iter().filter_map(|(node, entry)| failure(node, entry)).collect(),
@@ -304,7 +307,7 @@ fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
         Reporters::Applied(ReporterStatus { desired, ready, .. }) => {
             format!("; {ready} of {desired} reporters of this rule are ready")
         }
-        Reporters::None | Reporters::Starting(_) | Reporters::Failed(_) => String::new(),
+        _ => String::new(),
     };
     let message = format!(
         "condition {condition} is probed by the older NodeReadinessRule {older} as well, {what}; \
@@ -319,6 +322,7 @@ fn reporter_ready(reporters: &Reporters) -> Option<Verdict> {
     match reporters {
         Reporters::None => None,
         Reporters::Failed(message) => verdict(false, "ApplyFailed", message.clone()),
+        Reporters::NameTaken(message) => verdict(false, "NameTaken", message.clone()),
         Reporters::Starting(name) => {
             verdict(false, "ReportersNotReady", format!("DaemonSet {name} has yet to start"))
         }

@@ -18,8 +18,17 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tracing::info;
 
+use super::ownership;
 use crate::leadership::{Leadership, NotWritten};
 use crate::watches::OwnedStores;
+
+/// A resourceVersion that no object has. An apply with it creates what is not there and is refused
+/// with 409 where anything is: the API server compares the versions of what exists, and of nothing
+/// else (`Update` in `registry/generic/registry/store.go`).
+///
+/// A POST would do the same, and leave the fields to a manager of another kind (operation `Update`),
+/// from which no later apply could take those that are generated no more.
+const NO_VERSION: &str = "9223372036854775807";
 
 /// A generated object could not be applied or deleted.
 #[derive(Debug, Error)]
@@ -36,6 +45,30 @@ pub enum ApplyError {
         /// The API server's words.
         cause: String,
     },
+    /// An object of that name is there, and is not the rule's.
+    #[error(
+        "{kind} {name} is {whose}, and is left as it is; delete it, or give the NodeReadinessRule \
+         another name"
+    )]
+    Taken {
+        /// Kind of the object.
+        kind: String,
+        /// Its namespace, if it has one, and name.
+        name: String,
+        /// Whose it is.
+        whose: String,
+    },
+    /// An object of that name is there, and is that of a rule that is gone.
+    #[error(
+        "{kind} {name} is that of an earlier NodeReadinessRule of this name, and is waited for: \
+         Kubernetes' garbage collector removes it"
+    )]
+    Left {
+        /// Kind of the object.
+        kind: String,
+        /// Its namespace, if it has one, and name.
+        name: String,
+    },
     /// An object could not be written as JSON.
     #[error("{kind} {name} could not be written as JSON: {cause}")]
     Encode {
@@ -46,6 +79,16 @@ pub enum ApplyError {
         /// Why.
         cause: serde_json::Error,
     },
+}
+
+impl ApplyError {
+    /// How the reporters are for which this is why they do not run as they should.
+    pub(super) fn reporters(&self) -> Reporters {
+        match self {
+            Self::Taken { .. } | Self::Left { .. } => Reporters::NameTaken(self.to_string()),
+            Self::Refused { .. } | Self::Encode { .. } => Reporters::Failed(self.to_string()),
+        }
+    }
 }
 
 /// Writes what is generated for rules.
@@ -111,7 +154,8 @@ impl Applier {
         self.delete(&self.namespaced(), uid, service_accounts).await
     }
 
-    /// Applies an object unless it is in the cluster as wanted, and returns it as it is there.
+    /// Applies an object unless it is in the cluster as wanted, and returns it as it is there. One of
+    /// that name that is not the rule's is never written.
     async fn ensure<K>(&self, api: &Api<K>, wanted: &K, store: &Store<K>) -> Result<K, ApplyError>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
@@ -122,20 +166,50 @@ impl Applier {
         let digest = digest_of(&wanted).map_err(encode)?;
         wanted.annotations_mut().insert(DIGEST_ANNOTATION.to_owned(), digest);
 
-        if let Some(live) = store.get(&ObjectRef::from_obj(&wanted)) {
+        let known = store.get(&ObjectRef::from_obj(&wanted));
+        if let Some(live) = &known {
+            ownership::check(&**live, &wanted)?;
             let as_json = |object: &K| serde_json::to_value(object).map_err(encode);
-            if contains(&as_json(&live)?, &as_json(&wanted)?) {
-                return Ok((*live).clone());
+            if contains(&as_json(live)?, &as_json(&wanted)?) {
+                return Ok((**live).clone());
             }
         }
-        let params = PatchParams::apply(MANAGED_BY).force();
-        let applied = self
-            .leadership
-            .write(api.patch(&name, &params, &Patch::Apply(&wanted)))
-            .await
-            .map_err(|cause| refused::<K>(&name, "applied", cause))?;
+        let replaces = known.and_then(|live| live.uid());
+        let applied = match self.send(api, &wanted, replaces.clone()).await {
+            // It is there, though not among what is watched: it is somebody else's, or its labels
+            // were edited, or it was made a moment ago.
+            Err(NotWritten::Failed(kube::Error::Api(status)))
+                if status.code == 409 && replaces.is_none() =>
+            {
+                let read = self.leadership.write(api.get_metadata(&name)).await;
+                let there = read.map_err(|cause| refused::<K>(&name, "read", cause))?;
+                ownership::check(&there, &wanted)?;
+                self.send(api, &wanted, there.uid()).await
+            }
+            other => other,
+        };
+        let applied = applied.map_err(|cause| refused::<K>(&name, "applied", cause))?;
         info!(kind = kind::<K>(), name, "applied");
         Ok(applied)
+    }
+
+    /// Applies an object in place of the one of that uid, or where there is none.
+    async fn send<K>(
+        &self,
+        api: &Api<K>,
+        wanted: &K,
+        replaces: Option<String>,
+    ) -> Result<K, NotWritten<kube::Error>>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let mut wanted = wanted.clone();
+        if replaces.is_none() {
+            wanted.meta_mut().resource_version = Some(NO_VERSION.to_owned());
+        }
+        wanted.meta_mut().uid = replaces;
+        let params = PatchParams::apply(MANAGED_BY).force();
+        self.leadership.write(api.patch(&wanted.name_any(), &params, &Patch::Apply(&wanted))).await
     }
 
     /// Deletes every object that was generated for a rule.
