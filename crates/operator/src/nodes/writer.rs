@@ -2,7 +2,6 @@
 
 use json_patch::Patch as JsonPatch;
 use kube::api::{Api, Patch, PatchParams};
-use kube::core::Status;
 use node_readiness_api::CONTROLLER_NAME;
 use node_readiness_engine::{Failure, Node};
 
@@ -43,33 +42,19 @@ impl Writer {
         let write = self.nodes.patch_metadata(node, &params, &patch);
         match self.leadership.write(write).await {
             Ok(_) => Outcome::Written,
-            Err(NotWritten::NotLeader) => Outcome::NotLeader,
-            Err(NotWritten::Failed(kube::Error::Api(status))) => refused(&status),
-            Err(NotWritten::Failed(error)) => failed("RequestFailed", error.to_string()),
-            Err(timeout @ NotWritten::Timeout) => failed("Timeout", timeout.to_string()),
+            Err(error) => not_written(&error),
         }
     }
 }
 
-/// Reads the API server's refusal.
-fn refused(status: &Status) -> Outcome {
-    match status.code {
-        404 => Outcome::Gone,
-        _ if refusal::is_stale(status) => Outcome::Stale,
-        code => failed(&reason(status, code), status.message.clone()),
+/// What a write comes to that did not come about.
+fn not_written(error: &NotWritten<kube::Error>) -> Outcome {
+    match error {
+        NotWritten::NotLeader => Outcome::NotLeader,
+        NotWritten::Failed(kube::Error::Api(status)) if status.code == 404 => Outcome::Gone,
+        NotWritten::Failed(kube::Error::Api(status)) if refusal::is_stale(status) => Outcome::Stale,
+        error => Outcome::Failed(refusal::of_write(error)),
     }
-}
-
-fn reason(status: &Status, code: u16) -> String {
-    if status.reason.chars().all(|c| c.is_ascii_alphabetic()) && !status.reason.is_empty() {
-        status.reason.clone()
-    } else {
-        format!("Http{code}")
-    }
-}
-
-fn failed(reason: &str, message: String) -> Outcome {
-    Outcome::Failed(Failure { reason: reason.to_owned(), message })
 }
 
 #[cfg(test)]
@@ -78,7 +63,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn answered(status: Value) -> Outcome {
-        refused(&serde_json::from_value(status).unwrap())
+        let status = serde_json::from_value(status).unwrap();
+        not_written(&NotWritten::Failed(kube::Error::Api(Box::new(status))))
     }
 
     #[test]
@@ -92,9 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_status_has_a_reason_all_the_same() {
-        let answer =
-            json!({"code": 502, "reason": "Failed to parse error data", "message": "<html>"});
-        assert!(matches!(answered(answer), Outcome::Failed(f) if f.reason == "Http502"));
+    fn a_node_that_is_gone_is_no_failure_and_no_answer_is() {
+        assert_eq!(
+            answered(json!({"code": 404, "reason": "NotFound", "message": ""})),
+            Outcome::Gone
+        );
+        assert!(matches!(not_written(&NotWritten::Timeout), Outcome::Failed(_)));
+        assert_eq!(not_written(&NotWritten::NotLeader), Outcome::NotLeader);
     }
 }

@@ -20,6 +20,7 @@ use tracing::info;
 
 use super::ownership;
 use crate::leadership::{Leadership, NotWritten};
+use crate::refusal;
 use crate::watches::OwnedStores;
 
 /// A resourceVersion that no object has. An apply with it creates what is not there and is refused
@@ -182,13 +183,13 @@ impl Applier {
                 if status.code == 409 && replaces.is_none() =>
             {
                 let read = self.leadership.write(api.get_metadata(&name)).await;
-                let there = read.map_err(|cause| refused::<K>(&name, "read", cause))?;
+                let there = read.map_err(|cause| refused::<K>(&name, "read", &cause))?;
                 ownership::check(&there, &wanted)?;
                 self.send(api, &wanted, there.uid()).await
             }
             other => other,
         };
-        let applied = applied.map_err(|cause| refused::<K>(&name, "applied", cause))?;
+        let applied = applied.map_err(|cause| refused::<K>(&name, "applied", &cause))?;
         info!(kind = kind::<K>(), name, "applied");
         Ok(applied)
     }
@@ -237,7 +238,7 @@ impl Applier {
                 Ok(_) => info!(kind = kind::<K>(), name, "deleted"),
                 Err(NotWritten::Failed(kube::Error::Api(status)))
                     if matches!(status.code, 404 | 409) => {}
-                Err(cause) => return Err(refused::<K>(&name, "deleted", cause)),
+                Err(cause) => return Err(refused::<K>(&name, "deleted", &cause)),
             }
         }
         Ok(())
@@ -261,12 +262,9 @@ impl Applier {
 fn refused<K: Resource<DynamicType = ()>>(
     name: &str,
     verb: &'static str,
-    cause: NotWritten<kube::Error>,
+    cause: &NotWritten<kube::Error>,
 ) -> ApplyError {
-    let cause = match cause {
-        NotWritten::Failed(kube::Error::Api(status)) => status.message,
-        other => other.to_string(),
-    };
+    let cause = refusal::of_write(cause).message;
     ApplyError::Refused { kind: kind::<K>(), name: name.to_owned(), verb, cause }
 }
 

@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::clock;
 use crate::leadership::{Leadership, NotWritten};
 use crate::ledger::SharedLedger;
+use crate::refusal;
 use crate::watches::{NodeStore, StoredRule};
 
 /// Shortest time between two writes of one rule's status.
@@ -133,7 +134,7 @@ impl StatusWriter {
         match self.leadership.write(self.rules.patch_status(name, &params, &patch)).await {
             Ok(_) => Ok(()),
             Err(NotWritten::Failed(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-            Err(error) => Err(failed(error.to_string())),
+            Err(error) => Err(failed(refusal::of_write(&error).message)),
         }
     }
 
