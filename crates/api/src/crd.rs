@@ -59,6 +59,22 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_may_be_missing_is_described_as_itself() {
+        let schema = serde_json::to_value(&crd().spec.versions[0].schema).unwrap();
+        let rule = &schema["openAPIV3Schema"]["properties"];
+        let condition = &rule["spec"]["properties"]["conditions"]["items"];
+        let found = &rule["status"]["properties"]["nodeEvaluations"]["items"]["properties"];
+        for parent in [condition, &found["conditionResults"]["items"]] {
+            let field = &parent["properties"]["defaultStatus"];
+            let description = field["description"].as_str().unwrap();
+            assert!(description.contains("while the node does not have it"), "{description}");
+            assert_eq!(field["nullable"], true);
+            let required = parent["required"].as_array().unwrap();
+            assert!(!required.contains(&"defaultStatus".into()), "{required:?}");
+        }
+    }
+
+    #[test]
     fn columns_are_those_that_users_know() {
         let columns = crd().spec.versions[0].additional_printer_columns.clone().unwrap();
         let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();

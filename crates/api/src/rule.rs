@@ -149,6 +149,8 @@ pub struct ConditionRequirement {
     /// Status that the condition counts as while the node does not have it; Unknown where this is
     /// not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // An Option of an enum would get the enum's description instead of this field's.
+    #[schemars(with = "ConditionStatus", extend("nullable" = true))]
     pub default_status: Option<ConditionStatus>,
     /// Seconds without a new heartbeat after which the condition counts as Unknown. Only time
     /// counts in which the operator watched without interruption; neither a node's clock nor an

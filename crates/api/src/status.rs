@@ -133,7 +133,9 @@ pub struct ConditionEvaluation {
     /// The status that the rule requires.
     pub required_status: ConditionStatus,
     /// The status that it counts as while the node does not have it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // An Option of an enum would get the enum's description instead of this field's.
+    #[schemars(with = "ConditionStatus", extend("nullable" = true))]
     pub default_status: Option<ConditionStatus>,
 }
 

@@ -46,7 +46,8 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
         ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
         ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
     ] {
-        rules.push(rule(group, resource, &["list", "watch", "create", "patch", "delete"]));
+        let verbs = ["get", "list", "watch", "create", "patch", "delete"];
+        rules.push(rule(group, resource, &verbs));
     }
     // The API server lets nobody grant what they do not hold, so the operator holds exactly what
     // it grants to reporters. Without the verb escalate it can grant nothing wider.
@@ -58,7 +59,7 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
 
 /// What the operator needs in the reporters' namespace.
 pub fn operator_reporters_rules() -> Vec<PolicyRule> {
-    let verbs = ["list", "watch", "create", "patch", "delete"];
+    let verbs = ["get", "list", "watch", "create", "patch", "delete"];
     vec![
         rule("", "serviceaccounts", &verbs),
         rule("", "configmaps", &verbs),

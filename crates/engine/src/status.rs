@@ -33,6 +33,9 @@ pub enum Reporters {
     /// What limits what they may do was written a moment ago, and API servers take a moment to see
     /// it.
     AwaitingPolicy,
+    /// Their objects are not in place because another has such a name; the message names it, whose
+    /// it is and the remedy.
+    NameTaken(String),
 }
 
 /// The status of a rule that can be evaluated.
@@ -57,7 +60,9 @@ pub fn fold<'a>(
     let omitted = counts.matched - saturated(named.len());
     let mut conditions = vec![accepted(), ready(rule, &entries, counts)];
     conditions.extend(match reporters {
-        Reporters::Failed(_) | Reporters::Refused(_) => reporter_ready(reporters),
+        Reporters::Failed(_) | Reporters::NameTaken(_) | Reporters::Refused(_) => {
+            reporter_ready(reporters)
+        }
         _ => conflict(conflicts, reporters).or_else(|| reporter_ready(reporters)),
     });
     NodeReadinessRuleStatus {
@@ -66,11 +71,7 @@ pub fn fold<'a>(
         nodes: Some(counts),
         reporter: match reporters {
             Reporters::Applied(status) => Some(status.clone()),
-            Reporters::None
-            | Reporters::Starting(_)
-            | Reporters::Failed(_)
-            | Reporters::Refused(_)
-            | Reporters::AwaitingPolicy => None,
+            _ => None,
         },
         applied_nodes: applied(rule, &named),
         failed_nodes: named.iter().filter_map(|(node, entry)| failure(node, entry)).collect(),
@@ -328,6 +329,7 @@ fn reporter_ready(reporters: &Reporters) -> Option<Verdict> {
     match reporters {
         Reporters::None => None,
         Reporters::Failed(message) => verdict(false, "ApplyFailed", message.clone()),
+        Reporters::NameTaken(message) => verdict(false, "NameTaken", message.clone()),
         Reporters::Refused(Refusal { reason, message }) => verdict(false, reason, message.clone()),
         Reporters::AwaitingPolicy => verdict(
             false,

@@ -10,6 +10,7 @@ use node_readiness_api::{DIGEST_ANNOTATION, MANAGED_BY};
 use node_readiness_engine::admission::Guard;
 use node_readiness_engine::contains;
 use node_readiness_engine::reporter::digest_of;
+use node_readiness_engine::status::Reporters;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -17,6 +18,15 @@ use tracing::info;
 
 use crate::leadership::{Leadership, NotWritten};
 use crate::watches::OwnedStores;
+use crate::{ownership, refusal};
+
+/// A resourceVersion that no object has. An apply with it creates what is not there and is refused
+/// with 409 where anything is: the API server compares the versions of what exists, and of nothing
+/// else (`Update` in `registry/generic/registry/store.go`).
+///
+/// A POST would do the same, and leave the fields to a manager of another kind (operation `Update`),
+/// from which no later apply could take those that are generated no more.
+const NO_VERSION: &str = "9223372036854775807";
 
 /// A generated object could not be applied or deleted.
 #[derive(Debug, Error)]
@@ -33,6 +43,30 @@ pub enum ApplyError {
         /// The API server's words.
         cause: String,
     },
+    /// An object of that name is there, and is not the rule's.
+    #[error(
+        "{kind} {name} is {whose}, and is left as it is; delete it, or give the NodeReadinessRule \
+         another name"
+    )]
+    Taken {
+        /// Kind of the object.
+        kind: String,
+        /// Its namespace, if it has one, and name.
+        name: String,
+        /// Whose it is.
+        whose: String,
+    },
+    /// An object of that name is there, and is that of a rule that is gone.
+    #[error(
+        "{kind} {name} is that of an earlier NodeReadinessRule of this name, and is waited for: \
+         Kubernetes' garbage collector removes it"
+    )]
+    Left {
+        /// Kind of the object.
+        kind: String,
+        /// Its namespace, if it has one, and name.
+        name: String,
+    },
     /// An object could not be written as JSON.
     #[error("{kind} {name} could not be written as JSON: {cause}")]
     Encode {
@@ -43,6 +77,16 @@ pub enum ApplyError {
         /// Why.
         cause: serde_json::Error,
     },
+}
+
+impl ApplyError {
+    /// How the reporters are for which this is why they do not run as they should.
+    pub(crate) fn reporters(&self) -> Reporters {
+        match self {
+            Self::Taken { .. } | Self::Left { .. } => Reporters::NameTaken(self.to_string()),
+            Self::Refused { .. } | Self::Encode { .. } => Reporters::Failed(self.to_string()),
+        }
+    }
 }
 
 /// An object as it is in the cluster, once it is as wanted.
@@ -66,7 +110,8 @@ impl Applier {
         Self { client, leadership, namespace: namespace.to_owned() }
     }
 
-    /// Applies an object unless it is in the cluster as wanted.
+    /// Applies an object unless it is in the cluster as wanted. One of that name that is not the
+    /// rule's is never written.
     pub(crate) async fn ensure<K>(
         &self,
         api: &Api<K>,
@@ -82,20 +127,50 @@ impl Applier {
         let digest = digest_of(&wanted).map_err(encode)?;
         wanted.annotations_mut().insert(DIGEST_ANNOTATION.to_owned(), digest);
 
-        if let Some(live) = store.get(&ObjectRef::from_obj(&wanted)) {
+        let known = store.get(&ObjectRef::from_obj(&wanted));
+        if let Some(live) = &known {
+            ownership::check(&**live, &wanted)?;
             let as_json = |object: &K| serde_json::to_value(object).map_err(encode);
-            if contains(&as_json(&live)?, &as_json(&wanted)?) {
-                return Ok(Ensured { object: (*live).clone(), written: false });
+            if contains(&as_json(live)?, &as_json(&wanted)?) {
+                return Ok(Ensured { object: (**live).clone(), written: false });
             }
         }
-        let params = PatchParams::apply(MANAGED_BY).force();
-        let object = self
-            .leadership
-            .write(api.patch(&name, &params, &Patch::Apply(&wanted)))
-            .await
-            .map_err(|cause| refused::<K>(&name, "applied", cause))?;
+        let replaces = known.and_then(|live| live.uid());
+        let applied = match self.send(api, &wanted, replaces.clone()).await {
+            // It is there, though not among what is watched: it is somebody else's, or its labels
+            // were edited, or it was made a moment ago.
+            Err(NotWritten::Failed(kube::Error::Api(status)))
+                if status.code == 409 && replaces.is_none() =>
+            {
+                let read = self.leadership.write(api.get_metadata(&name)).await;
+                let there = read.map_err(|cause| refused::<K>(&name, "read", &cause))?;
+                ownership::check(&there, &wanted)?;
+                self.send(api, &wanted, there.uid()).await
+            }
+            other => other,
+        };
+        let object = applied.map_err(|cause| refused::<K>(&name, "applied", &cause))?;
         info!(kind = kind::<K>(), name, "applied");
         Ok(Ensured { object, written: true })
+    }
+
+    /// Applies an object in place of the one of that uid, or where there is none.
+    async fn send<K>(
+        &self,
+        api: &Api<K>,
+        wanted: &K,
+        replaces: Option<String>,
+    ) -> Result<K, NotWritten<kube::Error>>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let mut wanted = wanted.clone();
+        if replaces.is_none() {
+            wanted.meta_mut().resource_version = Some(NO_VERSION.to_owned());
+        }
+        wanted.meta_mut().uid = replaces;
+        let params = PatchParams::apply(MANAGED_BY).force();
+        self.leadership.write(api.patch(&wanted.name_any(), &params, &Patch::Apply(&wanted))).await
     }
 
     /// Applies a policy and what puts it in force, and says whether that took a write.
@@ -133,7 +208,7 @@ impl Applier {
                 Ok(_) => info!(kind = kind::<K>(), name, "deleted"),
                 Err(NotWritten::Failed(kube::Error::Api(status)))
                     if matches!(status.code, 404 | 409) => {}
-                Err(cause) => return Err(refused::<K>(&name, "deleted", cause)),
+                Err(cause) => return Err(refused::<K>(&name, "deleted", &cause)),
             }
         }
         Ok(going.len())
@@ -159,12 +234,9 @@ impl Applier {
 fn refused<K: Resource<DynamicType = ()>>(
     name: &str,
     verb: &'static str,
-    cause: NotWritten<kube::Error>,
+    cause: &NotWritten<kube::Error>,
 ) -> ApplyError {
-    let cause = match cause {
-        NotWritten::Failed(kube::Error::Api(status)) => status.message,
-        other => other.to_string(),
-    };
+    let cause = refusal::of_write(cause).message;
     ApplyError::Refused { kind: kind::<K>(), name: name.to_owned(), verb, cause }
 }
 

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::identity;
 use crate::leadership::{Claim, Leadership};
+use crate::refusal;
 
 /// How long one request for the Lease may take: a few fit into a claim.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -170,7 +171,7 @@ impl Election {
 
     async fn read(&self) -> Result<Option<Lease>, String> {
         match timeout(REQUEST_TIMEOUT, self.leases.get_opt(LEASE_NAME)).await {
-            Ok(lease) => lease.map_err(|error| error.to_string()),
+            Ok(lease) => lease.map_err(|error| refusal::of_request(&error).message),
             Err(_) => Err(format!("no answer in {REQUEST_TIMEOUT:?}")),
         }
     }
@@ -192,7 +193,7 @@ impl Election {
         match timeout(REQUEST_TIMEOUT, write).await {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(Failed::Conflict),
-            Ok(Err(error)) => Err(Failed::Other(error.to_string())),
+            Ok(Err(error)) => Err(Failed::Other(refusal::of_request(&error).message)),
             Err(_) => Err(Failed::Other(format!("no answer in {REQUEST_TIMEOUT:?}"))),
         }
     }

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use crate::identity;
 use crate::leadership::Leadership;
+use crate::refusal;
 
 /// How many events wait at most. An event that finds the queue full is dropped: a taint never
 /// waits for an event.
@@ -108,7 +109,8 @@ async fn write(
     while let Some((event, regarding)) = waiting.recv().await {
         if let Err(error) = leadership.write(recorder.publish(&event, &regarding)).await {
             let name = regarding.name.unwrap_or_default();
-            warn!(reason = event.reason, object = name, %error, "an event could not be written");
+            let cause = refusal::of_write(&error).message;
+            warn!(reason = event.reason, object = name, "an event could not be written: {cause}");
         }
     }
 }

@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod logging;
 pub mod metrics;
 pub mod nodes;
+mod ownership;
 mod refusal;
 mod reporter_args;
 mod retries;

@@ -36,6 +36,12 @@ impl Retries {
         wait.mul_f64(1.0 - fastrand::f64() / 5.0)
     }
 
+    /// How often in a row an object has failed so far.
+    pub(crate) fn in_a_row(&self, object: &str) -> u32 {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(object).map_or(0, |known| known.count)
+    }
+
     /// Notes a success.
     pub(crate) fn succeeded(&self, object: &str) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
@@ -63,8 +69,10 @@ mod tests {
         retries.failed("a");
         retries.failed("a");
         assert!(retries.failed("a") > Duration::from_secs(3));
+        assert_eq!((retries.in_a_row("a"), retries.in_a_row("b")), (3, 0));
         assert!(retries.failed("b") <= FIRST);
         retries.succeeded("a");
+        assert_eq!(retries.in_a_row("a"), 0);
         assert!(retries.failed("a") <= FIRST);
     }
 }

@@ -130,7 +130,8 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     let planned = context.memory.plan(&node, &rules, &context.store);
     let plan = &planned.plan;
     context.metrics.planned(plan, planned.took);
-    match write(&node, plan, &context).await {
+    let outcome = write(&node, plan, &context).await;
+    match outcome.after(context.retries.in_a_row(node.name()), node.name()) {
         Outcome::Written => {
             context.retries.succeeded(node.name());
             let news = context.memory.settle(&node, &rules, plan, None, &context.store);
@@ -140,7 +141,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             context.metrics.unmet(&planned.newly_unmet);
             Ok(plan.recheck_in.map_or_else(Action::await_change, Action::requeue))
         }
-        Outcome::Stale => {
+        Outcome::Stale(_) => {
             context.memory.abandon(&node);
             context.memory.waits.note_since(node.name(), waiting_since);
             // The node's watch event is on the way and usually comes first.

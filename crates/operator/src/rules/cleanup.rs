@@ -32,7 +32,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 #[error("finalizer {FINALIZER} of NodeReadinessRule {rule}: {cause}")]
 pub struct CleanupError {
     rule: String,
-    cause: Box<NotWritten<finalizer::Error<StillClaimed>>>,
+    cause: String,
 }
 
 /// Some nodes still carry something of the rule.
@@ -88,7 +88,7 @@ pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Nex
         Err(NotWritten::Failed(cause)) if is_stale(&cause) => {
             Ok(Next::Nothing(Action::await_change()))
         }
-        Err(cause) => Err(CleanupError { rule: rule.name_any(), cause: Box::new(cause) }.into()),
+        Err(error) => Err(CleanupError { rule: rule.name_any(), cause: words(&error) }.into()),
     }
 }
 
@@ -126,6 +126,16 @@ fn is_stale(error: &finalizer::Error<StillClaimed>) -> bool {
             status.code == 404 || refusal::is_stale(status)
         }
         _ => false,
+    }
+}
+
+/// Why the finalizer was not written.
+fn words(error: &NotWritten<finalizer::Error<StillClaimed>>) -> String {
+    match error {
+        NotWritten::Failed(
+            finalizer::Error::AddFinalizer(cause) | finalizer::Error::RemoveFinalizer(cause),
+        ) => refusal::of_request(cause).message,
+        error => refusal::with_causes(error),
     }
 }
 

@@ -199,20 +199,36 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
     if !stored.0.as_ref().is_ok_and(|rule| Rule::compile(rule).is_ok()) {
         context.metrics.not_evaluable(&uid);
     }
-    let action = match &stored.0 {
-        Ok(rule) => carry_out(rule, &context).await?,
-        Err(invalid) => context.status.reject(&stored, &invalid.error).await?,
+    let Carried { rests, again } = match &stored.0 {
+        // Boxed: it holds seven objects in several forms.
+        Ok(rule) => Box::pin(carry_out(rule, &context)).await?,
+        Err(invalid) => {
+            context.status.reject(&stored, &invalid.error).await?;
+            Carried { rests: false, again: None }
+        }
     };
-    context.retries.succeeded(&stored.name_any());
-    context.metrics.reconciled(&uid, clock::now());
-    Ok(action)
+    // One that rests has not succeeded: if it is refused again it waits longer.
+    if !rests {
+        context.retries.succeeded(&stored.name_any());
+        context.metrics.reconciled(&uid, clock::now());
+    }
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
-async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action, RuleError> {
+/// What came of carrying out a rule.
+struct Carried {
+    /// Whether its reporters wait to be tried again.
+    rests: bool,
+    /// When to look at it again though nothing changes.
+    again: Option<Duration>,
+}
+
+async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Carried, RuleError> {
     let Ok(compiled) = Rule::compile(rule) else {
         // What it did stays as it is, its reporters too.
         let nothing = Reporting { reporters: &Reporters::None, conflicts: &Conflicts::new() };
-        return Ok(context.status.report(rule, &nothing, &context.nodes, &context.ledger).await?);
+        let again = context.status.report(rule, &nothing, &context.nodes, &context.ledger).await?;
+        return Ok(Carried { rests: false, again });
     };
     let share = share(&compiled, context);
     let admitted =
@@ -223,7 +239,7 @@ async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action
     };
     let resting = context.resting.of(rule);
     let applied = if let Some(Rest { failure, .. }) = &resting {
-        Ok(Reporters::Failed(failure.clone()))
+        Ok(failure.clone())
     } else if rule.spec.suspend {
         Ok(apply::observe(desired.as_ref(), &context.owned))
     } else {
@@ -232,17 +248,15 @@ async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Action
     let reporters = standing(&applied, admitted);
     // The status tells of a failure before the rule is put back to be tried again.
     let reporting = Reporting { reporters: &reporters, conflicts: &share.conflicts };
-    let action = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
+    let turn = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
     if let Err(error) = applied {
         context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
         return Err(error.into());
     }
+    let left = resting.map(|rest| rest.left());
     let settles = context.settling.left(&rule.uid().unwrap_or_default());
-    Ok(match (resting, settles) {
-        (Some(rest), _) => Action::requeue(rest.left()),
-        (None, Some(left)) => Action::requeue(left),
-        (None, None) => action,
-    })
+    let again = [turn, left, settles].into_iter().flatten().min();
+    Ok(Carried { rests: left.is_some(), again })
 }
 
 /// Applies a rule's reporters once the fence lets them do what they are for.
@@ -264,7 +278,7 @@ async fn apply_reporters(
 /// How a rule's reporters stand.
 fn standing(applied: &Result<Reporters, ApplyError>, admitted: Result<(), Refusal>) -> Reporters {
     match (applied, admitted) {
-        (Err(error), _) => Reporters::Failed(error.to_string()),
+        (Err(error), _) => error.reporters(),
         (Ok(_), Err(refusal)) => Reporters::Refused(refusal),
         (Ok(reporters), Ok(())) => reporters.clone(),
     }
@@ -288,7 +302,7 @@ fn retry(rule: Arc<StoredRule>, error: &RuleError, context: Arc<Context>) -> Act
     let name = rule.name_any();
     let wait = context.retries.failed(&name);
     if let RuleError::Apply(error) = error {
-        context.resting.rest(&*rule, wait, error.to_string());
+        context.resting.rest(&*rule, wait, error.reporters());
     }
     warn!(rule = name, "{error}; trying again in {wait:.1?}");
     Action::requeue(wait)

@@ -8,7 +8,6 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation};
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule, NodeReadinessRuleStatus};
 use node_readiness_engine::reporter::Conflicts;
@@ -19,6 +18,7 @@ use thiserror::Error;
 use crate::clock;
 use crate::leadership::{Leadership, NotWritten};
 use crate::ledger::SharedLedger;
+use crate::refusal;
 use crate::watches::{NodeStore, StoredRule};
 
 /// Shortest time between two writes of one rule's status.
@@ -59,17 +59,17 @@ impl StatusWriter {
         }
     }
 
-    /// Reports how a rule stands. If its turn has not come, says when it will.
+    /// Reports how a rule stands. If its turn has not come, says in what time it will.
     pub(super) async fn report(
         &self,
         rule: &NodeReadinessRule,
         reporting: &Reporting<'_>,
         nodes: &NodeStore,
         ledger: &SharedLedger,
-    ) -> Result<Action, ReportError> {
+    ) -> Result<Option<Duration>, ReportError> {
         let name = rule.name_any();
         if let Some(wait) = self.turn_in(&name) {
-            return Ok(Action::requeue(wait));
+            return Ok(Some(wait));
         }
         let Reporting { reporters, conflicts } = *reporting;
         let previous = rule.status.as_ref();
@@ -87,10 +87,10 @@ impl StatusWriter {
             }
         };
         self.note(&name);
-        if previous == Some(&next) {
-            return Ok(Action::await_change());
+        if previous != Some(&next) {
+            self.write(&name, replacement(&name, &next)?).await?;
         }
-        self.write(&name, replacement(&name, &next)?).await
+        Ok(None)
     }
 
     /// Reports which nodes keep a rule that is being deleted.
@@ -114,33 +114,27 @@ impl StatusWriter {
 
     /// Reports that a rule cannot be read, once for each of its generations. The whole status is
     /// replaced: it may be what cannot be read.
-    pub(super) async fn reject(
-        &self,
-        rule: &StoredRule,
-        cause: &str,
-    ) -> Result<Action, ReportError> {
+    pub(super) async fn reject(&self, rule: &StoredRule, cause: &str) -> Result<(), ReportError> {
         let (name, generation) = (rule.name_any(), rule.meta().generation);
         let version = (rule.uid().unwrap_or_default(), generation);
         if self.lock_rejected().get(&name) == Some(&version) {
-            return Ok(Action::await_change());
+            return Ok(());
         }
         self.note(&name);
         let next = status::rejected(cause, generation, None, clock::now());
-        let done = self.write(&name, replacement(&name, &next)?).await?;
+        self.write(&name, replacement(&name, &next)?).await?;
         self.lock_rejected().insert(name, version);
-        Ok(done)
+        Ok(())
     }
 
-    async fn write(&self, name: &str, patch: Patch<()>) -> Result<Action, ReportError> {
+    async fn write(&self, name: &str, patch: Patch<()>) -> Result<(), ReportError> {
         let failed = |cause: String| ReportError { rule: name.to_owned(), cause };
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..PatchParams::default() };
         match self.leadership.write(self.rules.patch_status(name, &params, &patch)).await {
-            Ok(_) => Ok(Action::await_change()),
-            Err(NotWritten::Failed(kube::Error::Api(status))) if status.code == 404 => {
-                Ok(Action::await_change())
-            }
-            Err(error) => Err(failed(error.to_string())),
+            Ok(_) => Ok(()),
+            Err(NotWritten::Failed(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+            Err(error) => Err(failed(refusal::of_write(&error).message)),
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::{Resource, ResourceExt};
+use node_readiness_engine::status::Reporters;
 
 /// Rules that wait, by uid.
 #[derive(Debug, Default)]
@@ -20,8 +21,8 @@ pub(super) struct Resting {
 pub(super) struct Rest {
     generation: Option<i64>,
     until: Instant,
-    /// What failed.
-    pub(super) failure: String,
+    /// How its reporters are because of what failed.
+    pub(super) failure: Reporters,
 }
 
 impl Rest {
@@ -33,7 +34,7 @@ impl Rest {
 
 impl Resting {
     /// Has a rule wait.
-    pub(super) fn rest(&self, rule: &impl Resource, wait: Duration, failure: String) {
+    pub(super) fn rest(&self, rule: &impl Resource, wait: Duration, failure: Reporters) {
         let generation = rule.meta().generation;
         let rest = Rest { generation, until: Instant::now() + wait, failure };
         let mut rests = self.lock();

@@ -18,6 +18,8 @@ use kube::runtime::watcher::{self, Event};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use crate::refusal;
+
 pub use nodes::{NodeStore, nodes};
 pub use owned::{Owned, OwnedStores};
 pub use rules::{RuleStore, StoredRule, rules};
@@ -68,7 +70,7 @@ where
         Ok(Event::InitDone) => drop(reading.take()),
         Ok(_) => {}
         Err(error) => {
-            let error = with_causes(error);
+            let error = refusal::with_causes(error);
             warn!("cannot watch {what}, trying again within {LONGEST_WAIT:?}: {error}");
         }
     })
@@ -92,18 +94,4 @@ where
         };
         stream::iter(changed.into_iter().map(Ok))
     })
-}
-
-/// An error with its causes: that of a failed connection says nothing by itself.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

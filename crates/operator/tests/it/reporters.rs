@@ -4,11 +4,11 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::Resource;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use node_readiness_api::NodeReadinessRule;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use node_readiness_api::{NodeReadinessRule, NodeReadinessRuleStatus};
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, REPORTERS, eventually, gone};
+use crate::harness::{Fixture, REPORTERS, eventually, gone, warned};
 
 struct Generated {
     service_accounts: Api<ServiceAccount>,
@@ -233,4 +233,75 @@ async fn where_two_rules_probe_one_condition_on_some_nodes_only_the_older_ones_r
     t.delete_rule("divided").await;
     eventually(&g.daemon_sets, "reporter-divided-2", runs_on(3)).await;
     eventually(&t.rules(), "divided-2", |rule| conflict(rule).is_none()).await;
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_left_alone_and_told_with_the_remedy() {
+    let t = Fixture::new("taken").await;
+    let g = Generated::of(&t);
+    let (map, role) = ("reporter-taken-1", "nrr-reporter-taken-1-impersonator");
+    let theirs = json!({"metadata": {"name": map}, "data": {"theirs": "1"}});
+    let theirs = serde_json::from_value(theirs).unwrap();
+    let map_before = g.config_maps.create(&PostParams::default(), &theirs).await.unwrap();
+    let theirs = json!({"metadata": {"name": role, "labels": {
+        "app.kubernetes.io/managed-by": "Helm"}}, "rules": []});
+    let theirs = serde_json::from_value(theirs).unwrap();
+    let role_before = g.roles.create(&PostParams::default(), &theirs).await.unwrap();
+
+    let mut probed = probing(&t);
+    probed["metadata"]["name"] = json!("taken-1");
+    t.apply(&probed).await;
+    let told = |object: String| {
+        move |status: &NodeReadinessRuleStatus| {
+            status.conditions.iter().any(|c| {
+                (c.type_.as_str(), c.status.as_str()) == ("ReporterReady", "False")
+                    && c.reason == "NameTaken"
+                    && c.message.starts_with(&object)
+                    && c.message.contains("delete it, or give the NodeReadinessRule another name")
+            })
+        }
+    };
+    t.expect_status("taken-1", told(format!("ClusterRole {role} is managed by Helm"))).await;
+    warned(&t, "ApplyReportersFailed").await;
+    assert_eq!(g.roles.get(role).await.unwrap(), role_before);
+
+    g.roles.delete(role, &DeleteParams::default()).await.unwrap();
+    t.expect_status("taken-1", told(format!("ConfigMap {REPORTERS}/{map} is not of this"))).await;
+    assert_eq!(g.config_maps.get(map).await.unwrap(), map_before);
+    assert!(g.daemon_sets.get_opt(map).await.unwrap().is_none());
+
+    g.config_maps.delete(map, &DeleteParams::default()).await.unwrap();
+    eventually(&g.daemon_sets, map, |_| true).await;
+}
+
+#[tokio::test]
+async fn a_rule_made_anew_under_the_same_name_gets_objects_of_its_own() {
+    let t = Fixture::new("renewed").await;
+    let g = Generated::of(&t);
+    let first = t.apply(&probing(&t)).await;
+    eventually(&g.daemon_sets, "reporter-renewed", |_| true).await;
+    t.delete_rule("renewed").await;
+    gone(&t.rules(), "renewed").await;
+    let second = t.apply(&probing(&t)).await;
+    assert_ne!(first.metadata.uid, second.metadata.uid);
+    let uid = second.metadata.uid.unwrap();
+    let of_second = |set: &DaemonSet| set.metadata.owner_references.as_ref().unwrap()[0].uid == uid;
+    eventually(&g.daemon_sets, "reporter-renewed", of_second).await;
+}
+
+#[tokio::test]
+async fn what_is_generated_no_more_goes_from_an_object_that_stays() {
+    let t = Fixture::new("dropped").await;
+    let g = Generated::of(&t);
+    let mut rule = probing(&t);
+    rule["spec"]["reporter"] = json!({"podAnnotations": {"team": "net"}});
+    t.apply(&rule).await;
+    let annotated = |set: &DaemonSet| {
+        let template = set.spec.template.metadata.as_ref();
+        template.is_some_and(|meta| meta.annotations.as_ref().unwrap().contains_key("team"))
+    };
+    let before = eventually(&g.daemon_sets, "reporter-dropped", annotated).await;
+    t.apply(&probing(&t)).await;
+    let after = eventually(&g.daemon_sets, "reporter-dropped", |set| !annotated(set)).await;
+    assert_eq!(after.metadata.uid, before.metadata.uid);
 }
