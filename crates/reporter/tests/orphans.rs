@@ -31,6 +31,11 @@ fn children() -> Vec<String> {
         .collect()
 }
 
+/// How many of them are shells.
+fn programs() -> usize {
+    children().iter().filter(|stat| stat.contains("(sh)")).count()
+}
+
 async fn no_children_are_left() {
     let gone = async {
         while !children().is_empty() {
@@ -62,7 +67,10 @@ async fn whatever_a_program_does_no_process_of_it_is_left() {
     for _ in 0..3 {
         let cut = time::timeout(Duration::from_millis(100), stuck.probe()).await;
         assert!(cut.is_err());
+        // The next probe waits for the program's end, so that one more is not started every time.
+        assert_eq!(programs(), 1, "{:?}", children());
     }
+    drop(stuck);
     no_children_are_left().await;
 
     // While orphans are reaped, nobody loses the status of a program that is waited for.

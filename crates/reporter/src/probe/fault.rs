@@ -57,6 +57,8 @@ pub(super) enum Fault {
     NoSuchProgram,
     #[error("not an executable program")]
     NotExecutable,
+    #[error("could not be started")]
+    NotStarted,
     #[error("exit status {0}")]
     Exit(i32),
     #[error("ended by a signal")]

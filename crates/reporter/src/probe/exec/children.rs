@@ -90,12 +90,17 @@ impl Child {
             self.ends.recv().await;
         }
     }
+
+    /// Kills the whole group. As long as its leader has not been reaped, the group's id is its own.
+    pub(super) fn kill(&self) {
+        // It fails if all of the group has ended, which is just as well.
+        let _ = killpg(self.pid, Signal::SIGKILL);
+    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // It fails if all of the group has ended, which is just as well.
-        let _ = killpg(self.pid, Signal::SIGKILL);
+        self.kill();
         // One that has not ended yet is left to `reap_orphans`.
         let _ = self.process.try_wait();
         awaited().remove(&self.pid);
