@@ -43,7 +43,7 @@ struct Series {
 pub enum Write {
     /// The Node was written.
     Success,
-    /// It could not be read or written.
+    /// It could not be read or written, other than because somebody else wrote it meanwhile.
     Error,
     /// It said everything already.
     Skipped,

@@ -38,6 +38,9 @@ const CONNECTION: Duration = Duration::from_secs(10);
 /// Connections at once; others wait to be accepted.
 const CONNECTIONS: usize = 4;
 
+/// How long a request's head may be.
+const REQUEST_LIMIT: usize = 16 * 1024;
+
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves for ever. `setting` is where the address comes from, for the log.
@@ -105,8 +108,10 @@ async fn answer(stream: TcpStream, metrics: Metrics) {
         let response = respond(&request, &metrics);
         async { Ok::<_, Infallible>(response) }
     });
-    let connection =
-        http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(REQUEST_LIMIT)
+        .serve_connection(TokioIo::new(stream), service);
     // Whatever goes wrong is between the client and its network.
     let _ = time::timeout(CONNECTION, connection).await;
 }

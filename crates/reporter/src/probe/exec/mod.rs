@@ -55,13 +55,13 @@ impl ExecProber {
     async fn run(&self) -> Result<(), Fault> {
         let mut latest = self.latest.lock().await;
         if let Some(cut) = latest.as_mut() {
-            cut.ended().await.map_err(|error| Fault::from(&error))?;
+            cut.ended().await.map_err(|_| Fault::Other)?;
         }
         *latest = None;
         let mut command = Command::new(&self.check.program);
         command.args(&self.check.arguments);
         let child = latest.insert(Child::start(command).map_err(|error| not_started(&error))?);
-        let end = KilledOnDrop(child).0.ended().await.map_err(|error| Fault::from(&error))?;
+        let end = KilledOnDrop(child).0.ended().await.map_err(|_| Fault::Other)?;
         *latest = None;
         match end {
             End::Status(0) => Ok(()),
