@@ -61,7 +61,10 @@ impl ExecProber {
         let mut command = Command::new(&self.check.program);
         command.args(&self.check.arguments);
         let child = latest.insert(Child::start(command).map_err(|error| not_started(&error))?);
-        let end = KilledOnDrop(child).0.ended().await.map_err(|_| Fault::Other)?;
+        // A cut ends this function here. The child is then killed, and kept until it has ended.
+        let running = KilledOnDrop(child);
+        let end = running.0.ended().await.map_err(|_| Fault::Other)?;
+        drop(running);
         *latest = None;
         match end {
             End::Status(0) => Ok(()),
