@@ -1,7 +1,7 @@
 //! Nothing that `exec` probes start is left in the process table.
 //!
-//! In a process of its own with a single test, because the reporter takes every child of its process
-//! for its probes'.
+//! In a process of its own with a single test, because the reporter takes every child of its
+//! process for its probes'.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::{fs, process, time::Duration};

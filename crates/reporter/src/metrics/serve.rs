@@ -1,8 +1,9 @@
 //! Serves the metrics over HTTP, at `/metrics`.
 //!
-//! A port of the host network can belong to somebody else, such as a reporter of another rule. That is
-//! no reason not to report: it is logged, and the port tried again, since what it belongs to may be the
-//! pod that this one replaces. Whoever connects is given a bounded time, and there are few at once.
+//! A port of the host network can belong to somebody else, such as a reporter of another rule. That
+//! is no reason not to report: it is logged, and the port tried again, since what it belongs to may
+//! be the pod that this one replaces. Whoever connects is given a bounded time, and there are few
+//! at once.
 
 use std::{
     convert::Infallible,
@@ -78,8 +79,8 @@ async fn listen(address: SocketAddr, setting: &str) -> TcpListener {
             }
             Err(error) if !told => {
                 warn!(
-                    "{setting}: metrics cannot be served on {address} ({error}) and will be tried again: \
-                     give each reporter on the host network a port of its own, or none"
+                    "{setting}: metrics cannot be served on {address} ({error}) and will be tried \
+                     again: give each reporter on the host network a port of its own, or none"
                 );
                 told = true;
             }

@@ -1,7 +1,7 @@
 //! The `exec` probe with programs that behave, and with programs that do not.
 //!
-//! That nothing is left of them in the process table is tested in `tests/orphans.rs`, in a process of
-//! its own.
+//! That nothing is left of them in the process table is tested in `tests/orphans.rs`, in a process
+//! of its own.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 

@@ -1,13 +1,13 @@
 //! The processes that probes start, and those that are left behind.
 //!
 //! A probe's process leads a group of its own. It is killed and its end is taken note of ("reaped")
-//! by whoever started it; the order matters: as long as a process has not been reaped, its id and its
-//! group's mean nobody else.
+//! by whoever started it; the order matters: as long as a process has not been reaped, its id and
+//! its group's mean nobody else.
 //!
 //! A process whose parent has ended becomes a child of the container's first process, which is the
-//! reporter: a pod has no other init. [`reap_orphans`] reaps those, so that no zombies gather, and the
-//! processes of probes that were cut. It leaves those that somebody waits for alone. A process that
-//! makes itself a daemon, leaving its group, is reaped in the end but not killed.
+//! reporter: a pod has no other init. [`reap_orphans`] reaps those, so that no zombies gather, and
+//! the processes of probes that were cut. It leaves those that somebody waits for alone. A process
+//! that makes itself a daemon, leaving its group, is reaped in the end but not killed.
 
 use std::{
     collections::BTreeSet,

@@ -1,12 +1,14 @@
 //! The `exec` probe: a program that exits with 0.
 //!
-//! It runs in the reporter's container, as the reporter's user and with its environment, which holds
-//! nothing secret. No shell is added. Its input is empty, and its output goes nowhere: it is never
-//! shown, so it is not read, can be as long as it likes, and nobody who holds it open is waited for.
+//! It runs in the reporter's container, as the reporter's user and with its environment, which
+//! holds nothing secret. No shell is added. Its input is empty, and its output goes nowhere: it is
+//! never shown, so it is not read, can be as long as it likes, and nobody who holds it open is
+//! waited for.
 //!
-//! The program and whatever it starts are one process group. It is killed as a whole when the program
-//! ends, when the probe is cut, and when the reporter stops ([`children`]). A program that a disk holds
-//! fast outlives even that. So that not every probe adds one, the next waits for its end.
+//! The program and whatever it starts are one process group. It is killed as a whole when the
+//! program ends, when the probe is cut, and when the reporter stops ([`children`]). A program that
+//! a disk holds fast outlives even that. So that not every probe adds one, the next waits for its
+//! end.
 
 mod children;
 
