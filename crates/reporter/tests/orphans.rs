@@ -17,23 +17,40 @@ fn prober(script: &str) -> Prober {
     .unwrap()
 }
 
-/// The processes whose parent this one is: `id (name) state`.
-fn children() -> Vec<String> {
-    let own = process::id().to_string();
+/// A process, as `/proc/<id>/stat` describes it.
+#[derive(Debug)]
+#[expect(dead_code, reason = "the name and the state are for the message of a failure")]
+struct Process {
+    id: u32,
+    name: String,
+    state: String,
+    group: u32,
+}
+
+/// The processes whose parent this one is.
+fn children() -> Vec<Process> {
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok())
-        .filter(|stat| {
-            let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-            behind_name.split(' ').nth(1) == Some(&own)
+        .filter_map(|stat| {
+            // The name is in parentheses and may hold anything.
+            let (start, rest) = stat.rsplit_once(") ")?;
+            let (id, name) = start.split_once(" (")?;
+            let mut fields = rest.split(' ');
+            let (state, parent, group) = (fields.next()?, fields.next()?, fields.next()?);
+            (parent.parse() == Ok(process::id())).then(|| Process {
+                id: id.parse().unwrap(),
+                name: name.to_owned(),
+                state: state.to_owned(),
+                group: group.parse().unwrap(),
+            })
         })
-        .map(|stat| stat.chars().take(40).collect())
         .collect()
 }
 
-/// How many of them are shells.
+/// How many of them a probe has started itself: they lead a group.
 fn programs() -> usize {
-    children().iter().filter(|stat| stat.contains("(sh)")).count()
+    children().iter().filter(|process| process.id == process.group).count()
 }
 
 async fn no_children_are_left() {
