@@ -1,13 +1,13 @@
 //! How kubelet can tell that the reporter is stuck.
 //!
-//! The reporter's one thread writes the time into a file every few seconds, between whatever else it
-//! does. If it does not get to that, it does not get to probing or writing either. Kubelet's liveness
-//! probe runs the same program with `--check-alive`, which reads the file. No port is needed for that,
-//! which on the host network would be the whole node's.
+//! The reporter's one thread writes the time into a file every few seconds, between whatever else
+//! it does. If it does not get to that, it does not get to probing or writing either. Kubelet's
+//! liveness probe runs the same program with `--check-alive`, which reads the file. No port is
+//! needed for that, which on the host network would be the whole node's.
 //!
 //! The time is that of a clock which nobody sets and which stands still while the machine sleeps
-//! (`CLOCK_MONOTONIC`), so that neither makes a reporter look stuck. What this does not tell is whether
-//! the API server can be reached: to restart a reporter for that would help nobody.
+//! (`CLOCK_MONOTONIC`), so that neither makes a reporter look stuck. What this does not tell is
+//! whether the API server can be reached: to restart a reporter for that would help nobody.
 
 use std::{
     convert::Infallible,
@@ -23,8 +23,8 @@ use tracing::warn;
 /// Time between two beats.
 const PERIOD: Duration = Duration::from_secs(15);
 
-/// Seconds after which a reporter that has not beaten counts as stuck: several beats, on a node that
-/// has other things to do.
+/// Seconds after which a reporter that has not beaten counts as stuck: several beats, on a node
+/// that has other things to do.
 const LIMIT: i64 = 60;
 
 /// Why a reporter does not count as alive.
@@ -32,8 +32,8 @@ const LIMIT: i64 = 60;
 pub enum NotAlive {
     /// The file cannot be read.
     #[error(
-        "--check-alive {}: the file cannot be read ({source}): start the reporter with --alive-file, and \
-         mount a directory there that it can write to", path.display()
+        "--check-alive {}: the file cannot be read ({source}): start the reporter with \
+         --alive-file, and mount a directory there that it can write to", path.display()
     )]
     Unreadable {
         /// The file.
@@ -52,8 +52,8 @@ pub enum NotAlive {
     Clock(#[from] nix::Error),
 }
 
-/// Writes the time into the file, again and again. What keeps it from that is logged when it begins,
-/// and left for the check to find.
+/// Writes the time into the file, again and again. What keeps it from that is logged when it
+/// begins, and left for the check to find.
 pub async fn beat(file: PathBuf) -> Infallible {
     let mut ticks = time::interval(PERIOD);
     let mut failing = false;
@@ -62,8 +62,8 @@ pub async fn beat(file: PathBuf) -> Infallible {
         let written = write(&file);
         if let (Err(error), false) = (&written, failing) {
             warn!(
-                "--alive-file {}: the file cannot be written ({error}): mount a directory there that \
-                 this process can write to, or its liveness probe will fail",
+                "--alive-file {}: the file cannot be written ({error}): mount a directory \
+                 there that this process can write to, or its liveness probe will fail",
                 file.display()
             );
         }

@@ -15,16 +15,16 @@ use node_readiness_api::REPORTER_PROGRAM;
 /// The program could not be copied.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "--install {}: the program cannot be copied there ({source}): mount a directory there that this \
-     process can write to", directory.display()
+    "--install {}: the program cannot be copied there ({source}): mount a directory there that \
+     this process can write to", directory.display()
 )]
 pub struct InstallError {
     directory: PathBuf,
     source: io::Error,
 }
 
-/// Copies this program into a directory, for everyone to run. It appears there at once or not at all,
-/// so that a second try, or a container that does not wait, never meets half of it.
+/// Copies this program into a directory, for everyone to run. It appears there at once or not at
+/// all, so that a second try, or a container that does not wait, never meets half of it.
 ///
 /// # Errors
 /// When the directory cannot be written.

@@ -1,7 +1,7 @@
 //! Nothing that `exec` probes start is left in the process table.
 //!
-//! In a process of its own with a single test, because the reporter takes every child of its process
-//! for its probes'.
+//! In a process of its own with a single test, because the reporter takes every child of its
+//! process for its probes'.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::{fs, process, time::Duration};
@@ -17,18 +17,40 @@ fn prober(script: &str) -> Prober {
     .unwrap()
 }
 
-/// The processes whose parent this one is: `id (name) state`.
-fn children() -> Vec<String> {
-    let own = process::id().to_string();
+/// A process, as `/proc/<id>/stat` describes it.
+#[derive(Debug)]
+#[expect(dead_code, reason = "the name and the state are for the message of a failure")]
+struct Process {
+    id: u32,
+    name: String,
+    state: String,
+    group: u32,
+}
+
+/// The processes whose parent this one is.
+fn children() -> Vec<Process> {
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok())
-        .filter(|stat| {
-            let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-            behind_name.split(' ').nth(1) == Some(&own)
+        .filter_map(|stat| {
+            // The name is in parentheses and may hold anything.
+            let (start, rest) = stat.rsplit_once(") ")?;
+            let (id, name) = start.split_once(" (")?;
+            let mut fields = rest.split(' ');
+            let (state, parent, group) = (fields.next()?, fields.next()?, fields.next()?);
+            (parent.parse() == Ok(process::id())).then(|| Process {
+                id: id.parse().unwrap(),
+                name: name.to_owned(),
+                state: state.to_owned(),
+                group: group.parse().unwrap(),
+            })
         })
-        .map(|stat| stat.chars().take(40).collect())
         .collect()
+}
+
+/// How many of them a probe has started itself: they lead a group.
+fn programs() -> usize {
+    children().iter().filter(|process| process.id == process.group).count()
 }
 
 async fn no_children_are_left() {
@@ -62,7 +84,10 @@ async fn whatever_a_program_does_no_process_of_it_is_left() {
     for _ in 0..3 {
         let cut = time::timeout(Duration::from_millis(100), stuck.probe()).await;
         assert!(cut.is_err());
+        // The next probe waits for the program's end, so that one more is not started every time.
+        assert_eq!(programs(), 1, "{:?}", children());
     }
+    drop(stuck);
     no_children_are_left().await;
 
     // While orphans are reaped, nobody loses the status of a program that is waited for.

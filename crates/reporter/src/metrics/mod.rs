@@ -43,7 +43,7 @@ struct Series {
 pub enum Write {
     /// The Node was written.
     Success,
-    /// It could not be read or written.
+    /// It could not be read or written, other than because somebody else wrote it meanwhile.
     Error,
     /// It said everything already.
     Skipped,
@@ -103,7 +103,7 @@ impl Metrics {
         );
         registry.register(
             "condition_writes",
-            "Attempts to bring the Node's conditions up to date; skipped is for a Node that needed no write",
+            "Attempts to bring the Node up to date; skipped is for one that needed no write",
             self.0.writes.clone(),
         );
         let mut text = String::new();
@@ -113,8 +113,8 @@ impl Metrics {
     }
 }
 
-/// A probe that was cut came to no result. So did, for the Go project's reporter, one that got no HTTP
-/// answer; for a Pod's probe that is a failure like any other.
+/// A probe that was cut came to no result. So did, for the Go project's reporter, one that got no
+/// HTTP answer; for a Pod's probe that is a failure like any other.
 fn result(outcome: &Outcome) -> Labels {
     match outcome.reason {
         _ if outcome.healthy => HEALTHY,

@@ -1,8 +1,9 @@
 //! Serves the metrics over HTTP, at `/metrics`.
 //!
-//! A port of the host network can belong to somebody else, such as a reporter of another rule. That is
-//! no reason not to report: it is logged, and the port tried again, since what it belongs to may be the
-//! pod that this one replaces. Whoever connects is given a bounded time, and there are few at once.
+//! A port of the host network can belong to somebody else, such as a reporter of another rule. That
+//! is no reason not to report: it is logged, and the port tried again, since what it belongs to may
+//! be the pod that this one replaces. Whoever connects is given a bounded time, and there are few
+//! at once.
 
 use std::{
     convert::Infallible,
@@ -37,6 +38,9 @@ const CONNECTION: Duration = Duration::from_secs(10);
 
 /// Connections at once; others wait to be accepted.
 const CONNECTIONS: usize = 4;
+
+/// How long a request's head may be.
+const REQUEST_LIMIT: usize = 16 * 1024;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -75,8 +79,8 @@ async fn listen(address: SocketAddr, setting: &str) -> TcpListener {
             }
             Err(error) if !told => {
                 warn!(
-                    "{setting}: metrics cannot be served on {address} ({error}) and will be tried again: \
-                     give each reporter on the host network a port of its own, or none"
+                    "{setting}: metrics cannot be served on {address} ({error}) and will be tried \
+                     again: give each reporter on the host network a port of its own, or none"
                 );
                 told = true;
             }
@@ -105,8 +109,10 @@ async fn answer(stream: TcpStream, metrics: Metrics) {
         let response = respond(&request, &metrics);
         async { Ok::<_, Infallible>(response) }
     });
-    let connection =
-        http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(REQUEST_LIMIT)
+        .serve_connection(TokioIo::new(stream), service);
     // Whatever goes wrong is between the client and its network.
     let _ = time::timeout(CONNECTION, connection).await;
 }

@@ -1,4 +1,5 @@
-//! Calls that may block for as long as they like: looks into a file system, questions to a resolver.
+//! Calls that may block for as long as they like: looks into a file system, questions to a
+//! resolver.
 //!
 //! They run on threads of their own, since the reporter's one thread must not wait for a disk or a
 //! server that is gone. Such a call cannot be cut, only left alone. So that a probe which is made

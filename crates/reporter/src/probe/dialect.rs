@@ -1,7 +1,7 @@
 //! The two ways to judge an HTTP answer and to put it into words.
 //!
-//! Which one applies depends on how the reporter is configured. The words are pure functions of what
-//! happened, so that the same thing always reads the same.
+//! Which one applies depends on how the reporter is configured. The words are pure functions of
+//! what happened, so that the same thing always reads the same.
 
 use super::{Outcome, Roots, fault::Fault, outcome::message};
 

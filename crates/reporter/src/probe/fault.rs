@@ -15,6 +15,8 @@ pub(super) enum Fault {
     ConnectionRefused,
     #[error("connection closed before a complete answer")]
     ConnectionClosed,
+    #[error("connection failed")]
+    ConnectionFailed,
     #[error("host or network unreachable")]
     Unreachable,
     #[error("host name not resolved")]
@@ -57,6 +59,8 @@ pub(super) enum Fault {
     NoSuchProgram,
     #[error("not an executable program")]
     NotExecutable,
+    #[error("could not be started")]
+    NotStarted,
     #[error("exit status {0}")]
     Exit(i32),
     #[error("ended by a signal")]
@@ -78,9 +82,10 @@ impl Fault {
     }
 }
 
+/// Why a connection could not be made or broke.
 impl From<&io::Error> for Fault {
     fn from(error: &io::Error) -> Self {
-        chain(error).find_map(known).unwrap_or(Self::Other)
+        chain(error).find_map(known).unwrap_or(Self::ConnectionFailed)
     }
 }
 

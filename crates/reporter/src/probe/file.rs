@@ -1,9 +1,9 @@
 //! The `file` probe: at least one file of the node matches a path.
 //!
-//! Any kind of file counts, directories and devices among them. Parts of the path may be patterns; as
-//! in a shell, none crosses a slash and `*` does not match a name that begins with a dot. Symbolic
-//! links are followed, an absolute one in the container, where it leads nowhere as a rule: see
-//! [`unix`](super::unix).
+//! Any kind of file counts, directories and devices among them. Parts of the path may be patterns;
+//! as in a shell, none crosses a slash and `*` does not match a name that begins with a dot.
+//! Symbolic links are followed, an absolute one in the container, where it leads nowhere as a rule:
+//! see [`unix`](super::unix).
 //!
 //! With a largest age it is the last modification that counts, by the system's clock. A time that
 //! lies ahead counts as fresh: the clock was set back, and the file is not old for that.

@@ -10,7 +10,8 @@ use std::{
 pub struct HostPath(String);
 
 impl HostPath {
-    /// Takes a path that is absolute and without empty, `.` and `..` parts, as the rule's schema does.
+    /// Takes a path that is absolute and without empty, `.` and `..` parts, as the rule's schema
+    /// does.
     pub fn new(path: &str) -> Option<Self> {
         let below = path.strip_prefix('/')?;
         let plain = below.split('/').all(|part| !matches!(part, "" | "." | ".."));

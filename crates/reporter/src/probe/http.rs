@@ -22,8 +22,8 @@ const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VER
 /// How much of a body is read, as kubelet does. It is enough for a server to see its answer taken.
 const BODY_LIMIT: usize = 10 * 1024;
 
-/// Memory that a pattern may take. Matching takes time in proportion to that and to the body, so that
-/// this bounds it as well.
+/// Memory that a pattern may take. Matching takes time in proportion to that and to the body, so
+/// that this bounds it as well.
 const PATTERN_LIMIT: usize = 64 * 1024;
 
 /// Requests that one probe may take, as kubelet counts: the first one and nine redirects.
@@ -124,8 +124,8 @@ async fn read_beginning(mut response: Response) -> reqwest::Result<Vec<u8>> {
                 beginning.extend_from_slice(&chunk[..chunk.len().min(room)]);
             }
             Ok(None) => break,
-            // Many small servers close without TLS's farewell. kubelet takes that for the end, where
-            // the end is not announced otherwise, and a probe that works in a Pod works here.
+            // Many small servers close without TLS's farewell. kubelet takes that for the end,
+            // where the end is not announced otherwise, and a probe that works in a Pod works here.
             Err(error) if ends_with_connection && fault::is_unexpected_end(&error) => break,
             Err(error) => return Err(error),
         }

@@ -1,11 +1,12 @@
 //! Probes: one observation of the node, made again and again.
 //!
-//! A probe kind is a file, and a variant of [`Check`], what to look at, and of [`Prober`], the ready-made means
-//! to look. [`Prober::probe`] does I/O and returns an [`Outcome`]; it neither counts nor remembers,
-//! and it may be dropped at any await, which is how its deadline is enforced.
+//! A probe kind is a file, and a variant of [`Check`], what to look at, and of [`Prober`], the
+//! ready-made means to look. [`Prober::probe`] does I/O and returns an [`Outcome`]; it counts
+//! nothing and remembers no outcome, and it may be dropped at any await, which is how its deadline
+//! is enforced.
 //!
-//! Nothing here waits on the reporter's one thread: sockets are waited for together, and what may block
-//! runs elsewhere, a call a probe (`blocking`). So a probe that is stuck delays no other.
+//! Nothing here waits on the reporter's one thread: sockets are waited for together, and what may
+//! block runs elsewhere, a call a probe (`blocking`). So a probe that is stuck delays no other.
 
 mod blocking;
 mod dialect;

@@ -20,7 +20,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What came of a probe that is like a Pod's: the words for its success, or what was in its way.
+    /// What came of a probe that is like a Pod's: the words for its success, or what was in its
+    /// way.
     pub(super) fn of_pod_probe(subject: &str, found: Result<String, Fault>) -> Self {
         let (healthy, reason, happened) = match found {
             Ok(happened) => (true, "ProbeSucceeded", happened),

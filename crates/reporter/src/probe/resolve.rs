@@ -1,8 +1,8 @@
 //! From a host to its addresses.
 //!
 //! `localhost` is a loopback address by definition (RFC 6761), with no resolver asked that could be
-//! slow or say otherwise. Any other name is asked of the system's resolver, one question a probe at a
-//! time: a resolver that hangs holds one thread a probe and no more.
+//! slow or say otherwise. Any other name is asked of the system's resolver, one question a probe at
+//! a time: a resolver that hangs holds one thread a probe and no more.
 
 use std::{
     io,

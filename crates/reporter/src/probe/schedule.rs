@@ -17,13 +17,13 @@ const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 /// Where a node's probes are among those of a fleet.
 ///
-/// Reporters that are started at the same moment, after a power cut or by a rollout, must neither write
-/// nor ask a server that they share all at once for ever. But a node that is not ready waits for its
-/// first verdict. So the first probes are spread over little time, at most a second and a tenth of the
-/// period, and the second ones over half a period.
+/// Reporters that are started at the same moment, after a power cut or by a rollout, must neither
+/// write nor ask a server that they share all at once for ever. But a node that is not ready waits
+/// for its first verdict. So the first probes are spread over little time, at most a second and a
+/// tenth of the period, and the second ones over half a period.
 ///
-/// The place depends on the node's name only. So a restarted reporter keeps it, and all probes of one
-/// node with the same period run together, which lets their verdicts share a write.
+/// The place depends on the node's name only. So a restarted reporter keeps it, and all probes of
+/// one node with the same period run together, which lets their verdicts share a write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Jitter {
     /// Out of [`Jitter::PLACES`].

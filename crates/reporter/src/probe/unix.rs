@@ -18,8 +18,8 @@ use tokio::{net::UnixStream, time};
 
 use super::{Outcome, blocking::BlockingCalls, fault::Fault, host_path::HostPath};
 
-/// Wait between two attempts at a socket whose backlog is full. The kernel refuses to say when there
-/// is room (connect(2), `EAGAIN`).
+/// Wait between two attempts at a socket whose backlog is full. The kernel refuses to say when
+/// there is room (connect(2), `EAGAIN`).
 const BACKLOG_PAUSE: Duration = Duration::from_millis(50);
 
 /// Which socket to connect to.

@@ -131,8 +131,8 @@ fn metrics(
     let address = bind_address(&text);
     if address.is_none() {
         notes.push(format!(
-            "{METRICS_BIND_ADDRESS} is {text:?}, which is not :PORT, IP:PORT, localhost:PORT, or 0 for \
-             none: serving no metrics"
+            "{METRICS_BIND_ADDRESS} is {text:?}, which is not :PORT, IP:PORT, localhost:PORT, or 0 \
+             for none: serving no metrics"
         ));
     }
     address.map(|address| MetricsEndpoint { address, setting: METRICS_BIND_ADDRESS })

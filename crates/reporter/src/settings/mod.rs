@@ -1,9 +1,9 @@
 //! What a reporter is told to do, and the two forms in which it can be told.
 //!
-//! [`file`](mod@file) reads what the operator generates, [`env`](mod@env) the variables of the Go project's
-//! reporter. Both end in [`Settings`], and from there on nothing knows which form it was. Everything
-//! that can be wrong with a setting is found here, before the first probe and before the first
-//! request, and each error names the setting and says what to do.
+//! [`file`](mod@file) reads what the operator generates, [`env`](mod@env) the variables of the Go
+//! project's reporter. Both end in [`Settings`], and from there on nothing knows which form it was.
+//! Everything that can be wrong with a setting is found here, before the first probe and before the
+//! first request, and each error names the setting and says what to do.
 
 mod check;
 pub mod env;

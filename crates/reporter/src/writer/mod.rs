@@ -169,7 +169,9 @@ impl Writer {
     fn tell_failure(&mut self, error: &ApiError) -> Duration {
         let wait = self.backoff.failed(error, fastrand::f64());
         let text = error.to_string();
-        self.metrics.wrote(Write::Error);
+        if !error.is_conflict() {
+            self.metrics.wrote(Write::Error);
+        }
         if error.is_conflict() || self.told.as_ref() == Some(&text) {
             debug!(?wait, "the Node was not written: {text}");
         } else {

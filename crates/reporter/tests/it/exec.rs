@@ -1,7 +1,7 @@
 //! The `exec` probe with programs that behave, and with programs that do not.
 //!
-//! That nothing is left of them in the process table is tested in `tests/orphans.rs`, in a process of
-//! its own.
+//! That nothing is left of them in the process table is tested in `tests/orphans.rs`, in a process
+//! of its own.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
@@ -92,8 +92,13 @@ async fn arguments_are_passed_and_not_shown() {
 async fn what_cannot_be_run_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("program");
-    fs::write(&file, "\x7fELF garbage").unwrap();
     let path = file.to_str().unwrap();
+    // By another process: a file that this one has open for writing while another test forks cannot
+    // be executed for a moment.
+    let write = std::process::Command::new("sh")
+        .args(["-c", "printf '\\177ELF garbage' > \"$0\"", path])
+        .status();
+    assert!(write.unwrap().success());
     let not_executable = (false, "not an executable program".to_owned());
     for mode in [0o644, 0o755] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();

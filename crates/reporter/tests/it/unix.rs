@@ -4,7 +4,7 @@ use std::{fs, os::unix, path::PathBuf};
 
 use node_readiness_reporter::probe::{Check, HostPath, UnixCheck};
 use tempfile::TempDir;
-use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::net::{UnixDatagram, UnixListener, UnixSocket, UnixStream};
 
 use crate::observe::{SHORT, first_verdict, found};
 
@@ -46,6 +46,13 @@ async fn what_is_there_must_be_a_socket() {
     fs::remove_file(socket(&root)).unwrap();
     fs::create_dir(socket(&root)).unwrap();
     assert_eq!(found(check, SUBJECT).await, not_a_socket);
+}
+
+#[tokio::test]
+async fn a_socket_for_datagrams_takes_no_connections() {
+    let (root, check) = node();
+    let _datagrams = UnixDatagram::bind(socket(&root)).unwrap();
+    assert_eq!(found(check, SUBJECT).await, (false, "connection failed".into()));
 }
 
 #[tokio::test]

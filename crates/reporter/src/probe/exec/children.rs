@@ -1,13 +1,13 @@
 //! The processes that probes start, and those that are left behind.
 //!
 //! A probe's process leads a group of its own. It is killed and its end is taken note of ("reaped")
-//! by whoever started it; the order matters: as long as a process has not been reaped, its id and its
-//! group's mean nobody else.
+//! by whoever started it; the order matters: as long as a process has not been reaped, its id and
+//! its group's mean nobody else.
 //!
 //! A process whose parent has ended becomes a child of the container's first process, which is the
-//! reporter: a pod has no other init. [`reap_orphans`] reaps those, so that no zombies gather, and the
-//! processes of probes that were cut. It leaves those that somebody waits for alone. A process that
-//! makes itself a daemon, leaving its group, is reaped in the end but not killed.
+//! reporter: a pod has no other init. [`reap_orphans`] reaps those, so that no zombies gather, and
+//! the processes of probes that were cut. It leaves those that somebody waits for alone. A process
+//! that makes itself a daemon, leaving its group, is reaped in the end but not killed.
 
 use std::{
     collections::BTreeSet,
@@ -90,12 +90,17 @@ impl Child {
             self.ends.recv().await;
         }
     }
+
+    /// Kills the whole group. As long as its leader has not been reaped, the group's id is its own.
+    pub(super) fn kill(&self) {
+        // It fails if all of the group has ended, which is just as well.
+        let _ = killpg(self.pid, Signal::SIGKILL);
+    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // It fails if all of the group has ended, which is just as well.
-        let _ = killpg(self.pid, Signal::SIGKILL);
+        self.kill();
         // One that has not ended yet is left to `reap_orphans`.
         let _ = self.process.try_wait();
         awaited().remove(&self.pid);

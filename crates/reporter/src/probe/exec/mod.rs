@@ -1,15 +1,20 @@
 //! The `exec` probe: a program that exits with 0.
 //!
-//! It runs in the reporter's container, as the reporter's user and with its environment, which holds
-//! nothing secret. No shell is added. Its input is empty, and its output goes nowhere: it is never
-//! shown, so it is not read, can be as long as it likes, and nobody who holds it open is waited for.
+//! It runs in the reporter's container, as the reporter's user and with its environment, which
+//! holds nothing secret. No shell is added. Its input is empty, and its output goes nowhere: it is
+//! never shown, so it is not read, can be as long as it likes, and nobody who holds it open is
+//! waited for.
 //!
-//! The program and whatever it starts are one process group. It is killed as a whole when the program
-//! ends, when the probe is cut, and when the reporter stops ([`children`]).
+//! The program and whatever it starts are one process group. It is killed as a whole when the
+//! program ends, when the probe is cut, and when the reporter stops ([`children`]). A program that
+//! a disk holds fast outlives even that. So that not every probe adds one, the next waits for its
+//! end.
 
 mod children;
 
 use std::{io, process::Command, time::Duration};
+
+use tokio::sync::Mutex;
 
 pub use self::children::reap_orphans;
 use self::children::{Child, End};
@@ -28,6 +33,8 @@ pub struct ExecCheck {
 #[derive(Debug)]
 pub struct ExecProber {
     check: ExecCheck,
+    /// What the latest probe started, unless it is known to have ended.
+    latest: Mutex<Option<Child>>,
     /// The program without its arguments, which can be secrets.
     subject: String,
 }
@@ -35,7 +42,7 @@ pub struct ExecProber {
 impl ExecProber {
     pub(super) fn new(check: ExecCheck) -> Self {
         let subject = format!("exec {}", check.program);
-        Self { check, subject }
+        Self { check, latest: Mutex::default(), subject }
     }
 
     pub(super) async fn probe(&self) -> Outcome {
@@ -48,14 +55,33 @@ impl ExecProber {
     }
 
     async fn run(&self) -> Result<(), Fault> {
+        let mut latest = self.latest.lock().await;
+        if let Some(cut) = latest.as_mut() {
+            cut.ended().await.map_err(|_| Fault::Other)?;
+        }
+        *latest = None;
         let mut command = Command::new(&self.check.program);
         command.args(&self.check.arguments);
-        let mut child = Child::start(command).map_err(|error| not_started(&error))?;
-        match child.ended().await.map_err(|error| Fault::from(&error))? {
+        let child = latest.insert(Child::start(command).map_err(|error| not_started(&error))?);
+        // A cut ends this function here. The child is then killed, and kept until it has ended.
+        let running = KilledOnDrop(child);
+        let end = running.0.ended().await.map_err(|_| Fault::Other)?;
+        drop(running);
+        *latest = None;
+        match end {
             End::Status(0) => Ok(()),
             End::Status(status) => Err(Fault::Exit(status)),
             End::Signal => Err(Fault::Signal),
         }
+    }
+}
+
+/// A child that does not outlive the probe which waits for it.
+struct KilledOnDrop<'a>(&'a mut Child);
+
+impl Drop for KilledOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.kill();
     }
 }
 
@@ -66,6 +92,6 @@ fn not_started(error: &io::Error) -> Fault {
         _ if matches!(error.raw_os_error(), Some(nix::libc::EACCES | nix::libc::ENOEXEC)) => {
             Fault::NotExecutable
         }
-        _ => Fault::Other,
+        _ => Fault::NotStarted,
     }
 }

@@ -1,7 +1,7 @@
 //! The two messages of `grpc.health.v1.Health/Check`, as protobuf in gRPC's framing.
 //!
-//! A request has one string, an answer one number. A library for that, and its code generator, would
-//! be larger than both.
+//! A request has one string, an answer one number. A library for that, and its code generator,
+//! would be larger than both.
 
 /// What a server says about a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

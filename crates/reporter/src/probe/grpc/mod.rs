@@ -2,8 +2,8 @@
 //!
 //! It is made of HTTP/2 (the `h2` crate), the few rules that gRPC has for a call (the project's
 //! "gRPC over HTTP2"), and the two messages of [`message`]. Each probe makes its own connection,
-//! which lives in the probe's future and so ends with it. What the server may make the probe keep is
-//! bounded.
+//! which lives in the probe's future and so ends with it. What the server may make the probe keep
+//! is bounded.
 
 mod message;
 
