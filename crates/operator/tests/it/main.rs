@@ -11,6 +11,7 @@ mod gateway;
 mod harness;
 mod leader;
 mod limits;
+mod manifests;
 mod metrics;
 mod nodes;
 mod permissions;
