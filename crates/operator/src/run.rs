@@ -106,6 +106,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         rule_store.clone(),
         rules.clone(),
         Arc::clone(&ledger),
+        leadership.clone(),
     );
     let metrics_served = metrics::serve(&args.metrics, registry, client.clone(), end.clone());
     let node_path = NodePath {

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::Metrics;
 use super::series::{Reason, RuleSeries};
+use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::nodes::Rules;
 use crate::watches::RuleStore;
@@ -25,9 +26,10 @@ pub(crate) fn exposition(
     store: RuleStore,
     rules: Rules,
     ledger: Arc<SharedLedger>,
+    leadership: Leadership,
 ) -> Registry {
     let mut registry = Registry::with_prefix("node_readiness");
-    registry.register_collector(Box::new(Source { metrics, store, rules, ledger }));
+    registry.register_collector(Box::new(Source { metrics, store, rules, ledger, leadership }));
     registry
 }
 
@@ -37,6 +39,7 @@ struct Source {
     store: RuleStore,
     rules: Rules,
     ledger: Arc<SharedLedger>,
+    leadership: Leadership,
 }
 
 impl fmt::Debug for Source {
@@ -47,7 +50,7 @@ impl fmt::Debug for Source {
 
 impl Collector for Source {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        encode(&self.view(), &mut encoder)
+        encode(&self.view(), self.leadership.may_write(), &mut encoder)
     }
 }
 
@@ -116,16 +119,15 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 /// Every metric, in the order of the documentation. The names of counters are without their
 /// `_total`, which is appended to each.
-fn encode(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn encode(rules: &[RuleView], leads: bool, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let version = vec![("version", env!("CARGO_PKG_VERSION"))];
     let build = [(version, ConstGauge::new(1_i64))];
     family(encoder, "build_info", "Version of the operator.", build)?;
+    let help = "1 where this process may write, and 0 on a standby.";
+    single(encoder, "leader", help, i64::from(leads))?;
     let existing = i64::try_from(rules.len()).unwrap_or(i64::MAX);
     // A gauge, though its name ends like a counter's.
-    let existing = ConstGauge::new(existing);
-    let type_ = existing.metric_type();
-    let metric = encoder.encode_descriptor("rules_total", "Rules that exist.", None, type_)?;
-    existing.encode(metric)?;
+    single(encoder, "rules_total", "Rules that exist.", existing)?;
     encode_nodes(rules, encoder)?;
     encode_taints(rules, encoder)?;
     encode_bootstraps(rules, encoder)?;
@@ -220,6 +222,13 @@ impl RuleView {
     fn labels<'a>(&'a self, label: &'static str, value: &'a str) -> Labels<'a> {
         vec![("rule", &self.name), (label, value)]
     }
+}
+
+/// A gauge without labels.
+fn single(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+    gauge.encode(metric)
 }
 
 /// One metric with all its samples. What has no sample now is left out.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{Metrics, exposition, newly_unmet};
+use crate::leadership::{Claim, Leadership};
 use crate::ledger::SharedLedger;
 use crate::watches::StoredRule;
 
@@ -51,6 +52,7 @@ struct Site {
     ledger: Arc<SharedLedger>,
     rules: watch::Sender<Option<Arc<RuleSet>>>,
     store: Writer<StoredRule>,
+    claim: watch::Sender<Claim>,
     registry: Registry,
 }
 
@@ -61,8 +63,9 @@ impl Site {
         let ledger = Arc::new(ledger);
         let (reader, store) = reflector::store();
         let (publish, set) = watch::channel(None);
-        let registry = exposition(metrics.clone(), reader, set, Arc::clone(&ledger));
-        let mut site = Self { metrics, ledger, rules: publish, store, registry };
+        let (claim, leadership) = Leadership::new();
+        let registry = exposition(metrics.clone(), reader, set, Arc::clone(&ledger), leadership);
+        let mut site = Self { metrics, ledger, rules: publish, store, claim, registry };
         site.relist(rules);
         site
     }
@@ -134,6 +137,7 @@ fn every_metric_has_exactly_its_name_type_and_labels() {
     let types: Vec<_> = exposed.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let expected = [
         "node_readiness_build_info gauge",
+        "node_readiness_leader gauge",
         "node_readiness_rules_total gauge",
         "node_readiness_nodes_by_state gauge",
         "node_readiness_rule_nodes gauge",
@@ -154,6 +158,7 @@ fn every_metric_has_exactly_its_name_type_and_labels() {
         .collect();
     let expected = [
         concat!("node_readiness_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
+        "node_readiness_leader",
         "node_readiness_rules_total",
         r#"node_readiness_nodes_by_state{rule="r",state="ready"}"#,
         r#"node_readiness_nodes_by_state{rule="r",state="not_ready"}"#,
@@ -179,6 +184,14 @@ fn every_metric_has_exactly_its_name_type_and_labels() {
     ];
     assert_eq!(samples, expected);
     assert!(exposed.ends_with("# EOF\n"));
+}
+
+#[test]
+fn who_leads_shows_and_who_stands_by() {
+    let site = Site::new(&[]);
+    site.expect(&["node_readiness_leader 0"]);
+    site.claim.send_replace(Claim::Unlimited);
+    site.expect(&["node_readiness_leader 1"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod gateway;
 mod harness;
 mod leader;
 mod limits;
+mod manifests;
 mod metrics;
 mod nodes;
 mod permissions;

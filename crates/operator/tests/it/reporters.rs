@@ -237,9 +237,9 @@ async fn where_two_rules_probe_one_condition_on_some_nodes_only_the_older_ones_r
 
 #[tokio::test]
 async fn an_object_of_somebody_else_is_left_alone_and_told_with_the_remedy() {
-    let t = Fixture::new("taken").await;
+    let t = Fixture::new("foreign").await;
     let g = Generated::of(&t);
-    let (map, role) = ("reporter-taken-1", "nrr-reporter-taken-1-impersonator");
+    let (map, role) = ("reporter-foreign-1", "nrr-reporter-foreign-1-impersonator");
     let theirs = json!({"metadata": {"name": map}, "data": {"theirs": "1"}});
     let theirs = serde_json::from_value(theirs).unwrap();
     let map_before = g.config_maps.create(&PostParams::default(), &theirs).await.unwrap();
@@ -249,7 +249,7 @@ async fn an_object_of_somebody_else_is_left_alone_and_told_with_the_remedy() {
     let role_before = g.roles.create(&PostParams::default(), &theirs).await.unwrap();
 
     let mut probed = probing(&t);
-    probed["metadata"]["name"] = json!("taken-1");
+    probed["metadata"]["name"] = json!("foreign-1");
     t.apply(&probed).await;
     let told = |object: String| {
         move |status: &NodeReadinessRuleStatus| {
@@ -261,12 +261,12 @@ async fn an_object_of_somebody_else_is_left_alone_and_told_with_the_remedy() {
             })
         }
     };
-    t.expect_status("taken-1", told(format!("ClusterRole {role} is managed by Helm"))).await;
+    t.expect_status("foreign-1", told(format!("ClusterRole {role} is managed by Helm"))).await;
     warned(&t, "ApplyReportersFailed").await;
     assert_eq!(g.roles.get(role).await.unwrap(), role_before);
 
     g.roles.delete(role, &DeleteParams::default()).await.unwrap();
-    t.expect_status("taken-1", told(format!("ConfigMap {REPORTERS}/{map} is not of this"))).await;
+    t.expect_status("foreign-1", told(format!("ConfigMap {REPORTERS}/{map} is not of this"))).await;
     assert_eq!(g.config_maps.get(map).await.unwrap(), map_before);
     assert!(g.daemon_sets.get_opt(map).await.unwrap().is_none());
 

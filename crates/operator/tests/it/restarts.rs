@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -13,7 +15,7 @@ use node_readiness_api::NodeReadinessRule;
 use node_readiness_testkit::{Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes};
 use serde_json::{Value, json};
 
-use crate::harness::poll;
+use crate::harness::{REPORTERS, eventually, poll};
 
 const NODES: usize = 200;
 const KEY: &str = "readiness.k8s.io/restart";
@@ -55,7 +57,7 @@ impl World {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         self.kubectl(&["apply", "--server-side", "-k", &root.join("crds").display().to_string()]);
         self.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]);
-        self.kubectl(&["create", "namespace", "nrr-reporters"]);
+        self.kubectl(&["create", "namespace", REPORTERS]);
     }
 
     fn kubectl(&self, arguments: &[&str]) {
@@ -66,11 +68,16 @@ impl World {
     }
 
     fn operator(&self) -> Operator {
+        self.operator_with("reporter:1")
+    }
+
+    /// Starts an operator whose reporters run this image.
+    fn operator_with(&self, image: &str) -> Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_node-readiness-operator"));
         command
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
-            .args(["--health-probe-bind-address=0", "--reporter-image=reporter:test"])
+            .args(["--health-probe-bind-address=0", "--reporter-image", image])
             .stderr(Stdio::null());
         Operator(command.spawn().unwrap())
     }
@@ -136,8 +143,13 @@ impl World {
                 "taint": {"key": KEY, "value": "pending", "effect": "NoSchedule"},
             },
         });
+        self.apply(&rule).await;
+    }
+
+    async fn apply(&self, rule: &Value) -> NodeReadinessRule {
+        let name = rule["metadata"]["name"].as_str().unwrap();
         let params = PatchParams::apply("test").force();
-        self.rules().patch("restart", &params, &Patch::Apply(rule)).await.unwrap();
+        self.rules().patch(name, &params, &Patch::Apply(rule)).await.unwrap()
     }
 }
 
@@ -164,6 +176,51 @@ async fn a_start_writes_no_node_that_is_as_it_should_be(world: &World) {
     let mut after = world.versions().await;
     after.retain(|node, version| before.get(node) != Some(version));
     assert_eq!(after.keys().collect::<Vec<_>>(), ["n000"]);
+}
+
+/// An operator that brings another image rolls the reporters, once, and writes nothing else of what is
+/// generated.
+async fn another_image_rolls_reporters_once(world: &World) {
+    let sets: Api<DaemonSet> = Api::namespaced(world.client.clone(), REPORTERS);
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), REPORTERS);
+    let roles: Api<ClusterRole> = Api::all(world.client.clone());
+    let (set, role) = ("reporter-rolled", "nrr-reporter-rolled-impersonator");
+    let image = |set: &DaemonSet| {
+        let containers = &set.spec.template.spec.as_ref().unwrap().containers;
+        containers[0].image.clone().unwrap()
+    };
+    let mut probed = json!({
+        "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+        "kind": "NodeReadinessRule",
+        "metadata": {"name": "rolled"},
+        "spec": {
+            "nodeSelector": {"matchLabels": {"test": "rolled"}},
+            "conditions": [{"type": "example.com/Ready", "requiredStatus": "True"}],
+            "enforcementMode": "continuous",
+            "taint": {"key": "readiness.k8s.io/rolled", "value": "", "effect": "NoSchedule"},
+            "probes": [{"conditionType": "example.com/Ready", "httpGet": {"port": 9099}}],
+        },
+    });
+    let first = world.operator_with("reporter:1");
+    world.apply(&probed).await;
+    let before = eventually(&sets, set, |set| image(set) == "reporter:1").await;
+    assert_eq!(before.metadata.generation, Some(1));
+    let others = (maps.get(set).await.unwrap(), roles.get(role).await.unwrap());
+    drop(first);
+
+    let _second = world.operator_with("reporter:2");
+    let after = eventually(&sets, set, |set| image(set) == "reporter:2").await;
+    assert_eq!(after.metadata.generation, Some(2));
+    // A status of this generation is written after what is generated was compared once more.
+    probed["spec"]["dryRun"] = json!(true);
+    let edited = world.apply(&probed).await.metadata.generation;
+    let reported = |rule: &NodeReadinessRule| {
+        rule.status.as_ref().is_some_and(|status| status.observed_generation == edited)
+    };
+    eventually(&world.rules(), "rolled", reported).await;
+    let last = sets.get(set).await.unwrap();
+    assert_eq!((last.metadata.generation, &last.spec), (Some(2), &after.spec));
+    assert_eq!((maps.get(set).await.unwrap(), roles.get(role).await.unwrap()), others);
 }
 
 /// Kills the operator when so many nodes are done, at several points of a roll-out and of its way
@@ -203,6 +260,8 @@ async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
     world.rules().delete("restart", &DeleteParams::default()).await.unwrap();
     let none = Patch::Merge(json!({"metadata": {"finalizers": Value::Null}}));
     world.rules().patch("restart", &PatchParams::default(), &none).await.unwrap();
-    let _operator = world.operator();
+    let operator = world.operator();
     world.await_count(|counts| counts == (0, 0)).await;
+    drop(operator);
+    another_image_rolls_reporters_once(&world).await;
 }
