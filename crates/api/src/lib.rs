@@ -18,8 +18,8 @@ pub use crd::crd;
 pub use names::*;
 pub use ownership::{Claim, ClaimState, Claims};
 pub use probe::{
-    ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader, Probe, Scheme,
-    TcpSocketAction, UnixSocketAction,
+    BODY_PATTERN_MEMORY, ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader,
+    Probe, Scheme, TcpSocketAction, UnixSocketAction,
 };
 pub use reporter_config::ReporterConfig;
 pub use rule::{

@@ -174,6 +174,11 @@ pub struct FileAction {
     pub max_age_seconds: Option<u32>,
 }
 
+/// Bytes of memory that a compiled [`bodyMatches`](HttpGetAction::body_matches) may take. Matching takes time
+/// in proportion to that and to the body, so that this bounds it as well. The operator refuses what the
+/// reporter would.
+pub const BODY_PATTERN_MEMORY: usize = 64 * 1024;
+
 /// What a host may look like: a DNS name, or an IPv4 or IPv6 address.
 const HOST: &str = r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$";
 

@@ -109,6 +109,11 @@ fn an_allowance_reaches_no_further_than_it_says() {
 fn a_pattern_that_is_none_is_refused_before_a_reporter_would() {
     for (rule, field) in [
         (probing("httpGet", json!({"port": 1, "bodyMatches": "("})), "httpGet.bodyMatches"),
+        (
+            // Too large for the reporter.
+            probing("httpGet", json!({"port": 1, "bodyMatches": "(a{100}){100}"})),
+            "httpGet.bodyMatches",
+        ),
         (probing("file", json!({"path": "/run/gpu/[a"})), "file.path"),
     ] {
         let refusal = admitted(&rule, &generous()).unwrap_err();

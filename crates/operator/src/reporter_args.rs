@@ -61,7 +61,7 @@ pub enum FenceArg {
 
 impl ReporterArgs {
     /// What reporters are made with.
-    pub(crate) fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         Settings {
             namespace: self.reporters_namespace.clone(),
             image: self.reporter_image.clone(),

@@ -4,8 +4,8 @@
 //! nodes, reach into the network or look into files: each of these takes a flag of the operator.
 
 use node_readiness_api::{
-    FileAction, Handler, HttpGetAction, NodeReadinessRule, Probe, ReporterAccess, TcpSocketAction,
-    UnixSocketAction,
+    BODY_PATTERN_MEMORY, FileAction, Handler, HttpGetAction, NodeReadinessRule, Probe,
+    ReporterAccess, TcpSocketAction, UnixSocketAction,
 };
 
 use super::host_paths;
@@ -92,7 +92,9 @@ fn admit_probe(probe: &Probe, allowances: &Allowances) -> Result<(), Refusal> {
         Handler::HttpGet(HttpGetAction { host, body_matches, .. }) => {
             admit_host(host.as_deref(), || field("httpGet.host"), allowances)?;
             let pattern = body_matches.as_deref().unwrap_or_default();
-            regex_lite::Regex::new(pattern)
+            regex_lite::RegexBuilder::new(pattern)
+                .size_limit(BODY_PATTERN_MEMORY)
+                .build()
                 .map_err(|error| invalid(&field("httpGet.bodyMatches"), pattern, &error))?;
         }
         Handler::TcpSocket(TcpSocketAction { host, .. }) => {

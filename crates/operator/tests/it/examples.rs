@@ -1,17 +1,45 @@
-//! Every rule below `examples/` is one that the API server takes, without an unknown field.
+//! Every rule below `examples/` is one that the API server takes, without an unknown field, and each
+//! scenario comes to pass with the flags that its README gives the operator, and with no fewer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Fixture, kubectl};
+use clap::Parser;
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::api::{Api, Patch, PatchParams};
+use node_readiness_api::{NodeReadinessRule, NodeReadinessRuleStatus};
+use node_readiness_engine::reporter::{ConstrainedImpersonation, Refusal, admit};
+use node_readiness_operator::Args;
+use serde_json::{Value, json};
 
-/// How many files with rules there are at least: a search that finds nothing is no success.
-const AT_LEAST: usize = 12;
+use crate::harness::{Fixture, REPORTERS, eventually, gone, kubectl};
+
+/// How many files with rules, and how many scenarios, there are at least: a search that finds nothing
+/// is no success.
+const AT_LEAST: usize = 24;
+const SCENARIOS_AT_LEAST: usize = 8;
+
+/// How a README gives the operator flags.
+const DEPLOY: &str = "make deploy OPERATOR_FLAGS=";
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+/// What is in a directory.
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path())
+}
+
+/// The folders with a scenario each, which `fields` is not.
+fn scenarios() -> Vec<PathBuf> {
+    entries(&examples()).filter(|path| path.is_dir() && !path.ends_with("fields")).collect()
+}
 
 /// The YAML files below a directory.
 fn manifests(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let files = entries.flat_map(|path| {
+    let files = entries(directory).flat_map(|path| {
         if path.is_dir() {
             return manifests(&path);
         }
@@ -21,24 +49,140 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
     files.collect()
 }
 
+/// How many rules are in a file.
+fn rules_in(file: &Path) -> usize {
+    let text = fs::read_to_string(file).unwrap();
+    text.lines().filter(|line| *line == "kind: NodeReadinessRule").count()
+}
+
+fn readme(scenario: &Path) -> String {
+    fs::read_to_string(scenario.join("README.md")).unwrap()
+}
+
+/// The flags that a scenario's README gives the operator.
+fn flags(scenario: &Path) -> Vec<String> {
+    let text = readme(scenario);
+    let given = text.lines().filter_map(|line| line.strip_prefix(DEPLOY));
+    let given = given.flat_map(|flags| flags.trim_matches('"').split_whitespace());
+    given.map(str::to_owned).collect()
+}
+
+/// Those that all scenarios take together.
+pub fn operator_flags() -> Vec<String> {
+    scenarios().iter().flat_map(|scenario| flags(scenario)).collect()
+}
+
 #[tokio::test]
 async fn every_example_is_taken_as_it_is() {
     let _installed = Fixture::new("examples").await;
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    let mut applied = 0;
-    for path in manifests(&examples) {
-        let text = fs::read_to_string(&path).unwrap();
-        let rules = text.lines().filter(|line| *line == "kind: NodeReadinessRule").count();
-        if rules == 0 {
-            assert!(!path.starts_with(examples.join("fields")), "{} has no rule", path.display());
-            continue;
-        }
+    let mut taken = 0;
+    for path in manifests(&examples()) {
         let file = path.to_str().unwrap();
         // kubectl() fails the test, with the API server's words, where one is refused.
         let said = kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", file]);
-        let taken = said.lines().filter(|line| line.ends_with("(server dry run)")).count();
-        assert_eq!(taken, rules, "{file}: {said}");
-        applied += 1;
+        let rules = rules_in(&path);
+        assert!(rules > 0 || !path.starts_with(examples().join("fields")), "{file} has no rule");
+        assert!(said.matches("(server dry run)").count() >= rules.max(1), "{file}: {said}");
+        taken += usize::from(rules > 0);
     }
-    assert!(applied >= AT_LEAST, "only {applied} files with rules were found");
+    assert!(taken >= AT_LEAST, "only {taken} files with rules were found");
+}
+
+#[tokio::test]
+async fn every_scenario_takes_the_flags_of_its_readme_and_comes_to_pass() {
+    let t = Fixture::new("scenarios").await;
+    let scenarios = scenarios();
+    assert!(scenarios.len() >= SCENARIOS_AT_LEAST, "only {scenarios:?} were found");
+    join_all(scenarios.iter().map(|scenario| comes_to_pass(&t, scenario))).await;
+}
+
+/// Applies a scenario's rule for a node of its own, and plays what happens to that node.
+async fn comes_to_pass(t: &Fixture, scenario: &Path) {
+    let name = scenario.file_name().unwrap().to_str().unwrap();
+    let node = t.node(name, &Value::Null).await;
+    let mut rule = rule_of(scenario);
+    assert_flags(&rule, &flags(scenario), name);
+    let spec = &mut rule["spec"];
+    // Other tests' nodes are not to be held.
+    spec["nodeSelector"]["matchLabels"]["test"] = json!(t.named(name));
+    let labels = json!({"metadata": {"labels": spec["nodeSelector"]["matchLabels"]}});
+    t.nodes().patch(&node, &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
+    let taint = spec["taint"].clone();
+    let taint_key = taint["key"].as_str().unwrap();
+    let set = format!("{}:{}", taint["value"].as_str().unwrap(), taint["effect"].as_str().unwrap());
+    let dry_run = spec["dryRun"] == true;
+    // What a dry run would do is in the status, and a node shows what any other did.
+    let held: &[&str] = if dry_run { &[] } else { &[&set] };
+    let counts = |held: bool| {
+        move |status: &NodeReadinessRuleStatus| {
+            let holds = match &status.dry_run_results {
+                Some(results) if dry_run => results.taints_to_add,
+                _ => status.nodes.map_or(0, |nodes| nodes.held),
+            };
+            status.nodes.is_some_and(|nodes| nodes.ready == u32::from(!held))
+                && holds == u32::from(held)
+        }
+    };
+
+    let applied = t.apply(&rule).await;
+    let rule_name = applied.metadata.name.as_deref().unwrap();
+    t.expect_status(rule_name, counts(true)).await;
+    t.expect_taints(&node, taint_key, held).await;
+    if !applied.spec.probes.is_empty() {
+        assert_reporters(t, rule_name, &readme(scenario)).await;
+    }
+    let report = async |status: &str| {
+        for condition in &applied.spec.conditions {
+            t.report(&node, &condition.type_, status).await;
+        }
+    };
+    report("True").await;
+    t.expect_status(rule_name, counts(false)).await;
+    t.expect_taints(&node, taint_key, &[]).await;
+    if rule["spec"]["enforcementMode"] == "continuous" {
+        report("False").await;
+        t.expect_status(rule_name, counts(true)).await;
+        t.expect_taints(&node, taint_key, held).await;
+    }
+    t.delete_rule(rule_name).await;
+    gone(&t.rules(), rule_name).await;
+    t.expect_taints(&node, taint_key, &[]).await;
+}
+
+/// The one rule of a scenario.
+fn rule_of(scenario: &Path) -> Value {
+    let files: Vec<_> = manifests(scenario).into_iter().filter(|file| rules_in(file) > 0).collect();
+    let [file] = &files[..] else { panic!("{} has not one rule", scenario.display()) };
+    let client_side = ["create", "--dry-run=client", "--output=json", "-f"];
+    let json = kubectl(&[&client_side[..], &[file.to_str().unwrap()]].concat());
+    serde_json::from_str(&json).unwrap()
+}
+
+/// That an operator with these flags carries the rule out, and one without any of them does not.
+fn assert_flags(rule: &Value, flags: &[String], name: &str) {
+    let rule: NodeReadinessRule = serde_json::from_value(rule.clone()).unwrap();
+    let admitted = |flags: &[String]| -> Result<(), Refusal> {
+        let start = ["node-readiness-operator".to_owned(), "--reporter-image=i".to_owned()];
+        let settings = Args::parse_from(start.iter().chain(flags)).reporter.settings();
+        admit(&rule, &settings.allowances, ConstrainedImpersonation::Works)
+    };
+    assert_eq!(admitted(flags), Ok(()), "{name}");
+    for flag in flags {
+        let others: Vec<_> = flags.iter().filter(|other| *other != flag).cloned().collect();
+        let refusal = admitted(&others).expect_err(flag);
+        assert_eq!(refusal.reason, "NotAllowed");
+        let (flag, _) = flag.split_once('=').unwrap_or((flag, ""));
+        assert!(refusal.message.contains(flag), "{name}: {refusal:?} does not name {flag}");
+    }
+}
+
+/// That a rule has reporters, and that the README names what of the node they see.
+async fn assert_reporters(t: &Fixture, rule: &str, readme: &str) {
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(t.client.clone(), REPORTERS);
+    let set = eventually(&daemon_sets, &format!("reporter-{rule}"), |_| true).await;
+    let volumes = set.spec.template.spec.unwrap().volumes.unwrap();
+    for directory in volumes.into_iter().filter_map(|volume| volume.host_path) {
+        let named = format!("`{}`", directory.path);
+        assert!(readme.contains(&named), "the README of {rule} does not name {named}");
+    }
 }

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::scraper;
+use crate::{examples, scraper};
 
 /// How long anything may take to come true. It is long so that a slow machine fails no test;
 /// nothing waits for it unless it fails.
@@ -251,18 +251,17 @@ fn start_operator() {
             format!("--metrics-bind-address={}", scraper::ADDRESS),
             format!("--metrics-cert-dir={}", scraper::certificate_directory().display()),
         ];
+        let own = [
+            "node-readiness-operator".to_owned(),
+            format!("--kubeconfig={}", kubeconfig.display()),
+            "--health-probe-bind-address=0".to_owned(),
+            "--reporter-image=reporter:test".to_owned(),
+            "--fence=strict".to_owned(),
+            "--allow-host-path=/run/it".to_owned(),
+        ];
         std::thread::spawn(move || {
-            let args = Args::parse_from([
-                "node-readiness-operator".as_ref(),
-                "--kubeconfig".as_ref(),
-                kubeconfig.as_os_str(),
-                "--health-probe-bind-address=0".as_ref(),
-                "--reporter-image=reporter:test".as_ref(),
-                "--fence=strict".as_ref(),
-                "--allow-host-path=/run/it".as_ref(),
-                metrics[0].as_ref(),
-                metrics[1].as_ref(),
-            ]);
+            let flags = own.into_iter().chain(metrics).chain(examples::operator_flags());
+            let args = Args::parse_from(flags);
             node_readiness_operator::logging::init(&args);
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let end = CancellationToken::new();

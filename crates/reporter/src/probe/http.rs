@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
+use node_readiness_api::BODY_PATTERN_MEMORY;
 use regex_lite::{Regex, RegexBuilder};
 use reqwest::{Client, Response, Url, redirect};
 
@@ -21,10 +22,6 @@ const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VER
 
 /// How much of a body is read, as kubelet does. It is enough for a server to see its answer taken.
 const BODY_LIMIT: usize = 10 * 1024;
-
-/// Memory that a pattern may take. Matching takes time in proportion to that and to the body, so
-/// that this bounds it as well.
-const PATTERN_LIMIT: usize = 64 * 1024;
 
 /// Requests that one probe may take, as kubelet counts: the first one and nine redirects.
 const REQUEST_LIMIT: usize = 10;
@@ -53,7 +50,7 @@ impl BodyPattern {
     /// When it is not a regular expression, or one that takes too much memory; says why.
     pub fn new(pattern: &str) -> Result<Self, String> {
         RegexBuilder::new(pattern)
-            .size_limit(PATTERN_LIMIT)
+            .size_limit(BODY_PATTERN_MEMORY)
             .build()
             .map(Self)
             .map_err(|error| error.to_string())
