@@ -322,7 +322,7 @@ fn directories_of_the_node_are_mounted_read_only_and_only_those_that_are_needed(
 
 #[test]
 fn a_custom_image_gets_the_program_from_an_init_container_of_the_own_image() {
-    let rule = probing().spec("reporter", json!({"image": "tools:1", "metricsPort": 9200}));
+    let rule = probing().spec("reporter", json!({"image": "tools:1"}));
     let pod = pod(&rule);
     let installer = &pod.init_containers.unwrap()[0];
     assert_eq!(installer.image.as_deref(), Some("reporter:test"));
@@ -331,10 +331,22 @@ fn a_custom_image_gets_the_program_from_an_init_container_of_the_own_image() {
     assert_eq!(container.image.as_deref(), Some("tools:1"));
     let program = "/opt/node-readiness/node-readiness-reporter";
     assert_eq!(container.command.as_deref().unwrap(), [program]);
-    assert_eq!(container.ports.as_ref().unwrap()[0].container_port, 9200);
     for limits in [&installer.security_context, &container.security_context] {
         let limits = limits.clone().unwrap();
         assert_eq!(limits.allow_privilege_escalation, Some(false));
         assert_eq!(limits.capabilities.unwrap().drop.unwrap(), ["ALL"]);
     }
+}
+
+#[test]
+fn on_the_host_network_a_port_for_metrics_keeps_no_other_pod_off_the_node() {
+    let options = |host_network: bool| json!({"metricsPort": 9200, "hostNetwork": host_network});
+    let ports = |host_network| {
+        pod(&probing().spec("reporter", options(host_network))).containers[0].ports.clone()
+    };
+    // The scheduler places no two pods on a node that declare the same port of it, so that of two rules
+    // with one port the younger one's reporters would never start.
+    assert_eq!(ports(true), None);
+    let of_the_pod = &ports(false).unwrap()[0];
+    assert_eq!((of_the_pod.container_port, of_the_pod.host_port), (9200, None));
 }

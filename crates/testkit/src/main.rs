@@ -1,8 +1,10 @@
 //! `node-readiness-testkit`, the one program that the test cluster's own containers
 //! run. `pause` is the init process of nodes and pods, `agent` stands in for a CNI
-//! agent that takes a while to become ready.
+//! agent that takes a while to become ready, `counterparts` for whatever probes of all
+//! kinds ask, and `exec` is the program that an exec probe runs.
 
 mod agent;
+mod counterparts;
 mod pause;
 
 use std::process::ExitCode;
@@ -16,6 +18,10 @@ enum Command {
     Pause,
     /// Answer 503 until ready and 200 from then on.
     Agent(agent::Options),
+    /// Be what probes of every kind look at, and behave as told.
+    Counterparts(counterparts::Options),
+    /// Behave as the counterparts were told for this.
+    Exec(counterparts::exec::Options),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -23,6 +29,11 @@ async fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Pause => pause::run().await,
         Command::Agent(options) => agent::run(options).await,
+        Command::Counterparts(options) => counterparts::run(options).await,
+        Command::Exec(options) => match counterparts::exec::run(&options) {
+            Ok(status) => return ExitCode::from(status),
+            Err(error) => Err(error),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

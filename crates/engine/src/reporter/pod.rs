@@ -78,14 +78,6 @@ pub(super) fn pod_spec(pod: &Pod<'_>) -> PodSpec {
 
 fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
     let options = pod.options;
-    let port = |port: u16| ContainerPort {
-        name: Some("metrics".to_owned()),
-        container_port: port.into(),
-        protocol: Some("TCP".to_owned()),
-        // What the API server would set by itself.
-        host_port: options.host_network.then(|| port.into()),
-        ..ContainerPort::default()
-    };
     let directory = if options.image.is_some() { PROGRAM_DIR } else { "" };
     let program = format!("{directory}/{REPORTER_PROGRAM}");
     let alive = format!("{REPORTER_RUN_DIR}/{REPORTER_ALIVE_FILE}");
@@ -109,7 +101,7 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
             }),
             value: None,
         }]),
-        ports: options.metrics_port.map(|number| vec![port(number)]),
+        ports: metrics_port(options),
         resources: Some(options.resources.clone().unwrap_or_else(resources)),
         security_context: Some(least_privilege()),
         volume_mounts: Some(mounts),
@@ -117,6 +109,19 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
+}
+
+/// The port for metrics, where it is the pod's own. On the host network it is not declared: the scheduler
+/// places no two pods on a node that declare one port of it, so that the reporters of a second rule with
+/// that port would never start. The reporter itself goes without metrics where the port is taken.
+fn metrics_port(options: &ReporterOptions) -> Option<Vec<ContainerPort>> {
+    let port = options.metrics_port.filter(|_| !options.host_network)?;
+    Some(vec![ContainerPort {
+        name: Some("metrics".to_owned()),
+        container_port: port.into(),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }])
 }
 
 /// Whether the process is stuck, which it is not only because a probe is. Starting the program once a
