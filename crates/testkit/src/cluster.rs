@@ -148,6 +148,31 @@ impl Cluster {
         network::set_link(node, true)
     }
 
+    /// Takes a node's pod network away, upon which its kubelet reports that it is not Ready.
+    ///
+    /// # Errors
+    /// When there is no such node, or it has none.
+    pub fn remove_pod_network(&self, node: &str) -> Result<()> {
+        node::set_pod_network(node, &self.layout, false)
+    }
+
+    /// Undoes [`remove_pod_network`](Cluster::remove_pod_network).
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn restore_pod_network(&self, node: &str) -> Result<()> {
+        node::set_pod_network(node, &self.layout, true)
+    }
+
+    /// Kills a node's kubelet and starts it again. It registers its Node if that is gone.
+    ///
+    /// # Errors
+    /// When there is no such node, or its kubelet does not run or start.
+    pub fn restart_kubelet(&self, node: &str) -> Result<()> {
+        let _lock = files::lock(self.layout.dir())?;
+        node::restart_kubelet(node, &self.layout, &mut State::load(self.layout.state())?)
+    }
+
     /// Lets the cluster go on without this value, until [`Cluster::down`].
     pub fn detach(mut self) {
         self.ends_on_drop = false;

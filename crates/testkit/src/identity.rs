@@ -11,6 +11,11 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    error::{Error, Result},
+    files,
+};
+
 /// How long a killed process may take to be gone. Only one that hangs in the kernel
 /// takes longer than milliseconds.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
@@ -41,6 +46,17 @@ impl ProcessIdentity {
             boot_id: boot_id()?,
             executable: fs::read_link(format!("/proc/{pid}/exe"))?,
         })
+    }
+
+    /// The one process that another has forked.
+    pub(crate) fn only_child_of(pid: u32) -> Result<Self> {
+        let path = PathBuf::from(format!("/proc/{pid}/task/{pid}/children"));
+        let children = files::read(&path)?;
+        let child = children.trim().parse().map_err(|_| Error::Unexpected {
+            path: path.clone(),
+            reason: format!("it should hold one process id, not `{children}`"),
+        })?;
+        Self::of(child).map_err(files::failed("look at the process in", &path))
     }
 
     /// Kills exactly this process and waits until it is gone. A process that is gone

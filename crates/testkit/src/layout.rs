@@ -25,6 +25,11 @@ impl Layout {
         self.dir.join("kubeconfig")
     }
 
+    /// The kubeconfig of a node's kubelet, with its own credentials.
+    pub fn kubelet_kubeconfig(&self, node: &str) -> PathBuf {
+        self.node(node).join("kubelet.kubeconfig")
+    }
+
     /// Links named `kubectl`, `etcd`, … to the binaries.
     pub fn bin(&self) -> PathBuf {
         self.dir.join("bin")

@@ -42,7 +42,9 @@ impl Service {
         state: &mut State,
     ) -> Result<Self> {
         let log = log_dir.join(format!("{name}.log"));
-        let file = File::create(&log).map_err(files::failed("create", &log))?;
+        // One that is started again goes on in the same log; those of an earlier cluster are gone.
+        let file = File::options().create(true).append(true).open(&log);
+        let file = file.map_err(files::failed("create", &log))?;
         let stderr = file.try_clone().map_err(files::failed("open", &log))?;
         let child = command
             .stdin(Stdio::null())
@@ -73,13 +75,7 @@ impl Service {
 
     /// The one process that it has forked.
     pub(crate) fn only_child(&self) -> Result<ProcessIdentity> {
-        let path = PathBuf::from(format!("/proc/{0}/task/{0}/children", self.pid()));
-        let children = files::read(&path)?;
-        let pid = children.trim().parse().map_err(|_| Error::Unexpected {
-            path: path.clone(),
-            reason: format!("it should hold one process id, not `{children}`"),
-        })?;
-        ProcessIdentity::of(pid).map_err(files::failed("look at the process in", &path))
+        ProcessIdentity::only_child_of(self.pid())
     }
 
     /// Fails when it has ended.

@@ -55,6 +55,16 @@ impl State {
         self.save()
     }
 
+    /// Forgets a process that is about to be ended, and returns who it is.
+    pub(crate) fn take_process(&mut self, name: &str) -> Result<Option<ProcessIdentity>> {
+        let Some(at) = self.record.processes.iter().position(|process| process.name == name) else {
+            return Ok(None);
+        };
+        let process = self.record.processes.remove(at);
+        self.save()?;
+        Ok(Some(process.identity))
+    }
+
     /// Records nodes that are about to be made.
     pub(crate) fn add_nodes(&mut self, names: impl IntoIterator<Item = String>) -> Result<()> {
         self.record.nodes.extend(names);

@@ -6,6 +6,7 @@ mod demo;
 mod generate;
 mod images;
 mod reference;
+mod security_matrix;
 mod setup;
 mod test;
 mod workspace;

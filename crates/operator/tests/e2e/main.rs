@@ -5,11 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod diagnosis;
+mod fence;
 mod generated;
 mod guide;
 mod harness;
+mod matrix;
 mod nodes;
 mod operator;
 mod settings;
 mod shell;
 mod tokens;
+mod without_impersonation;

@@ -2,6 +2,7 @@
 //! directories of its own, so that they share nothing but the kernel.
 
 mod config;
+mod kubelet;
 mod namespaces;
 
 use std::{
@@ -12,19 +13,18 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use kubelet::restart as restart_kubelet;
 pub(crate) use namespaces::Namespaces;
 
 use crate::{
     cgroup::Hierarchies,
     command::run,
-    control_plane,
     error::{Error, Result},
     files, host,
     image::Image,
-    kubeconfig,
     layout::Layout,
     network,
-    pki::{Pki, User},
+    pki::Pki,
     service::Service,
     spec::RealNodes,
     state::State,
@@ -48,6 +48,11 @@ impl Node {
     fn nth(index: u8) -> Self {
         let letter = char::from(b'a' + index);
         Self { index, name: format!("node-{letter}"), address: network::node_address(index) }
+    }
+
+    /// The node of this name.
+    fn named(name: &str) -> Option<Self> {
+        Self::all(MAX_NODES).ok()?.into_iter().find(|node| node.name == name)
     }
 
     /// The first `count` nodes.
@@ -106,7 +111,7 @@ impl Machine {
         for image in &nodes.images {
             import_image(namespaces, image)?;
         }
-        self.kubelet = Some(start_kubelet(&self.node, namespaces, nodes, layout, pki, state)?);
+        self.kubelet = Some(kubelet::start(&self.node, namespaces, nodes, layout, pki, state)?);
         Ok(())
     }
 
@@ -162,8 +167,7 @@ fn start_containerd(
     let dir = layout.node(&node.name);
     let cni_config = dir.join("cni");
     files::create_dir(&cni_config)?;
-    let network = config::pod_network(&network::pod_range(node.index)).to_string();
-    files::write(&cni_config.join("10-node-readiness.conflist"), network)?;
+    write_pod_network(node, layout)?;
 
     let cni_plugins = host::cni_dir().unwrap_or(Path::new("/opt/cni/bin"));
     let config = dir.join("containerd.toml");
@@ -173,6 +177,26 @@ fn start_containerd(
     command.arg("--config").arg(config);
     command.env("PATH", path_with_iptables(&dir.join("bin"), namespaces)?);
     Service::start(&format!("containerd-{}", node.name), command, &layout.log(), state)
+}
+
+/// Gives a node its pod network, or takes it away as an uninstalled network plugin would: then its
+/// kubelet reports that it is not Ready. containerd watches the directory.
+pub(crate) fn set_pod_network(name: &str, layout: &Layout, is_there: bool) -> Result<()> {
+    let node = Node::named(name).ok_or_else(|| Error::NotRunning { dir: layout.node(name) })?;
+    if is_there {
+        write_pod_network(&node, layout)
+    } else {
+        files::remove(&pod_network_file(&node, layout))
+    }
+}
+
+fn write_pod_network(node: &Node, layout: &Layout) -> Result<()> {
+    let network = config::pod_network(&network::pod_range(node.index)).to_string();
+    files::write(&pod_network_file(node, layout), network)
+}
+
+fn pod_network_file(node: &Node, layout: &Layout) -> PathBuf {
+    layout.node(&node.name).join("cni/10-node-readiness.conflist")
 }
 
 /// A search path on which `iptables` is one that works here, since the CNI plugins
@@ -186,33 +210,6 @@ fn path_with_iptables(dir: &Path, namespaces: Namespaces) -> Result<std::ffi::Os
     let rest = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
     let path = std::iter::once(dir.to_owned()).chain(env::split_paths(&system)).chain(rest);
     env::join_paths(path).map_err(|error| Error::Render { path: link, reason: error.to_string() })
-}
-
-fn start_kubelet(
-    node: &Node,
-    namespaces: Namespaces,
-    nodes: &RealNodes,
-    layout: &Layout,
-    pki: &Pki,
-    state: &mut State,
-) -> Result<Service> {
-    let dir = layout.node(&node.name);
-    let (authority, name) = (pki.authority(), format!("kubelet-{}", node.name));
-    let client = pki.client(&name, &User::kubelet(&node.name))?;
-    let server = pki.kubelet_server(&node.name, node.address)?;
-    let url = control_plane::url_for_nodes();
-    let kubeconfig = kubeconfig::write(dir.join("kubelet.kubeconfig"), &url, &authority, &client)?;
-    // Empty: there is no name server, and the host's is out of reach.
-    let resolv_conf = dir.join("resolv.conf");
-    files::write(&resolv_conf, "")?;
-    let config = dir.join("kubelet.json");
-    let rendered = config::kubelet(node, &authority, &server, &resolv_conf, &nodes.startup_taints);
-    files::write(&config, format!("{rendered:#}\n"))?;
-
-    let mut command = namespaces.command(&layout.bin().join("kubelet"));
-    command.arg("--config").arg(config).arg("--kubeconfig").arg(kubeconfig);
-    command.arg(format!("--node-ip={}", node.address));
-    Service::start(&name, command, &layout.log(), state)
 }
 
 /// Removes what nodes have left on the machine outside the cluster's directory. All

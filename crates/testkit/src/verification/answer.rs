@@ -14,6 +14,8 @@ const CONFLICT: &str = "Error from server (Conflict): ";
 pub enum Answer {
     /// The request was carried out.
     Allowed,
+    /// It was carried out without the change that it was made for.
+    Ignored,
     /// It was refused, for want of permission or of a valid token; the server's message.
     Refused(String),
 }
@@ -24,6 +26,7 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allowed => f.write_str("allowed"),
+            Self::Ignored => f.write_str("no effect"),
             Self::Refused(message) => write!(f, "refused: {}", reason(message)),
         }
     }
@@ -32,8 +35,8 @@ impl fmt::Display for Answer {
 /// An answer as it matters to someone who may ask again.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// The request was carried out.
-    Done,
+    /// The request was carried out; what was answered.
+    Done(String),
     /// It was refused; the server's message.
     Refused(String),
     /// Someone else wrote the object in between.
@@ -42,9 +45,9 @@ pub(super) enum Reply {
 
 /// Reads the outcome of a kubectl command that asks one thing of the server; nothing if it failed
 /// otherwise than by a refusal.
-pub(super) fn read(success: bool, stderr: &str) -> Option<Reply> {
+pub(super) fn read(success: bool, stdout: &str, stderr: &str) -> Option<Reply> {
     if success {
-        return Some(Reply::Done);
+        return Some(Reply::Done(stdout.to_owned()));
     }
     // Warnings may come first.
     stderr.lines().find_map(|line| {
@@ -59,8 +62,11 @@ pub(super) fn read(success: bool, stderr: &str) -> Option<Reply> {
 }
 
 /// What the server's message says is not possible, without who and where: `cannot get resource
-/// "nodes"`, `is not allowed to modify taints`.
+/// "nodes"`, `is not allowed to modify taints`, and what a policy says.
 fn reason(message: &str) -> &str {
+    if let Some((_, says)) = message.split_once(" denied request: ") {
+        return says;
+    }
     let start = ["cannot ", "is not allowed to "]
         .iter()
         .filter_map(|verb| message.find(verb))
@@ -80,9 +86,9 @@ mod tests {
     #[test]
     fn only_the_servers_refusal_counts_as_one() {
         let refused = format!("Warning: something\nError from server (Forbidden): {REFUSED}\n");
-        assert_eq!(read(false, &refused), Some(Reply::Refused(REFUSED.to_owned())));
+        assert_eq!(read(false, "", &refused), Some(Reply::Refused(REFUSED.to_owned())));
         let gone = "error: You must be logged in to the server (Unauthorized)";
-        assert_eq!(read(false, gone), Some(Reply::Refused("Unauthorized".to_owned())));
+        assert_eq!(read(false, "", gone), Some(Reply::Refused("Unauthorized".to_owned())));
         for other in [
             "error: unknown flag: --as-nobody",
             "Error from server (NotFound): nodes \"node-c\" not found",
@@ -90,15 +96,15 @@ mod tests {
             "Unable to connect to the server: dial tcp 127.0.0.1:443: connection refused",
             "",
         ] {
-            assert_eq!(read(false, other), None, "{other}");
+            assert_eq!(read(false, "", other), None, "{other}");
         }
     }
 
     #[test]
     fn a_conflict_is_neither_allowed_nor_refused() {
         let conflict = "Error from server (Conflict): Operation cannot be fulfilled on nodes";
-        assert_eq!(read(false, conflict), Some(Reply::Conflict));
-        assert_eq!(read(true, ""), Some(Reply::Done));
+        assert_eq!(read(false, "", conflict), Some(Reply::Conflict));
+        assert_eq!(read(true, "{}", ""), Some(Reply::Done("{}".to_owned())));
     }
 
     #[test]
@@ -108,5 +114,11 @@ mod tests {
             "refused: cannot get resource \"nodes\""
         );
         assert_eq!(Answer::Refused("Unauthorized".to_owned()).to_string(), "refused: Unauthorized");
+        let denied = "nodes \"node-a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' \
+            denied request: a node may not do that";
+        assert_eq!(
+            Answer::Refused(denied.to_owned()).to_string(),
+            "refused: a node may not do that"
+        );
     }
 }

@@ -1,22 +1,26 @@
 //! What a reporter's token opens, tried on a real API server the way a thief would: with the
 //! cluster's own kubectl, the token, and nothing else.
 //!
-//! [`verify`] runs the list in `attempts`; a test that needs more, such as a token whose pod is
+//! [`verify`] tries all rows of the [`matrix`]; a test that needs more, such as a token whose pod is
 //! gone, opens a [`Session`] and performs an [`Action`] as an [`Identity`]. What the answer should
 //! have been is data beside the answer, so that a table can show both. It judges answers of the
 //! API server only: whatever fails for another reason is an error, never a refusal.
 
 mod answer;
-mod attempts;
+mod changes;
 mod kubeconfig;
+mod matrix;
+mod scene;
 mod session;
+mod setting;
 
 use std::fmt;
 
-use serde_json::Value;
-
 pub use answer::Answer;
-pub use session::{Action, Identity, Session};
+pub use matrix::{By, Cell, Row, Section, matrix};
+pub use scene::Scene;
+pub use session::{Action, Identity, Session, Update};
+pub use setting::{Access, Fence, Setting};
 
 use crate::{
     error::{Error, Result},
@@ -85,6 +89,8 @@ impl Reporter {
 pub enum Expected {
     /// The request is carried out.
     Allowed,
+    /// It is carried out without the change that it is made for.
+    Ignored,
     /// It is refused, with a message that contains this text: a request that is refused for
     /// another reason than the one it was made for proves nothing.
     Refused(String),
@@ -94,7 +100,7 @@ impl Expected {
     /// Whether this is the answer.
     pub fn is(&self, answer: &Answer) -> bool {
         match (self, answer) {
-            (Self::Allowed, Answer::Allowed) => true,
+            (Self::Allowed, Answer::Allowed) | (Self::Ignored, Answer::Ignored) => true,
             (Self::Refused(because), Answer::Refused(message)) => message.contains(because),
             _ => false,
         }
@@ -105,6 +111,7 @@ impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Allowed => "allowed",
+            Self::Ignored => "no effect",
             Self::Refused(_) => "refused",
         })
     }
@@ -129,35 +136,26 @@ impl Check {
 }
 
 /// Tries everything that a thief of this reporter's token would, with a token of its own that is
-/// bound to the same pod. What must be refused is asked for as a dry run, so that a hole is found
-/// without being fallen through. `other_node` is a node that the reporter does not run on.
+/// bound to the same pod. What must not be done is asked for as a dry run, so that a hole is found
+/// without being fallen through.
 ///
 /// # Errors
 /// When a token cannot be had, or the API server gives an answer that neither allows nor refuses.
-pub fn verify(layout: &Layout, reporter: &Reporter, other_node: &str) -> Result<Vec<Check>> {
+pub fn verify(layout: &Layout, reporter: &Reporter, scene: &Scene) -> Result<Vec<Check>> {
+    scene.check(layout)?;
     let bound = Session::bound(layout, reporter)?;
     let unbound = Session::unbound(layout, reporter)?;
-    let scene = attempts::Scene {
-        reporter,
-        own: node(layout, &reporter.node)?,
-        other_node,
-        other: node(layout, other_node)?,
-    };
-    let check = |session: &Session, attempt: attempts::Attempt| {
-        let seen = session.perform(&attempt.identity, &attempt.action)?;
-        Ok(Check { what: attempt.what, expected: attempt.expected, seen })
-    };
-    let with_bound = scene.with_the_pods_token().into_iter().map(|attempt| check(&bound, attempt));
-    let with_unbound =
-        scene.with_an_unbound_token().into_iter().map(|attempt| check(&unbound, attempt));
-    with_bound.chain(with_unbound).collect()
-}
-
-/// A node as the administrator sees it.
-fn node(layout: &Layout, name: &str) -> Result<Value> {
-    let path = format!("/api/v1/nodes/{name}");
-    let json = Kubectl::new(layout).run(&["get", "--raw", &path])?;
-    session::parse(&path, &json)
+    let rows = matrix().iter().flat_map(|section| section.rows);
+    rows.filter(|row| !row.needs_another_rule || scene.other_rules_condition.is_some())
+        .map(|row| {
+            let session = if row.who == matrix::Who::Unbound { &unbound } else { &bound };
+            Ok(Check {
+                what: row.what.to_owned(),
+                expected: scene.expected(row),
+                seen: scene.attempt(row, session)?,
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -173,5 +171,7 @@ mod tests {
         assert!(!expected.is(&Answer::Allowed));
         assert!(Expected::Allowed.is(&Answer::Allowed));
         assert!(!Expected::Allowed.is(&refused("")));
+        assert!(!Expected::Allowed.is(&Answer::Ignored));
+        assert!(Expected::Ignored.is(&Answer::Ignored));
     }
 }

@@ -1,12 +1,12 @@
 //! kubectl with a ServiceAccount's token and no other credentials.
 
 use std::{
+    fmt,
     io::Write as _,
     process::{Command, Stdio},
 };
 
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
@@ -25,7 +25,7 @@ use crate::{
 /// How long a token is valid; the API server gives none for less than ten minutes.
 const TOKEN_LIFETIME: &str = "10m";
 
-/// How often a status update is tried anew when kubelet was faster.
+/// How often an update is tried anew when somebody else was faster.
 const UPDATE_TRIES: usize = 5;
 
 /// Validation would have kubectl ask for the schema first, as someone who may not.
@@ -68,12 +68,13 @@ impl Identity {
 /// What is asked of the API server: one request, except where it says otherwise. Requests are
 /// raw because kubectl else asks what the server serves first, and a constrained identity may not
 /// even do that.
-#[derive(Debug, Clone)]
-pub enum Action {
+#[derive(Debug)]
+pub enum Action<'a> {
     /// GET of a path: an object, or a list.
     Read(String),
-    /// PUT of an object to a path.
-    Replace(String, Value),
+    /// PUT of an object that was changed. It is read before, and all is done again if someone else
+    /// wrote it in between.
+    Update(Update<'a>),
     /// POST of an object to a path.
     Create(String, Value),
     /// DELETE of a path.
@@ -82,14 +83,25 @@ pub enum Action {
     PatchNode(String, Value),
     /// Server-side apply, which is a PATCH, of a node's status, as a dry run.
     ApplyNodeStatus(Value),
-    /// What a reporter does: GET of a node, PUT of its status with a new heartbeat in the
-    /// condition of this type, again if someone else wrote it in between. It does change the node.
-    Heartbeat {
-        /// The node.
-        node: String,
-        /// The condition, which must be there.
-        condition_type: String,
-    },
+}
+
+/// An update of an object.
+pub struct Update<'a> {
+    /// Where the object is.
+    pub object: String,
+    /// Where it is written to: the object itself, or its status.
+    pub path: String,
+    /// What is changed. Doing it again must change no more.
+    pub change: &'a dyn Fn(&mut Value),
+    /// Whether it is a dry run, for which the administrator reads the object: what is refused shall
+    /// be the write. Who really writes reads by itself.
+    pub dry_run: bool,
+}
+
+impl fmt::Debug for Update<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Update").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// A token and a kubectl that uses it. Everything of it is in a private directory, which goes when
@@ -97,6 +109,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Session {
     kubectl: Kubectl,
+    administrator: Kubectl,
     _dir: TempDir,
 }
 
@@ -145,7 +158,7 @@ impl Session {
         // Every authenticated user may ask what is served. With the answer in its cache kubectl
         // does not ask again as someone who may not.
         kubectl.run(&["api-resources", "--output=name"])?;
-        Ok(Self { kubectl, _dir: dir })
+        Ok(Self { kubectl, administrator: Kubectl::new(layout), _dir: dir })
     }
 
     /// Asks the API server for something, and tells what it answered.
@@ -155,9 +168,9 @@ impl Session {
     /// a conflict that does not end, an overloaded server.
     pub fn perform(&self, identity: &Identity, action: &Action) -> Result<Answer> {
         let ask = |arguments: &[&str], body: Option<&Value>| self.ask(identity, arguments, body);
-        let (command, reply) = match action {
+        let reply = match action {
             Action::Read(path) => ask(&["get", "--raw", path], None)?,
-            Action::Replace(path, body) => ask(&["replace", "--raw", path, "-f-"], Some(body))?,
+            Action::Update(update) => return self.update(identity, update),
             Action::Create(path, body) => ask(&["create", "--raw", path, "-f-"], Some(body))?,
             Action::Delete(path) => ask(&["delete", "--raw", path], None)?,
             Action::PatchNode(node, patch) => {
@@ -165,60 +178,41 @@ impl Session {
                 ask(&["patch", "node", node, "--dry-run=server", &patch], None)?
             }
             Action::ApplyNodeStatus(object) => ask(&APPLY_STATUS, Some(object))?,
-            Action::Heartbeat { node, condition_type } => {
-                self.heartbeat(identity, node, condition_type)?
-            }
         };
         match reply {
-            Reply::Done => Ok(Answer::Allowed),
+            Reply::Done(_) => Ok(Answer::Allowed),
             Reply::Refused(message) => Ok(Answer::Refused(message)),
-            Reply::Conflict => Err(Error::Command {
-                command,
-                status: "a conflict".to_owned(),
-                stderr: "someone else keeps writing the object".to_owned(),
-            }),
+            Reply::Conflict => Err(conflict(format!("{action:?}"))),
         }
     }
 
-    fn heartbeat(
-        &self,
-        identity: &Identity,
-        node: &str,
-        condition_type: &str,
-    ) -> Result<(String, Reply)> {
-        let path = format!("/api/v1/nodes/{node}");
-        let status = format!("{path}/status");
-        let mut last = (String::new(), Reply::Conflict);
+    fn update(&self, identity: &Identity, update: &Update) -> Result<Answer> {
+        let Update { object: from, path, change, dry_run } = update;
+        let read = ["get", "--raw", from];
+        let path = if *dry_run { format!("{path}?dryRun=All") } else { path.clone() };
         for _ in 0..UPDATE_TRIES {
-            let mut read = self.command(identity, &["get", "--raw", &path]);
-            let (reply, body) = run(&mut read, None)?;
-            if reply != Reply::Done {
-                return Ok((describe(&read), reply));
-            }
-            let mut object = parse(&path, &body)?;
-            beat(&mut object, condition_type, Timestamp::now()).ok_or_else(|| {
-                Error::NoCondition {
-                    node: node.to_owned(),
-                    condition_type: condition_type.to_owned(),
-                }
-            })?;
-            last = self.ask(identity, &["replace", "--raw", &status, "-f-"], Some(&object))?;
-            if last.1 != Reply::Conflict {
-                break;
+            let mut read = if *dry_run {
+                self.administrator.command(&read)
+            } else {
+                self.command(identity, &read)
+            };
+            let mut object = match run(&mut read, None)? {
+                Reply::Done(object) => parse(from, &object)?,
+                Reply::Refused(message) => return Ok(Answer::Refused(message)),
+                Reply::Conflict => return Err(conflict(describe(&read))),
+            };
+            change(&mut object);
+            match self.ask(identity, &["replace", "--raw", &path, "-f-"], Some(&object))? {
+                Reply::Done(answer) => return Ok(took_effect(&parse(&path, &answer)?, change)),
+                Reply::Refused(message) => return Ok(Answer::Refused(message)),
+                Reply::Conflict => {}
             }
         }
-        Ok(last)
+        Err(conflict(format!("{update:?}")))
     }
 
-    fn ask(
-        &self,
-        identity: &Identity,
-        arguments: &[&str],
-        body: Option<&Value>,
-    ) -> Result<(String, Reply)> {
-        let mut command = self.command(identity, arguments);
-        let (reply, _) = run(&mut command, body)?;
-        Ok((describe(&command), reply))
+    fn ask(&self, identity: &Identity, arguments: &[&str], body: Option<&Value>) -> Result<Reply> {
+        run(&mut self.command(identity, arguments), body)
     }
 
     fn command(&self, identity: &Identity, arguments: &[&str]) -> Command {
@@ -229,7 +223,7 @@ impl Session {
 }
 
 /// Runs kubectl to its end with an object on its standard input.
-fn run(command: &mut Command, body: Option<&Value>) -> Result<(Reply, String)> {
+fn run(command: &mut Command, body: Option<&Value>) -> Result<Reply> {
     let start = |source| Error::Start { program: "kubectl".to_owned(), source };
     let stdin = if body.is_some() { Stdio::piped() } else { Stdio::null() };
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -239,13 +233,29 @@ fn run(command: &mut Command, body: Option<&Value>) -> Result<(Reply, String)> {
         let _ = stdin.write_all(body.to_string().as_bytes());
     }
     let output = running.wait_with_output().map_err(start)?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let reply = answer::read(output.status.success(), &stderr).ok_or_else(|| Error::Command {
+    answer::read(output.status.success(), &stdout, &stderr).ok_or_else(|| Error::Command {
         command: describe(command),
         status: output.status.to_string(),
         stderr: stderr.trim().to_owned(),
-    })?;
-    Ok((reply, String::from_utf8_lossy(&output.stdout).into_owned()))
+    })
+}
+
+/// Whether an accepted change is in the object that the server answers with. What of an object a
+/// request may not change is often not refused, but left as it is.
+fn took_effect(answer: &Value, change: &dyn Fn(&mut Value)) -> Answer {
+    let mut again = answer.clone();
+    change(&mut again);
+    if again == *answer { Answer::Allowed } else { Answer::Ignored }
+}
+
+fn conflict(command: String) -> Error {
+    Error::Command {
+        command,
+        status: "a conflict".to_owned(),
+        stderr: "someone else keeps writing the object".to_owned(),
+    }
 }
 
 /// Reads an object that the API server sent.
@@ -254,37 +264,18 @@ pub(super) fn parse(path: &str, json: &str) -> Result<Value> {
         .map_err(|error| Error::Unexpected { path: path.into(), reason: error.to_string() })
 }
 
-/// Sets the heartbeat of a node's condition; nothing if it does not have the condition.
-fn beat(node: &mut Value, condition_type: &str, now: Timestamp) -> Option<()> {
-    let conditions = node.pointer_mut("/status/conditions")?.as_array_mut()?;
-    let condition = conditions.iter_mut().find(|condition| condition["type"] == condition_type)?;
-    // metav1.Time has whole seconds.
-    condition["lastHeartbeatTime"] = json!(format!("{now:.0}"));
-    Some(())
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use serde_json::json;
 
     use super::*;
 
     #[test]
-    fn a_heartbeat_changes_one_field_of_one_condition() {
-        let mut node = json!({"status": {"conditions": [
-            {"type": "Ready", "status": "True"},
-            {"type": "example.org/Agent", "status": "False", "lastHeartbeatTime": "2001-01-01T00:00:00Z"},
-        ]}});
-        let now = "2026-11-24T08:00:01.9Z".parse().unwrap();
-        beat(&mut node, "example.org/Agent", now).unwrap();
-        assert_eq!(
-            node["status"]["conditions"],
-            json!([
-                {"type": "Ready", "status": "True"},
-                {"type": "example.org/Agent", "status": "False", "lastHeartbeatTime": "2026-11-24T08:00:01Z"},
-            ])
-        );
-        assert!(beat(&mut node, "example.org/Other", now).is_none());
+    fn a_change_that_the_answer_lacks_was_ignored() {
+        let change = |object: &mut Value| object["spec"]["unschedulable"] = json!(true);
+        let took_effect = |answer: &Value| super::took_effect(answer, &change);
+        assert_eq!(took_effect(&json!({"spec": {"unschedulable": true}})), Answer::Allowed);
+        assert_eq!(took_effect(&json!({"spec": {}})), Answer::Ignored);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, bail};
 use node_readiness_testkit::{
     Layout,
-    verification::{self, Reporter},
+    verification::{self, Access, Fence, Reporter, Scene, Setting},
 };
 
 use super::{
@@ -151,7 +151,9 @@ impl Show<'_> {
             reporter.pod
         ));
         self.screen.gap();
-        let checks = verification::verify(self.layout, &reporter, NODE_B)?;
+        let setting = Setting { access: Access::ConstrainedImpersonation, fence: Fence::Strict };
+        let scene = Scene::of(&reporter, setting, NODE_B);
+        let checks = verification::verify(self.layout, &reporter, &scene)?;
         table::print(self.screen, &checks);
         let differences = table::differences(&checks);
         if !differences.is_empty() {
@@ -164,8 +166,8 @@ impl Show<'_> {
         }
         self.screen.gap();
         self.screen.say(&format!(
-            "All {} answers are as expected. What such a token still can do to its own node through\n\
-             nodes/status is told in README.md under Security.",
+            "All {} answers are as expected. docs/security-matrix.md has those for the other ways to run\n\
+             reporters too.",
             checks.len()
         ));
         Ok(())

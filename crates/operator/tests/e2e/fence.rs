@@ -1,0 +1,214 @@
+//! The fence and real kubelets: none of what they do is refused, and all that the fence is for is.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use node_readiness_testkit::verification::Fence;
+use serde_json::{Value, json};
+
+use crate::harness::{Turn, eventually, image};
+use crate::nodes::{NODES, is_held};
+use crate::shell::{Ran, get, get_all, kubectl, try_kubectl};
+use crate::tokens::cluster;
+
+/// Deployment of the operator, and its namespace.
+const OPERATOR: [&str; 3] = ["-n", "nrr-system", "deployment/nrr-controller-manager"];
+
+/// The policy that only the strict fence has.
+const STRICT_ONLY: &str = "validatingadmissionpolicy/nrr-fence-impersonated";
+
+/// A label that kubelet sets, and sees to when it starts.
+const KUBELETS_LABEL: &str = "kubernetes.io/arch";
+
+/// Strict is the records' fence and more, so what passes it passes both.
+#[test]
+fn a_kubelet_does_all_that_it_does_within_the_strict_fence() {
+    let mut turn = Turn::with_operator();
+    put_up(Fence::Strict);
+    kubelets_requests_name_their_credential();
+    kubelet_may_set_labels_but_no_records();
+
+    let before = Verdicts::of_the_fence();
+    assert!(before.denied > 0, "the fence was tried when it was put up: {before:?}");
+    kubelet_reports_a_condition_of_its_own();
+    a_node_is_drained(&mut turn);
+    kubelet_registers_anew();
+    kubelet_beats();
+    let after = Verdicts::of_the_fence();
+    assert_eq!(after.denied, before.denied, "the fence refused a kubelet: {after:?}");
+    assert!(after.allowed > before.allowed, "the fence saw no kubelet: {after:?}");
+}
+
+/// Has the operator put up this fence, and waits until it is in effect.
+pub fn put_up(fence: Fence) {
+    let deployment: Value = get(&OPERATOR);
+    let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+    let flag = json!(format!("--fence={fence}"));
+    if !args.contains(&flag) {
+        let is_fence = |arg: &Value| arg.as_str().unwrap().starts_with("--fence=");
+        let mut args: Vec<_> = args.iter().filter(|arg| !is_fence(arg)).cloned().collect();
+        args.push(flag);
+        let pointer = "/spec/template/spec/containers/0/args";
+        let patch = json!([{"op": "replace", "path": pointer, "value": args}]).to_string();
+        kubectl(&[&["patch", "--type=json", "-p", &patch], &OPERATOR[..]].concat());
+    }
+    let [option, namespace, deployment] = OPERATOR;
+    kubectl(&[option, namespace, "rollout", "status", deployment, "--timeout=120s"]);
+    eventually(&format!("the fence {fence} is in effect"), || {
+        let strict = try_kubectl(&["get", STRICT_ONLY]).code() == Some(0);
+        let refused_by = |ran: &Ran, name: &str| ran.to_string().contains(name);
+        let label = impersonated(&["label", "node", "node-a", "example.org/forged=x"]);
+        let record = impersonated(&["annotate", "node", "node-a", "readiness.k8s.io/forged=x"]);
+        let label_as_wanted = match fence {
+            Fence::Records => label.code() == Some(0),
+            Fence::Strict => refused_by(&label, "nrr-fence-impersonated"),
+        };
+        let record_refused = refused_by(&record, "'nrr-fence-");
+        (strict == (fence == Fence::Strict) && label_as_wanted && record_refused).then_some(())
+    });
+}
+
+/// What an administrator gets who asks for this in node-a's name, as a dry run. Impersonation of the
+/// old kind, which every version knows, leaves the same as the constrained one does.
+fn impersonated(arguments: &[&str]) -> Ran {
+    let options = ["--as=system:node:node-a", "--as-group=system:nodes", "--dry-run=server"];
+    try_kubectl(&[arguments, &options].concat())
+}
+
+/// What a node's own kubelet would be answered.
+fn as_kubelet(node: &str, arguments: &[&str]) -> Ran {
+    let kubeconfig = cluster().layout().kubelet_kubeconfig(node);
+    let option = format!("--kubeconfig={}", kubeconfig.display());
+    try_kubectl(&[&[option.as_str()], arguments].concat())
+}
+
+/// By this the strict fence tells a kubelet from who impersonates its node.
+fn kubelets_requests_name_their_credential() {
+    for node in NODES {
+        let said = as_kubelet(node, &["auth", "whoami", "-o", "json"]).expect_success();
+        let review: Value = serde_json::from_str(&said).unwrap();
+        let user = &review["status"]["userInfo"];
+        assert_eq!(user["username"], format!("system:node:{node}"));
+        let credential = &user["extra"]["authentication.kubernetes.io/credential-id"][0];
+        assert!(credential.as_str().unwrap().starts_with("X509SHA256="), "{review}");
+    }
+}
+
+fn kubelet_may_set_labels_but_no_records() {
+    let dry_run = "--dry-run=server";
+    as_kubelet("node-a", &["label", "node", "node-a", "example.org/own=x", dry_run])
+        .expect_success();
+    let record =
+        as_kubelet("node-a", &["annotate", "node", "node-a", "readiness.k8s.io/own=x", dry_run]);
+    assert!(record.to_string().contains("nrr-fence-records"), "{record}");
+}
+
+/// Without a pod network kubelet says by itself that its node is not Ready.
+fn kubelet_reports_a_condition_of_its_own() {
+    let cluster = cluster();
+    cluster.remove_pod_network("node-b").unwrap();
+    let reason = eventually("node-b's kubelet reports that it is not Ready", || {
+        let (status, reason) = ready("node-b")?;
+        (status == "False").then_some(reason)
+    });
+    assert_eq!(reason, "KubeletNotReady");
+    cluster.restore_pod_network("node-b").unwrap();
+    await_ready("node-b");
+}
+
+fn a_node_is_drained(turn: &mut Turn) {
+    turn.run_pod(&json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "drained"},
+        "spec": {
+            "nodeName": "node-b",
+            "terminationGracePeriodSeconds": 1,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "drained", "image": image("testkit")}],
+        },
+    }));
+    kubectl(&["wait", "pod/drained", "--for=condition=Ready", "--timeout=60s"]);
+    kubectl(&["drain", "node-b", "--ignore-daemonsets", "--force", "--timeout=60s"]);
+    let left: Vec<Pod> = get_all(&["pods", "--field-selector=spec.nodeName=node-b"]);
+    assert!(left.is_empty(), "{left:?}");
+    kubectl(&["uncordon", "node-b"]);
+}
+
+/// A new Node, with all that kubelet registers: labels, an annotation, the startup taint, a status.
+/// When it starts with a Node that is there, it sees to its labels.
+fn kubelet_registers_anew() {
+    let cluster = cluster();
+    let old: Node = get(&["node", "node-b"]);
+    kubectl(&["delete", "node", "node-b", "--timeout=60s"]);
+    cluster.restart_kubelet("node-b").unwrap();
+    let node: Node = eventually("node-b is registered again", || {
+        let node = try_kubectl(&["get", "node", "node-b", "-o", "json"]);
+        (node.code() == Some(0)).then(|| serde_json::from_str(&node.stdout()).unwrap())
+    });
+    assert_ne!(node.metadata.uid, old.metadata.uid);
+    assert!(is_held(&node), "it has its startup taint");
+    await_ready("node-b");
+
+    kubectl(&["label", "node", "node-b", &format!("{KUBELETS_LABEL}-")]);
+    cluster.restart_kubelet("node-b").unwrap();
+    eventually("kubelet sets its label again", || {
+        let node: Node = get(&["node", "node-b"]);
+        node.metadata.labels?.contains_key(KUBELETS_LABEL).then_some(())
+    });
+    await_ready("node-b");
+}
+
+fn kubelet_beats() {
+    let renewed = || -> Option<String> {
+        let lease: Lease = get(&["lease", "node-b", "-n", "kube-node-lease"]);
+        Some(lease.spec?.renew_time?.0.to_string())
+    };
+    let before = renewed();
+    eventually("node-b's kubelet renews its lease", || (renewed() != before).then_some(()));
+}
+
+/// Waits until a node is Ready and rid of the taints that it had while it was not.
+fn await_ready(name: &str) {
+    eventually(&format!("{name} is Ready"), || {
+        let node: Node = get(&["node", name]);
+        let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+        let mut foreign = taints.filter(|taint| taint.key.starts_with("node.kubernetes.io/"));
+        (ready(name)?.0 == "True" && foreign.next().is_none()).then_some(())
+    });
+}
+
+/// Status and reason of a node's Ready condition.
+fn ready(name: &str) -> Option<(String, String)> {
+    let node: Node = get(&["node", name]);
+    let conditions = node.status?.conditions?;
+    let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready")?;
+    Some((ready.status, ready.reason.unwrap_or_default()))
+}
+
+/// How often the API server's policies of the fence let a request through and refused one.
+#[derive(Debug, Default)]
+struct Verdicts {
+    allowed: u64,
+    denied: u64,
+}
+
+impl Verdicts {
+    fn of_the_fence() -> Self {
+        let mut verdicts = Self::default();
+        let metrics = kubectl(&["get", "--raw", "/metrics"]);
+        let counts = metrics.lines().filter(|line| {
+            line.starts_with("apiserver_validating_admission_policy_check_total{")
+                && line.contains("policy=\"nrr-fence-")
+        });
+        for line in counts {
+            let (series, count) = line.rsplit_once(' ').unwrap();
+            let count: u64 = count.parse().unwrap();
+            if series.contains("enforcement_action=\"deny\"") {
+                verdicts.denied += count;
+            } else {
+                verdicts.allowed += count;
+            }
+        }
+        verdicts
+    }
+}

@@ -1,0 +1,52 @@
+//! The whole matrix of the testkit: what a reporter's token opens, for each way to run reporters that
+//! this Kubernetes knows.
+
+use std::fmt::Write as _;
+
+use node_readiness_testkit::verification::{self, Access, Answer, Check, Fence, Scene, Setting};
+
+use crate::fence;
+use crate::harness::Turn;
+use crate::tokens::{layout, reporter_on_node_a, rule, version};
+
+/// A second rule, whose condition its reporters write.
+const ANOTHER: &str = "matrix-another";
+
+#[test]
+fn every_answer_is_as_the_matrix_says() {
+    let mut turn = Turn::with_operator();
+    let layout = layout();
+    let another = rule(&mut turn, ANOTHER, Access::ConstrainedImpersonation);
+    let accesses = Access::ALL.into_iter().filter(|access| access.exists_on(version()));
+    let reporters: Vec<_> = accesses
+        .map(|access| {
+            let name = format!("matrix-{access}").to_lowercase();
+            (access, reporter_on_node_a(&mut turn, &layout, &name, access))
+        })
+        .collect();
+
+    let mut wrong = String::new();
+    for fence in Fence::ALL {
+        fence::put_up(fence);
+        for (access, reporter) in &reporters {
+            let setting = Setting { access: *access, fence };
+            let scene = Scene::of(reporter, setting, "node-b").with_another_rule(&another);
+            let checks = verification::verify(&layout, reporter, &scene).unwrap();
+            // So it is not all one answer.
+            assert!(checks.iter().any(|check| check.seen == Answer::Allowed), "{setting}");
+            for check in checks {
+                print_and_judge(setting, &check, &mut wrong);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not as expected:\n{wrong}");
+}
+
+fn print_and_judge(setting: Setting, check: &Check, wrong: &mut String) {
+    let Check { what, expected, seen } = check;
+    // Shown if the test fails.
+    println!("{setting}: {what}: {seen}");
+    if !check.holds() {
+        writeln!(wrong, "{setting}: {what}: expected {expected:?}, seen {seen:?}").unwrap();
+    }
+}

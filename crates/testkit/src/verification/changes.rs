@@ -1,0 +1,139 @@
+//! What a thief would change of a Node, as functions of the Node's JSON.
+//!
+//! Each can be done again without changing more, so that the server's answer tells whether it took
+//! effect: it did if doing it to the answer changes nothing.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Scene;
+
+/// A key that means nothing to anybody.
+const FOREIGN: &str = "example.org/forged";
+
+/// Longer by one character than the policies take.
+const TOO_LONG: usize = 1025;
+
+/// A change of a node's JSON.
+pub(super) type Change = fn(&mut Value, &Scene);
+
+pub(super) fn label(node: &mut Value, _: &Scene) {
+    node["metadata"]["labels"][FOREIGN] = json!("true");
+}
+
+/// Administrators label nodes so to keep pods with secrets on them (see the NodeRestriction
+/// admission plugin).
+pub(super) fn reserved_label(node: &mut Value, _: &Scene) {
+    node["metadata"]["labels"]["node-restriction.kubernetes.io/forged"] = json!("true");
+}
+
+pub(super) fn annotation(node: &mut Value, _: &Scene) {
+    node["metadata"]["annotations"][FOREIGN] = json!("true");
+}
+
+/// That a rule, which there need not be, is done with the node.
+pub(super) fn record(node: &mut Value, _: &Scene) {
+    node["metadata"]["annotations"]["readiness.k8s.io/bootstrap-completed-forged"] =
+        json!(r#"{"rule-name":"forged"}"#);
+}
+
+/// A Node with one cannot be deleted.
+pub(super) fn finalizer(node: &mut Value, _: &Scene) {
+    node["metadata"]["finalizers"] = json!([FOREIGN]);
+}
+
+/// The garbage collector deletes what is owned by what there is not.
+pub(super) fn owner(node: &mut Value, _: &Scene) {
+    node["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": "forged", "uid": "forged"}]);
+}
+
+pub(super) fn no_taints(node: &mut Value, _: &Scene) {
+    if let Some(spec) = node["spec"].as_object_mut() {
+        spec.remove("taints");
+    }
+}
+
+pub(super) fn unschedulable(node: &mut Value, _: &Scene) {
+    node["spec"]["unschedulable"] = json!(true);
+}
+
+pub(super) fn capacity(node: &mut Value, _: &Scene) {
+    node["status"]["capacity"][FOREIGN] = json!("1");
+}
+
+pub(super) fn allocatable(node: &mut Value, _: &Scene) {
+    node["status"]["allocatable"][FOREIGN] = json!("1");
+}
+
+/// The API server connects to nodes at their addresses.
+pub(super) fn addresses(node: &mut Value, _: &Scene) {
+    node["status"]["addresses"] = json!([{"type": "InternalIP", "address": "192.0.2.1"}]);
+}
+
+pub(super) fn node_info(node: &mut Value, _: &Scene) {
+    node["status"]["nodeInfo"]["kubeletVersion"] = json!("v9.9.9");
+}
+
+/// What the scheduler and the node lifecycle controller go by.
+pub(super) fn ready(node: &mut Value, _: &Scene) {
+    set_condition(node, "Ready", "Forged", "");
+}
+
+/// One of kubelet's is gone.
+pub(super) fn no_memory_pressure(node: &mut Value, _: &Scene) {
+    if let Some(conditions) = node["status"]["conditions"].as_array_mut() {
+        conditions.retain(|condition| condition["type"] != "MemoryPressure");
+    }
+}
+
+pub(super) fn unprobed_condition(node: &mut Value, _: &Scene) {
+    set_condition(node, "example.org/Unprobed", "Forged", "");
+}
+
+pub(super) fn other_rules_condition(node: &mut Value, scene: &Scene) {
+    if let Some(type_) = &scene.other_rules_condition {
+        set_condition(node, type_, "Forged", "");
+    }
+}
+
+pub(super) fn condition_twice(node: &mut Value, scene: &Scene) {
+    let Some(conditions) = node["status"]["conditions"].as_array_mut() else { return };
+    let own: Vec<_> =
+        conditions.iter().filter(|c| c["type"] == scene.own_condition).cloned().collect();
+    if let [only] = &own[..] {
+        conditions.push(only.clone());
+    }
+}
+
+pub(super) fn long_message(node: &mut Value, scene: &Scene) {
+    set_condition(node, &scene.own_condition, "Forged", &"m".repeat(TOO_LONG));
+}
+
+/// Nothing: what is refused then is writing at all.
+pub(super) fn nothing(_: &mut Value, _: &Scene) {}
+
+/// What a reporter does: the heartbeat of its condition, which must be there.
+pub(super) fn heartbeat(node: &mut Value, scene: &Scene) {
+    let Some(conditions) = node["status"]["conditions"].as_array_mut() else { return };
+    for condition in conditions.iter_mut().filter(|c| c["type"] == scene.own_condition) {
+        // metav1.Time has whole seconds.
+        condition["lastHeartbeatTime"] = json!(format!("{:.0}", scene.now));
+    }
+}
+
+fn set_condition(node: &mut Value, type_: &str, reason: &str, message: &str) {
+    let condition = json!({
+        "type": type_,
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastHeartbeatTime": format!("{:.0}", Timestamp::UNIX_EPOCH),
+        "lastTransitionTime": format!("{:.0}", Timestamp::UNIX_EPOCH),
+    });
+    let Some(conditions) = node["status"]["conditions"].as_array_mut() else { return };
+    match conditions.iter_mut().find(|c| c["type"] == type_) {
+        Some(there) => *there = condition,
+        None => conditions.push(condition),
+    }
+}

@@ -1,0 +1,313 @@
+//! The table of what is tried with a reporter's token, and what should come of it.
+//!
+//! It is data: to try more, add a row. Each has three expectations, since the fence is about nodes and
+//! does not concern who writes as a ServiceAccount. The same expectations hold on every version that
+//! knows the access.
+
+use super::changes::{self, Change};
+use super::setting::{Access, Fence, Setting};
+
+/// Rows about one thing.
+#[derive(Debug)]
+pub struct Section {
+    /// What they are about.
+    pub title: &'static str,
+    /// The rows.
+    pub rows: &'static [Row],
+}
+
+/// One thing that is tried.
+#[derive(Debug)]
+pub struct Row {
+    /// What it is, in words that complete "may a reporter …".
+    pub what: &'static str,
+    pub(super) who: Who,
+    pub(super) attempt: Attempt,
+    /// Whether it takes a second rule with a probe.
+    pub(super) needs_another_rule: bool,
+    /// By constrained impersonation under each fence, and by policy.
+    expected: [Cell; 3],
+}
+
+/// Whose name a request is made in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    /// The one in which this access writes.
+    Reporter,
+    /// The same, with a token of the ServiceAccount that is bound to no pod, and so names no node.
+    Unbound,
+    /// The ServiceAccount's, whatever the access.
+    Itself,
+    /// That of the reporter's node, whatever the access.
+    ItsNode,
+    /// That of the other node.
+    OtherNode,
+    /// That of its node, with one more flag of kubectl.
+    ItsNodeWith(&'static str),
+    /// This user's.
+    User(&'static str),
+}
+
+/// What is asked. `{own}`, `{other}`, `{namespace}` and `{account}` in paths are names: of the
+/// reporter's node, of the other node, of the reporter's namespace and its ServiceAccount.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Attempt {
+    /// GET.
+    Read(&'static str),
+    /// PUT of the Node or its status at this path, changed.
+    Update(&'static str, Change),
+    /// The one update that is carried out: a heartbeat in its own condition.
+    Heartbeat,
+    /// POST of an object with nothing but its kind.
+    Create(&'static str, &'static str, &'static str),
+    /// DELETE.
+    Delete(&'static str),
+    /// PATCH of its node.
+    PatchNode,
+    /// PATCH of its node's status.
+    PatchStatus,
+}
+
+/// What should come of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    /// It is done: it is a reporter's work.
+    Works,
+    /// It is done, though no reporter needs it: this way of running reporters leaves it open.
+    Open,
+    /// The request is carried out without what was tried.
+    Ignored,
+    /// RBAC grants nobody this verb on this resource.
+    Lacks(&'static str, &'static str),
+    /// It is refused by this, with a message that contains this text.
+    Refused(By, &'static str),
+}
+
+/// What refuses where RBAC does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The API server's checks of who may impersonate whom.
+    Impersonation,
+    /// The authorizer of nodes, which knows what each has to do with.
+    NodeAuthorizer,
+    /// The admission plugin that knows what no node may change of itself.
+    NodeRestriction,
+    /// The operator's fence around nodes.
+    Fence,
+    /// The operator's policy for a rule's reporters.
+    Policy,
+}
+
+impl Row {
+    /// What should come of it in a setting.
+    pub fn cell(&self, setting: Setting) -> Cell {
+        let [impersonating_records, impersonating_strict, by_policy] = self.expected;
+        match (setting.access, setting.fence) {
+            (Access::ConstrainedImpersonation, Fence::Records) => impersonating_records,
+            (Access::ConstrainedImpersonation, Fence::Strict) => impersonating_strict,
+            (Access::AdmissionPolicy, _) => by_policy,
+        }
+    }
+
+    const fn with_another_rule(mut self) -> Self {
+        self.needs_another_rule = true;
+        self
+    }
+}
+
+/// All rows.
+pub fn matrix() -> &'static [Section] {
+    &MATRIX
+}
+
+const OWN: &str = "/api/v1/nodes/{own}";
+const OWN_STATUS: &str = "/api/v1/nodes/{own}/status";
+const OTHER: &str = "/api/v1/nodes/{other}";
+const OTHER_STATUS: &str = "/api/v1/nodes/{other}/status";
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{own}";
+const TOKEN: &str = "/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token";
+const PODS: &str = "/api/v1/namespaces/{namespace}/pods";
+const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+
+const RECORDS: Cell =
+    fence("annotations under readiness.k8s.io/ are the node readiness operator's");
+/// Two policies refuse it, and one of them is named.
+const EITHER_FENCE: Cell = fence("ValidatingAdmissionPolicy 'nrr-fence-");
+const FENCE: Cell = fence("an impersonated node may change nothing of its Node but conditions");
+const FENCE_CONDITION: Cell = fence("an impersonated node may change no condition of its Node but");
+const FENCE_FORM: Cell = fence("an impersonated node may write each condition once");
+const POLICY_NODE: Cell = policy("a reporter may change no Node but the one that its pod runs on");
+const POLICY: Cell = policy("a reporter may change nothing of its Node but conditions");
+const POLICY_CONDITION: Cell = policy("a reporter may change no condition of its Node but");
+const POLICY_FORM: Cell = policy("a reporter may write each condition once");
+const NO_TAINTS: Cell = restriction("is not allowed to modify taints");
+const NO_LABELS: Cell = restriction("is not allowed to modify labels");
+const NO_OWNERS: Cell = restriction("is not allowed to modify ownerReferences");
+const NO_OTHER: Cell = restriction("is not allowed to modify node");
+const NOT_READABLE: Cell = Cell::Refused(By::NodeAuthorizer, "only its own Node object");
+const NOT_OTHERS: Cell = impersonation("cannot impersonate-on:arbitrary-node:");
+const NOT_ANYBODY: Cell = impersonation("cannot impersonate");
+
+use Cell::{Ignored, Lacks, Open, Works};
+
+const GET_NODE: Cell = Lacks("get", "nodes");
+const UPDATE_STATUS: Cell = Lacks("update", "nodes/status");
+
+#[rustfmt::skip]
+static MATRIX: [Section; 7] = [
+    Section { title: "Its work", rows: &[
+        read("read its node", OWN, [Works, Works, Works]),
+        row("write its condition", Who::Reporter, Attempt::Heartbeat, [Works, Works, Works]),
+    ]},
+    Section { title: "Its node, through its status", rows: &[
+        status("write a condition that another rule probes", changes::other_rules_condition,
+            [Open, Open, POLICY_CONDITION]).with_another_rule(),
+        status("write a condition that no rule probes", changes::unprobed_condition,
+            [Open, FENCE_CONDITION, POLICY_CONDITION]),
+        status("write `Ready`, as kubelet does", changes::ready,
+            [Open, FENCE_CONDITION, POLICY_CONDITION]),
+        status("remove a condition of kubelet's", changes::no_memory_pressure,
+            [Open, FENCE_CONDITION, POLICY_CONDITION]),
+        status("write its condition twice", changes::condition_twice,
+            [Open, FENCE_FORM, POLICY_FORM]),
+        status("write a message of 1025 characters", changes::long_message,
+            [Open, FENCE_FORM, POLICY_FORM]),
+        status("set a label", changes::label, [Open, FENCE, POLICY]),
+        status("set a reserved label", changes::reserved_label, [NO_LABELS, NO_LABELS, POLICY]),
+        status("set an annotation", changes::annotation, [Open, FENCE, POLICY]),
+        status("change the operator's records", changes::record, [RECORDS, EITHER_FENCE, POLICY]),
+        status("set a finalizer", changes::finalizer, [Open, FENCE, POLICY]),
+        status("set an owner", changes::owner, [NO_OWNERS, NO_OWNERS, POLICY]),
+        status("change its capacity", changes::capacity, [Open, FENCE, POLICY]),
+        status("change what of it is allocatable", changes::allocatable, [Open, FENCE, POLICY]),
+        status("change its addresses", changes::addresses, [Open, FENCE, POLICY]),
+        status("change kubelet's version", changes::node_info, [Open, FENCE, POLICY]),
+        status("take its taints off", changes::no_taints, [NO_TAINTS, NO_TAINTS, Ignored]),
+        status("change its spec", changes::unschedulable, [Ignored, Ignored, Ignored]),
+    ]},
+    Section { title: "Its node in other ways", rows: &[
+        update("update the whole of it", OWN, changes::label, all(Lacks("update", "nodes"))),
+        update("take its taints off so", OWN, changes::no_taints, all(Lacks("update", "nodes"))),
+        row("patch it", Who::Reporter, Attempt::PatchNode, all(Lacks("patch", "nodes"))),
+        row("patch its status", Who::Reporter, Attempt::PatchStatus,
+            all(Lacks("patch", "nodes/status"))),
+        row("delete it", Who::Reporter, Attempt::Delete(OWN), all(Lacks("delete", "nodes"))),
+        read("read its lease", LEASE, all(Lacks("get", "leases"))),
+    ]},
+    Section { title: "Other nodes", rows: &[
+        read("read another node", OTHER, [NOT_READABLE, NOT_READABLE, Open]),
+        update("write another node's status", OTHER_STATUS, changes::ready,
+            [NO_OTHER, NO_OTHER, POLICY_NODE]),
+        row("read another node as that node", Who::OtherNode, Attempt::Read(OTHER),
+            [NOT_OTHERS, NOT_OTHERS, NOT_ANYBODY]),
+        row("write another node's status as that node", Who::OtherNode,
+            Attempt::Update(OTHER_STATUS, changes::ready), [NOT_OTHERS, NOT_OTHERS, NOT_ANYBODY]),
+        row("create a node", Who::Reporter, Attempt::Create("/api/v1/nodes", "v1", "Node"),
+            all(Lacks("create", "nodes"))),
+    ]},
+    Section { title: "The cluster", rows: &[
+        read("list nodes", "/api/v1/nodes", all(Lacks("list", "nodes"))),
+        read("watch nodes", "/api/v1/nodes?watch=true&timeoutSeconds=1",
+            all(Lacks("watch", "nodes"))),
+        read("list pods", "/api/v1/pods", all(Lacks("list", "pods"))),
+        read("list leases", "/apis/coordination.k8s.io/v1/leases", all(Lacks("list", "leases"))),
+        read("list secrets", "/api/v1/namespaces/{namespace}/secrets",
+            all(Lacks("list", "secrets"))),
+        read("read a secret", "/api/v1/namespaces/{namespace}/secrets/any",
+            all(Lacks("get", "secrets"))),
+        read("list config maps", "/api/v1/namespaces/{namespace}/configmaps",
+            all(Lacks("list", "configmaps"))),
+        read("read a config map", "/api/v1/namespaces/{namespace}/configmaps/any",
+            all(Lacks("get", "configmaps"))),
+        row("make a token for its ServiceAccount", Who::Reporter,
+            Attempt::Create(TOKEN, "authentication.k8s.io/v1", "TokenRequest"),
+            all(Lacks("create", "serviceaccounts/token"))),
+        row("ask for a client certificate", Who::Reporter,
+            Attempt::Create(CSRS, "certificates.k8s.io/v1", "CertificateSigningRequest"),
+            all(Lacks("create", "certificatesigningrequests"))),
+        row("create a pod", Who::Reporter, Attempt::Create(PODS, "v1", "Pod"),
+            all(Lacks("create", "pods"))),
+    ]},
+    Section { title: "In another name", rows: &[
+        row("read its node as its ServiceAccount", Who::Itself, Attempt::Read(OWN),
+            [GET_NODE, GET_NODE, Works]),
+        row("write its node's status as its ServiceAccount", Who::Itself,
+            Attempt::Update(OWN_STATUS, changes::nothing),
+            [UPDATE_STATUS, UPDATE_STATUS, Works]),
+        row("read its node as the node", Who::ItsNode, Attempt::Read(OWN),
+            [Works, Works, NOT_ANYBODY]),
+        row("be its node and of group system:masters",
+            Who::ItsNodeWith("--as-group=system:masters"), Attempt::Read(OWN), all(NOT_ANYBODY)),
+        row("be its node with a uid", Who::ItsNodeWith("--as-uid=1"), Attempt::Read(OWN),
+            all(NOT_ANYBODY)),
+        row("be its node with a credential's id, as kubelet has",
+            Who::ItsNodeWith("--as-user-extra=authentication.kubernetes.io/credential-id=forged"),
+            Attempt::Read(OWN), all(NOT_ANYBODY)),
+        row("be an administrator", Who::User("kubernetes-admin"), Attempt::Read(OWN),
+            all(NOT_ANYBODY)),
+        row("be the operator", Who::User("system:serviceaccount:nrr-system:nrr-controller-manager"),
+            Attempt::Read(OWN), all(NOT_ANYBODY)),
+    ]},
+    Section { title: "With a token that is bound to no pod", rows: &[
+        row("read its node", Who::Unbound, Attempt::Read(OWN), [NOT_OTHERS, NOT_OTHERS, Open]),
+        row("write its node's status", Who::Unbound,
+            Attempt::Update(OWN_STATUS, changes::heartbeat), [NOT_OTHERS, NOT_OTHERS, POLICY_NODE]),
+    ]},
+];
+
+const fn row(what: &'static str, who: Who, attempt: Attempt, expected: [Cell; 3]) -> Row {
+    Row { what, who, attempt, needs_another_rule: false, expected }
+}
+
+const fn read(what: &'static str, path: &'static str, expected: [Cell; 3]) -> Row {
+    row(what, Who::Reporter, Attempt::Read(path), expected)
+}
+
+const fn update(
+    what: &'static str,
+    path: &'static str,
+    change: Change,
+    expected: [Cell; 3],
+) -> Row {
+    row(what, Who::Reporter, Attempt::Update(path, change), expected)
+}
+
+const fn status(what: &'static str, change: Change, expected: [Cell; 3]) -> Row {
+    update(what, OWN_STATUS, change, expected)
+}
+
+const fn all(cell: Cell) -> [Cell; 3] {
+    [cell; 3]
+}
+
+const fn fence(says: &'static str) -> Cell {
+    Cell::Refused(By::Fence, says)
+}
+
+const fn policy(says: &'static str) -> Cell {
+    Cell::Refused(By::Policy, says)
+}
+
+const fn restriction(says: &'static str) -> Cell {
+    Cell::Refused(By::NodeRestriction, says)
+}
+
+const fn impersonation(says: &'static str) -> Cell {
+    Cell::Refused(By::Impersonation, says)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever acts as a node is kept from more by the stronger fence and from nothing less.
+    #[test]
+    fn strict_opens_nothing_that_records_closes() {
+        for row in matrix().iter().flat_map(|section| section.rows) {
+            let [records, strict] = Fence::ALL
+                .map(|fence| row.cell(Setting { access: Access::ConstrainedImpersonation, fence }));
+            let done = |cell| matches!(cell, Works | Open);
+            assert!(done(records) || !done(strict), "{}", row.what);
+        }
+    }
+}

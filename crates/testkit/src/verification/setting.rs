@@ -1,0 +1,73 @@
+//! What a reporter's permissions depend on: how it writes, and how strong the fence is.
+
+use std::fmt;
+
+use crate::version::KubernetesVersion;
+
+/// How a reporter writes to its Node, as `spec.reporter.access` of its rule says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// As its Node (KEP-5284).
+    ConstrainedImpersonation,
+    /// As its ServiceAccount, limited by a policy.
+    AdmissionPolicy,
+}
+
+impl Access {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::ConstrainedImpersonation, Self::AdmissionPolicy];
+
+    /// Whether this Kubernetes knows it.
+    pub fn exists_on(self, version: KubernetesVersion) -> bool {
+        self == Self::AdmissionPolicy || version != KubernetesVersion::V1_34
+    }
+}
+
+/// What the operator's flag `--fence` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fence {
+    /// No node may change the operator's records.
+    Records,
+    /// And an impersonated node may change nothing but conditions that rules probe.
+    Strict,
+}
+
+impl Fence {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Records, Self::Strict];
+}
+
+/// One way to run reporters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// How they write.
+    pub access: Access,
+    /// What nodes are kept from.
+    pub fence: Fence,
+}
+
+/// As in a rule.
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConstrainedImpersonation => "ConstrainedImpersonation",
+            Self::AdmissionPolicy => "AdmissionPolicy",
+        })
+    }
+}
+
+/// As on the operator's command line.
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Records => "records",
+            Self::Strict => "strict",
+        })
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, fence {}", self.access, self.fence)
+    }
+}
