@@ -3,6 +3,8 @@
 
 # How many nodes the local cluster has; 0 is a control plane only.
 NODES ?= 2
+# How many rules `make bench` has, beside NODES (there 1000).
+RULES ?= 1
 # Which Kubernetes it looks like: 1.37, 1.35 (gate on) or 1.34 (without the feature).
 KUBE ?= 1.37
 # Names of the images: $(IMG_PREFIX)/operator:$(IMG_TAG) and so on.
@@ -48,6 +50,16 @@ demo: ## Show the main job on a real cluster of two nodes, from nothing
 test: ## Run every check and test
 	$(call say-if-first)
 	$(XTASK) test
+
+.PHONY: bench
+bench: ## Measure the operator against the API server's own speed (NODES=1000, RULES=1)
+	$(call say-if-first)
+	$(XTASK) bench --nodes $(if $(filter file,$(origin NODES)),1000,$(NODES)) --rules $(RULES)
+
+.PHONY: bench-quick
+bench-quick: ## Count the operator's requests on 300 nodes
+	$(call say-if-first)
+	$(XTASK) bench --quick
 
 .PHONY: generate
 generate: ## Generate the manifests that are derived from Rust types

@@ -1,7 +1,7 @@
 //! `cargo xtask images`: static binaries, and image archives of them. Docker is not
 //! needed; who has it can use the Dockerfile instead.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use node_readiness_testkit::{Cluster, image::Image};
@@ -84,7 +84,7 @@ pub(crate) fn build_static(programs: &[&str], progress: &Progress) -> anyhow::Re
     }
     // Also part of the Dockerfile: images from there hold the same binaries.
     workspace::run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-    let dir = target_dir().join(target).join("release");
+    let dir = workspace::target_dir().join(target).join("release");
     Ok(programs.iter().map(|program| dir.join(package(program))).collect())
 }
 
@@ -115,9 +115,4 @@ fn static_target() -> anyhow::Result<&'static str> {
         "aarch64" => Ok("aarch64-unknown-linux-gnu"),
         other => bail!("images can be built on x86_64 and aarch64, and this is {other}"),
     }
-}
-
-fn target_dir() -> PathBuf {
-    let configured = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    workspace::root().join(configured.as_deref().unwrap_or(Path::new("target")))
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: what the Makefile's targets do beyond calling one tool. Each
 //! subcommand is a module; this one only knows their names.
 
+mod bench;
 mod cluster;
 mod demo;
 mod generate;
@@ -27,6 +28,8 @@ enum Command {
     Generate(generate::Options),
     /// Run every check and test
     Test(test::Options),
+    /// Measure the operator against what the API server bears
+    Bench(bench::Options),
     /// Build the container images as archives
     Images(images::Options),
 }
@@ -48,6 +51,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Images(options) => images::run(&options),
     }
 }

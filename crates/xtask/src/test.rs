@@ -13,7 +13,7 @@ use node_readiness_testkit::{
 };
 
 use crate::{
-    generate, images, setup,
+    bench, generate, images, setup,
     workspace::{self, Progress},
 };
 
@@ -49,7 +49,7 @@ const E2E_RUNS: [(KubernetesVersion, &[&str]); 3] = [
 const WITHOUT_IMPERSONATION: &str = "without_impersonation::";
 
 /// The workspace's packages without their common prefix, each of which must build by itself.
-const PACKAGES: [&str; 6] = ["api", "engine", "operator", "reporter", "testkit", "xtask"];
+const PACKAGES: [&str; 7] = ["api", "engine", "operator", "reporter", "testkit", "bench", "xtask"];
 
 /// What to run.
 #[derive(clap::Args)]
@@ -68,12 +68,15 @@ enum Stage {
     Unit,
     /// The operator against a real API server
     Integration,
+    /// The operator's requests, counted on 300 nodes
+    BenchQuick,
     /// Images on two real nodes, for each Kubernetes version; ends a local cluster that runs
     E2e,
 }
 
 impl Stage {
-    const ALL: [Self; 4] = [Self::Checks, Self::Unit, Self::Integration, Self::E2e];
+    const ALL: [Self; 5] =
+        [Self::Checks, Self::Unit, Self::Integration, Self::BenchQuick, Self::E2e];
 }
 
 /// Runs the stages, and closes with a line that counts tests.
@@ -86,6 +89,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             Stage::Checks => checks(&progress)?,
             Stage::Unit => count.add(unit(&progress)?),
             Stage::Integration => count.add(integration(&progress)?),
+            Stage::BenchQuick => count.add(bench_quick(&progress)?),
             Stage::E2e => count.add(e2e(&progress)?),
         }
     }
@@ -140,6 +144,12 @@ fn integration(progress: &Progress) -> anyhow::Result<Count> {
         ("PATH", workspace::path_with(&cluster.layout().bin())),
     ];
     cargo_test(&["-p", "node-readiness-operator", "--test", "it"], &environment)
+}
+
+/// One test, whose cause of failure is printed where it failed.
+fn bench_quick(progress: &Progress) -> anyhow::Result<Count> {
+    bench::quick(progress)?;
+    Ok(Count { passed: 1, failed: 0 })
 }
 
 fn e2e(progress: &Progress) -> anyhow::Result<Count> {

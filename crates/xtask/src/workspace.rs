@@ -21,6 +21,12 @@ pub(crate) fn cluster_dir() -> PathBuf {
     root().join(".cluster")
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> PathBuf {
+    let configured = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    root().join(configured.as_deref().unwrap_or(Path::new("target")))
+}
+
 /// The cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

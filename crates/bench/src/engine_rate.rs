@@ -1,0 +1,80 @@
+//! How many evaluations of a node under a rule the engine makes in a second on one core.
+//!
+//! The microbenchmark in `crates/engine/benches` tells more exactly what takes how long; this is the
+//! one figure that has a bar.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use k8s_openapi::jiff::Timestamp;
+use node_readiness_engine::{
+    Coverage, Heartbeats, Node, Regressions, Rule, RuleSet, Situation, plan,
+};
+
+use crate::fixture;
+
+const NODES: usize = 1000;
+const RULES: usize = 10;
+const DURATION: Duration = Duration::from_secs(2);
+
+/// Plans nodes over ten rules for a while, on one thread. All are held, and are to stay so: what is
+/// planned when a rule changed.
+pub(crate) fn measure() -> anyhow::Result<f64> {
+    let rules = (0..RULES).map(|number| {
+        let mut rule = fixture::rule(number)?;
+        rule.metadata.uid = Some(format!("00000000-0000-4000-8000-{number:012x}"));
+        rule.metadata.generation = Some(1);
+        rule.metadata.creation_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        Rule::compile(&rule).context("a rule as it is made here")
+    });
+    let rules = RuleSet::new(rules.collect::<anyhow::Result<Vec<_>>>()?, []);
+    let (mut heartbeats, regressions, coverage) =
+        (Heartbeats::default(), Regressions::default(), Coverage::default());
+    let nodes =
+        (0..NODES).map(|number| held(number, &rules)).collect::<anyhow::Result<Vec<_>>>()?;
+    for node in &nodes {
+        heartbeats.observe(node, Duration::ZERO);
+    }
+    let situation = Situation {
+        now: Timestamp::UNIX_EPOCH,
+        uptime: Duration::from_secs(1),
+        heartbeats: &heartbeats,
+        regressions: &regressions,
+        coverage: &coverage,
+    };
+    let begun = Instant::now();
+    let mut evaluations = 0.0;
+    while begun.elapsed() < DURATION {
+        for node in &nodes {
+            let plan = std::hint::black_box(plan(node, &rules, &situation));
+            anyhow::ensure!(plan.patch.is_none(), "a node that is as it should be is written");
+            evaluations += f64::from(u32::try_from(plan.findings.len())?);
+        }
+    }
+    Ok(evaluations / begun.elapsed().as_secs_f64())
+}
+
+/// A node that is held by every rule, as the operator leaves it.
+fn held(number: usize, rules: &RuleSet) -> anyhow::Result<Node> {
+    let bare = serde_json::to_value(fixture::node(number, RULES, 0)?)?;
+    let (heartbeats, regressions, coverage) =
+        (Heartbeats::default(), Regressions::default(), Coverage::default());
+    let situation = Situation {
+        now: Timestamp::UNIX_EPOCH,
+        uptime: Duration::ZERO,
+        heartbeats: &heartbeats,
+        regressions: &regressions,
+        coverage: &coverage,
+    };
+    let plan = plan(&serde_json::from_value(bare.clone())?, rules, &situation);
+    let patch = plan.patch.context("a node that is to be held is written")?;
+    let mut node = bare;
+    let tests_pass_without = |operation: &json_patch::PatchOperation| {
+        // Kubernetes' JSON Patch takes a missing member for null; this one does not.
+        !matches!(operation, json_patch::PatchOperation::Test(_))
+    };
+    let changes = patch.0.into_iter().filter(tests_pass_without).collect();
+    json_patch::patch(&mut node, &json_patch::Patch(changes))?;
+    Ok(serde_json::from_value(node)?)
+}

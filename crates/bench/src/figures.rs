@@ -1,0 +1,208 @@
+//! Each figure beside its bar.
+//!
+//! A figure that a run does not have, since it had too few nodes for it, has no verdict.
+
+use crate::requests::{of, reads};
+use crate::results::{Memory, Phase, Results};
+
+/// One figure with its bar.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) figure: &'static str,
+    pub(crate) found: String,
+    pub(crate) bar: &'static str,
+    /// Whether the bar is met; `None` where this run cannot tell.
+    pub(crate) met: Option<bool>,
+}
+
+impl Row {
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self.met {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "not measured",
+        }
+    }
+}
+
+/// All figures that there are bars for. `others` are results of runs with other numbers of nodes.
+pub(crate) fn rows(results: &Results, others: &[Results]) -> Vec<Row> {
+    let mut rows = vec![
+        at_most("taint all nodes, cold start, ÷ floor", results.cold_start_ratio(), "≤ 1.2", 1.2),
+        at_most("flip and untaint all nodes, ÷ floor", results.flip_ratio(), "≤ 1.2", 1.2),
+        milliseconds(
+            "condition seen → taint changed, idle cluster, p99",
+            results.idle.p99,
+            "≤ 50 ms",
+            50.0,
+        ),
+        milliseconds(
+            "the same while every node flips at full speed, p99",
+            flip_latency(results),
+            "≤ 1 s",
+            1000.0,
+        ),
+        node_writes(results),
+        status_writes(results),
+        steady_writes(&results.steady),
+        reads_after_start(results),
+        events(results),
+        steady_cpu(results),
+    ];
+    rows.extend(memory(results));
+    rows.push(growth(results, others));
+    rows.push(Row {
+        figure: "engine, evaluations of a node under a rule, a second on one core",
+        found: format!("{:.2} million", results.evaluations_per_second / 1e6),
+        bar: "≥ 1 million",
+        met: Some(results.evaluations_per_second >= 1e6),
+    });
+    rows
+}
+
+/// The worst of the rounds.
+fn flip_latency(results: &Results) -> f64 {
+    results.rounds.iter().map(|round| round.flip.latencies.p99).fold(0.0, f64::max)
+}
+
+fn at_most(figure: &'static str, ratio: f64, bar: &'static str, most: f64) -> Row {
+    Row { figure, found: format!("{ratio:.2}"), bar, met: Some(ratio <= most) }
+}
+
+fn milliseconds(figure: &'static str, found: f64, bar: &'static str, most: f64) -> Row {
+    Row { figure, found: format!("{found:.0} ms"), bar, met: Some(found <= most) }
+}
+
+fn node_writes(results: &Results) -> Row {
+    let Results { rounds, storm, restart, .. } = results;
+    let per_change = |phase: &Phase| {
+        ratio(of(&phase.requests, "PATCH nodes"), u64::try_from(phase.changes).unwrap_or(u64::MAX))
+    };
+    let starts = rounds.iter().map(|round| per_change(&round.cold_start)).fold(0.0, f64::max);
+    let flips = rounds.iter().map(|round| per_change(&round.flip)).fold(0.0, f64::max);
+    let (storm, restart) = (per_change(storm), per_change(restart));
+    Row {
+        figure: "writes of a node for each change of its taints: cold start, flip, storm, restart",
+        found: format!("{starts:.3}, {flips:.3}, {storm:.3}, {restart:.3}"),
+        bar: "≤ 1",
+        // Who is killed takes the answers to what it sent with it.
+        met: Some(starts.max(flips).max(storm) <= 1.0),
+    }
+}
+
+fn status_writes(results: &Results) -> Row {
+    let rate = |phase: &Phase| {
+        let writes = count(of(&phase.requests, "PATCH nodereadinessrules/status"));
+        // The first may come at once, so there is one more than there are seconds.
+        writes / count(u64::try_from(results.rules).unwrap_or(1)) / (phase.seconds_to_rest + 1.0)
+    };
+    let phases = results.rounds.iter().flat_map(|round| [&round.cold_start, &round.flip]);
+    let most = phases.chain([&results.storm]).map(rate).fold(0.0, f64::max);
+    Row {
+        figure: "writes of a rule's status, a second",
+        found: format!("{most:.2}"),
+        bar: "≤ 1",
+        met: Some(most <= 1.0),
+    }
+}
+
+fn steady_writes(steady: &Phase) -> Row {
+    let statuses = of(&steady.requests, "PATCH nodereadinessrules/status");
+    let nodes = of(&steady.requests, "PATCH nodes");
+    let events = of(&steady.requests, "POST events");
+    Row {
+        figure: "writes in steady state: status, nodes, events",
+        found: format!("{statuses}, {nodes}, {events}"),
+        bar: "none",
+        met: Some(statuses + nodes + events == 0),
+    }
+}
+
+fn reads_after_start(results: &Results) -> Row {
+    let phases = results.rounds.iter().map(|round| &round.flip);
+    let phases = phases.chain([&results.storm, &results.steady]);
+    let found: u64 = phases.map(|phase| reads(&phase.requests)).sum();
+    Row {
+        figure: "reads after start other than watches: nodes, rules, events",
+        found: found.to_string(),
+        bar: "none",
+        met: Some(found == 0),
+    }
+}
+
+fn events(results: &Results) -> Row {
+    let found = results.events;
+    Row {
+        figure: "events before the taint that they tell of",
+        found: format!("{} of {}", found.early, found.written),
+        bar: "none",
+        met: (found.written > 0).then_some(found.early == 0),
+    }
+}
+
+fn steady_cpu(results: &Results) -> Row {
+    let share = 100.0 * results.steady.cpu_seconds / results.steady.seconds;
+    Row {
+        figure: "processor time in steady state, of one core (bar: 5,000 nodes)",
+        found: format!("{share:.1} %"),
+        bar: "< 2 %",
+        met: (results.nodes >= 5000 || share >= 2.0).then_some(share < 2.0),
+    }
+}
+
+fn memory(results: &Results) -> Vec<Row> {
+    let Some(Memory { most_resident_kib, churn_seconds, churn_kib, .. }) = &results.memory else {
+        return vec![];
+    };
+    let mib = |kib: u64| count(kib) / 1024.0;
+    let churned = churn_kib.iter().copied().max().unwrap_or(0).max(*most_resident_kib);
+    let half = churn_kib.len() / 2;
+    let most = |part: &[u64]| part.iter().copied().max().unwrap_or(0);
+    let (early, late) = (most(&churn_kib[..half]), most(&churn_kib[half..]));
+    let enough = results.nodes >= 5000;
+    vec![
+        Row {
+            figure: "resident memory, nodes of 40 KB, 10 rules (bar: 5,000 nodes)",
+            found: format!("{:.1} MiB", mib(churned)),
+            bar: "≤ 64 MB",
+            met: (enough || churned > 64_000_000 / 1024).then_some(churned * 1024 <= 64_000_000),
+        },
+        Row {
+            figure: "growth from the first half of the churn to the second (bar: 10 minutes)",
+            found: format!("{:+.1} MiB in {churn_seconds} s", mib(late) - mib(early)),
+            bar: "none (≤ 2 %)",
+            met: (*churn_seconds >= 600).then_some(ratio(late, early) <= 1.02),
+        },
+    ]
+}
+
+fn growth(results: &Results, others: &[Results]) -> Row {
+    let figure = "growth from 1,000 to 10,000 nodes: time a node, bytes of status";
+    let bar = "≤ 1.15, constant";
+    let of = |nodes: usize| {
+        let all = others.iter().chain([results]);
+        all.filter(|r| r.rules == results.rules).find(|r| r.nodes == nodes)
+    };
+    let (Some(small), Some(large)) = (of(1000), of(10_000)) else {
+        return Row { figure, found: "takes results of both".to_owned(), bar, met: None };
+    };
+    let time = |results: &Results| results.cold_start_seconds() + results.flip_seconds();
+    let grown = time(large) / time(small) / 10.0;
+    let (before, after) = (small.status_bytes, large.status_bytes);
+    // Counts have more digits.
+    let constant = after.abs_diff(before) <= before / 50;
+    Row {
+        figure,
+        found: format!("{grown:.2}, {before} → {after}"),
+        bar,
+        met: Some(grown <= 1.15 && constant),
+    }
+}
+
+fn ratio(a: u64, b: u64) -> f64 {
+    count(a) / count(b.max(1))
+}
+
+fn count(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,114 @@
+//! The floor: a bare client that only sends the patches.
+//!
+//! It sends the very patches that the operator would, which are made before the clock starts, by the
+//! same kind of client, and asks for the same small answers.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use node_readiness_api::{CLAIMS_ANNOTATION, CONTROLLER_NAME};
+use node_readiness_engine::{Coverage, Heartbeats, Node, Regressions, RuleSet, Situation, plan};
+use serde_json::{Value, json};
+
+use crate::fixture::{self, condition, each};
+use crate::results::{Curve, Floor};
+use crate::watching::{Counts, Watching};
+use crate::world::World;
+
+/// Taints all nodes, then flips all conditions and untaints them. It begins with nodes that are not
+/// tainted and whose conditions are not met, and leaves them untainted with conditions met.
+pub(crate) async fn measure(
+    world: &World,
+    watching: &Watching,
+    rules: &RuleSet,
+) -> anyhow::Result<Floor> {
+    let (nodes, conditions) = (watching.counts().nodes, rules.iter().count());
+    world.say(&format!("floor: a bare client taints {nodes} nodes, {} at a time", fixture::LANES));
+    watching.take_notes();
+    let patches = patches(watching, rules, "False");
+    let begun = Instant::now();
+    each(0..nodes, async |n| send(world, n, patches[n].as_ref()).await).await?;
+    let taint = begun.elapsed();
+    watching.until(world.progress(), "tainting", |c| c.tainted == nodes).await?;
+    let taint_curve = curve(watching, begun, |counts| counts.tainted);
+
+    world.say("floor: it flips all conditions and takes the taints off");
+    let patches = self::patches(watching, rules, "True");
+    let begun = Instant::now();
+    each(0..nodes, async |n| {
+        fixture::report(&world.administrator, n, conditions, "True").await?;
+        send(world, n, patches[n].as_ref()).await
+    })
+    .await?;
+    let flip = begun.elapsed();
+    watching.until(world.progress(), "untainting", |c| c.clean == nodes).await?;
+    let flip_curve = curve(watching, begun, |counts| counts.clean);
+    let floor = Floor {
+        taint_seconds: taint.as_secs_f64(),
+        flip_seconds: flip.as_secs_f64(),
+        taint_curve,
+        flip_curve,
+    };
+    world.say(&format!(
+        "floor: {:.2} s to taint, {:.2} s to flip and untaint",
+        floor.taint_seconds, floor.flip_seconds
+    ));
+    Ok(floor)
+}
+
+/// How many nodes were done when, since `begun`. Takes the watch's notes.
+pub(crate) fn curve(watching: &Watching, begun: Instant, done: impl Fn(&Counts) -> usize) -> Curve {
+    Curve::of(&watching.take_notes().curve, begun, done)
+}
+
+/// What the operator would send for each node if its conditions had this status.
+fn patches(watching: &Watching, rules: &RuleSet, status: &str) -> Vec<Option<json_patch::Patch>> {
+    let (heartbeats, regressions, coverage) =
+        (Heartbeats::default(), Regressions::default(), Coverage::default());
+    let situation = Situation {
+        now: Timestamp::now(),
+        uptime: Duration::ZERO,
+        heartbeats: &heartbeats,
+        regressions: &regressions,
+        coverage: &coverage,
+    };
+    let nodes = watching.nodes();
+    nodes
+        .iter()
+        .map(|node| plan(&with_conditions(node, rules, status), rules, &situation).patch)
+        .collect()
+}
+
+/// The node as it will be once its conditions are written.
+fn with_conditions(node: &Node, rules: &RuleSet, status: &str) -> Node {
+    let conditions: Vec<Value> = (0..rules.iter().count())
+        .map(|rule| json!({"type": condition(rule), "status": status}))
+        .collect();
+    let annotations = match node.annotation(CLAIMS_ANNOTATION) {
+        Some(record) => json!({CLAIMS_ANNOTATION: record}),
+        None => json!({}),
+    };
+    let node = json!({
+        "metadata": {"name": node.name(), "uid": node.metadata.uid, "labels": node.labels(),
+            "annotations": annotations},
+        "spec": {"taints": node.taints()},
+        "status": {"conditions": conditions},
+    });
+    serde_json::from_value(node).expect("a node in its own form")
+}
+
+async fn send(
+    world: &World,
+    number: usize,
+    patch: Option<&json_patch::Patch>,
+) -> anyhow::Result<()> {
+    let Some(patch) = patch else { anyhow::bail!("nothing to do on node {number}") };
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let params =
+        PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..PatchParams::default() };
+    nodes
+        .patch_metadata(&fixture::name(number), &params, &Patch::Json::<()>(patch.clone()))
+        .await?;
+    Ok(())
+}

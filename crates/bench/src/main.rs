@@ -1,0 +1,102 @@
+//! Measures the operator, as a process of its own, against what the API server bears.
+//!
+//! One run starts a control plane, fills it with nodes of real size, measures a bare client that
+//! only sends the patches (the *floor*), then the operator at the same work, the floor again, and
+//! sets each figure beside its bar. It judges nothing but its own run: a bar that was missed is
+//! printed as missed.
+//!
+//! - [`world`]: the control plane, the rules, and the way to the API server.
+//! - [`fixture`]: nodes, conditions and rules as they are made here.
+//! - [`watching`]: what every node is like, and when it came to be so.
+//! - [`floor`], [`phases`], [`memory`], [`steady`]: what is measured.
+//! - [`figures`], [`report`], [`plot`]: what it comes to.
+//! - [`quick`]: requests counted on a small cluster, for `make test`.
+
+mod engine_rate;
+mod figures;
+mod fixture;
+mod floor;
+mod memory;
+mod operator;
+mod phases;
+mod plot;
+mod quick;
+mod report;
+mod requests;
+mod results;
+mod run;
+mod steady;
+mod watching;
+mod world;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// Measures the operator against what the API server bears.
+#[derive(Debug, Parser)]
+#[command(name = "node-readiness-bench")]
+struct Options {
+    /// The operator's program
+    #[arg(long, value_name = "FILE")]
+    operator: PathBuf,
+    /// How many nodes
+    #[arg(long, default_value_t = 1000, env = "NODES")]
+    nodes: usize,
+    /// How many rules, each with a condition and a taint of its own
+    #[arg(long, default_value_t = 1, env = "RULES")]
+    rules: usize,
+    /// Size of a node in KiB, as the API server gives it
+    #[arg(long, default_value_t = 11)]
+    node_kib: usize,
+    /// Size of a node in KiB while memory is measured, with ten rules; 0 measures none
+    #[arg(long, default_value_t = 40)]
+    large_node_kib: usize,
+    /// How many times floor and operator take turns
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of churn while memory is measured
+    #[arg(long, default_value_t = 60)]
+    churn_seconds: u64,
+    /// Seconds of heartbeats and nothing else
+    #[arg(long, default_value_t = 60)]
+    steady_seconds: u64,
+    /// Directory for results; without one they are only printed
+    #[arg(long, value_name = "DIRECTORY")]
+    out: Option<PathBuf>,
+    /// Directory of the control plane
+    #[arg(long, value_name = "DIRECTORY")]
+    cluster_dir: PathBuf,
+    /// The checkout whose manifests are installed
+    #[arg(long, value_name = "DIRECTORY")]
+    root: PathBuf,
+    /// Count requests on 300 nodes and fail if there are more than there may be
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Options {
+    fn churn(&self) -> Duration {
+        Duration::from_secs(self.churn_seconds)
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_secs(self.steady_seconds)
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let done = if options.quick { quick::run(&options).await } else { run::run(&options).await };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not the Debug form: a backtrace would bury what to do about it.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The operator at work: a cold start, a flip, a storm, and a restart in the middle.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use tokio::time::sleep;
+
+use crate::fixture::{self, each};
+use crate::operator::{Operator, Usage};
+use crate::requests::{self, Requests};
+use crate::results::{Curve, Events, Latencies, Phase};
+use crate::watching::{Counts, Watching};
+use crate::world::World;
+
+/// How long nothing may have been written until all is at rest. A status is written once a second.
+const REST: Duration = Duration::from_millis(2500);
+
+/// How many single nodes are flipped, one after the other.
+const SINGLES: usize = 200;
+
+/// What every phase works with.
+pub(crate) struct Stage<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) watching: &'a Watching,
+    pub(crate) program: &'a Path,
+    pub(crate) nodes: usize,
+    pub(crate) rules: usize,
+}
+
+/// What was there before a phase.
+pub(crate) struct Mark {
+    begun: Instant,
+    requests: Requests,
+    cpu: f64,
+}
+
+impl Stage<'_> {
+    /// Starts an operator on nodes that are not tainted and whose conditions are not met.
+    pub(crate) async fn cold_start(&self) -> anyhow::Result<(Operator, Phase)> {
+        self.world.say("operator: a cold start until all nodes are tainted");
+        let mark = self.mark(None).await?;
+        let operator = self.start()?;
+        let done = self.until("tainting", |c| c.tainted == self.nodes).await?;
+        let phase = self.finish(&mark, done, &operator, |counts| counts.tainted).await?;
+        Ok((operator, phase))
+    }
+
+    /// Flips all conditions at full speed until no node is tainted.
+    pub(crate) async fn flip(&self, operator: &Operator) -> anyhow::Result<Phase> {
+        self.world.say("operator: all conditions flip to True until no node is tainted");
+        let mark = self.mark(Some(operator)).await?;
+        self.report_all("True").await?;
+        let done = self.until("untainting", |c| c.clean == self.nodes && c.met == c.nodes).await?;
+        self.finish(&mark, done, operator, |counts| counts.clean).await
+    }
+
+    /// Flips all conditions four times as fast as the API server takes it.
+    pub(crate) async fn storm(&self, operator: &Operator) -> anyhow::Result<Phase> {
+        self.world.say("operator: a storm of four flips");
+        let mark = self.mark(Some(operator)).await?;
+        for status in ["False", "True", "False", "True"] {
+            self.report_all(status).await?;
+        }
+        let done = self.until("the storm", |c| c.clean == self.nodes && c.met == c.nodes).await?;
+        self.finish(&mark, done, operator, |counts| counts.clean).await
+    }
+
+    /// Kills the operator when half of the nodes are tainted, and starts another.
+    pub(crate) async fn restart(&self, operator: Operator) -> anyhow::Result<(Operator, Phase)> {
+        self.world
+            .say("operator: it is killed when half of the nodes are tainted, and started anew");
+        let mark = self.mark(Some(&operator)).await?;
+        let replace = async {
+            self.until("tainting one half", |c| c.tainted >= self.nodes / 2).await?;
+            let spent = operator.usage()?.cpu;
+            drop(operator);
+            anyhow::Ok((self.start()?, spent))
+        };
+        let ((), (operator, spent)) = tokio::try_join!(self.report_all("False"), replace)?;
+        let done = self.until("tainting", |c| c.tainted == self.nodes && c.met == 0).await?;
+        let mark = Mark { cpu: mark.cpu - spent, ..mark };
+        let phase = self.finish(&mark, done, &operator, |counts| counts.tainted).await?;
+        Ok((operator, phase))
+    }
+
+    /// Flips one node after the other, each when the one before has been answered.
+    pub(crate) async fn idle_latency(&self) -> anyhow::Result<Latencies> {
+        self.world.say(&format!("operator: {SINGLES} single nodes flip, one after the other"));
+        self.watching.take_notes();
+        let singles = SINGLES.min(self.nodes);
+        for number in 0..singles {
+            fixture::report(&self.world.administrator, number, self.rules, "False").await?;
+            self.until("a single node", |c| c.tainted == number + 1).await?;
+        }
+        let latencies = Latencies::of(self.watching.take_notes().latencies);
+        each(0..singles, async |n| self.report(n, "True").await).await?;
+        self.until("single nodes", |c| c.clean == self.nodes).await?;
+        self.at_rest().await?;
+        Ok(latencies)
+    }
+
+    /// Compares each event that adds a taint with its node: all that is written has one common order
+    /// of versions.
+    pub(crate) async fn events(&self) -> anyhow::Result<Events> {
+        let api: Api<Event> = Api::namespaced(self.world.administrator.clone(), "default");
+        let mut found = Events::default();
+        let mut params = ListParams::default().limit(500);
+        loop {
+            let page = api.list(&params).await?;
+            for event in &page.items {
+                if event.reason.as_deref() != Some("TaintAdded") {
+                    continue;
+                }
+                found.written += 1;
+                let node = event.regarding.as_ref().and_then(|regarding| regarding.name.clone());
+                let tainted = node.and_then(|node| self.watching.taint_version(&node));
+                let version = event.resource_version().and_then(|version| version.parse().ok());
+                found.early += usize::from(tainted.is_none() || version < tainted);
+            }
+            match page.metadata.continue_ {
+                Some(more) if !more.is_empty() => params = params.continue_token(&more),
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    pub(crate) fn start(&self) -> anyhow::Result<Operator> {
+        Operator::start(self.program, &self.world.kubeconfig)
+    }
+
+    pub(crate) async fn mark(&self, operator: Option<&Operator>) -> anyhow::Result<Mark> {
+        let requests = requests::count(&self.world.administrator).await?;
+        let cpu = operator.map(Operator::usage).transpose()?.unwrap_or_default().cpu;
+        self.watching.take_notes();
+        Ok(Mark { begun: Instant::now(), requests, cpu })
+    }
+
+    /// Waits for everything to come to rest, and puts together what a phase took.
+    pub(crate) async fn finish(
+        &self,
+        mark: &Mark,
+        done: Instant,
+        operator: &Operator,
+        count: impl Fn(&Counts) -> usize,
+    ) -> anyhow::Result<Phase> {
+        let rest = self.at_rest().await?;
+        let Usage { cpu, resident, most_resident } = operator.usage()?;
+        let requests = requests::count(&self.world.administrator).await?;
+        let notes = self.watching.take_notes();
+        let phase = Phase {
+            seconds: (done - mark.begun).as_secs_f64(),
+            seconds_to_rest: (rest - mark.begun).as_secs_f64(),
+            cpu_seconds: cpu - mark.cpu,
+            resident_kib: resident,
+            most_resident_kib: most_resident,
+            requests: requests::between(&mark.requests, &requests),
+            changes: notes.changes,
+            curve: Curve::of(&notes.curve, mark.begun, count),
+            latencies: Latencies::of(notes.latencies),
+        };
+        self.world.say(&format!(
+            "  {:.2} s, at rest after {:.1} s; {:.2} s of processor time, {} MiB resident; latency p50 \
+             {:.0} ms, p99 {:.0} ms",
+            phase.seconds,
+            phase.seconds_to_rest,
+            phase.cpu_seconds,
+            phase.resident_kib / 1024,
+            phase.latencies.p50,
+            phase.latencies.p99
+        ));
+        Ok(phase)
+    }
+
+    /// Waits until nothing is written any more. Returns when that began to be so.
+    pub(crate) async fn at_rest(&self) -> anyhow::Result<Instant> {
+        let written = async || -> anyhow::Result<_> {
+            let counts = requests::count(&self.world.administrator).await?;
+            let kinds = ["PATCH nodes", "POST events", "PATCH nodereadinessrules/status"];
+            Ok(kinds.map(|kind| requests::of(&counts, kind)))
+        };
+        let mut known = written().await?;
+        loop {
+            let since = Instant::now();
+            sleep(REST).await;
+            let now = written().await?;
+            if now == known {
+                return Ok(since);
+            }
+            known = now;
+        }
+    }
+
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        reached: impl Fn(&Counts) -> bool,
+    ) -> anyhow::Result<Instant> {
+        self.watching.until(self.world.progress(), what, reached).await
+    }
+
+    pub(crate) async fn report_all(&self, status: &str) -> anyhow::Result<()> {
+        each(0..self.nodes, async |n| self.report(n, status).await).await
+    }
+
+    async fn report(&self, number: usize, status: &str) -> anyhow::Result<()> {
+        fixture::report(&self.world.administrator, number, self.rules, status).await
+    }
+}

@@ -1,0 +1,78 @@
+//! Requests counted on a small cluster: the part of the bars that does not depend on the machine.
+//!
+//! It measures no time, so that a slow machine fails nothing.
+
+use anyhow::ensure;
+
+use crate::Options;
+use crate::phases::Stage;
+use crate::requests::{of, reads};
+use crate::results::Phase;
+use crate::watching::Watching;
+use crate::world::World;
+use crate::{fixture, steady};
+
+const NODES: usize = 300;
+const RULES: usize = 3;
+
+/// Smaller than real nodes, since the size changes no count.
+const NODE_BYTES: usize = 4 * 1024;
+
+/// Runs the operator through a start, a flip, a storm and some heartbeats, and fails if it asked for
+/// more than it may.
+pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
+    let world = World::start(&options.cluster_dir, &options.root).await?;
+    world.say(&format!("creating {NODES} nodes, rules: {RULES}"));
+    fixture::create_nodes(&world.administrator, NODES, RULES, NODE_BYTES).await?;
+    fixture::create_rules(&world.administrator, RULES).await?;
+    let watching = Watching::start(world.client.clone(), RULES);
+    let stage = Stage {
+        world: &world,
+        watching: &watching,
+        program: &options.operator,
+        nodes: NODES,
+        rules: RULES,
+    };
+    stage.until("reading nodes", |counts| counts.nodes == NODES).await?;
+    // The controller manager sets an annotation that depends on how many nodes there are, on each
+    // when it next changes.
+    fixture::reset_nodes(&world.administrator, NODES, RULES).await?;
+    stage.at_rest().await?;
+    let (operator, cold_start) = stage.cold_start().await?;
+    check("cold start", &cold_start, NODES)?;
+    let events = stage.events().await?;
+    ensure!(events.written == NODES * RULES, "a cold start has an event a taint: {events:?}");
+    ensure!(events.early == 0, "no event comes before its taint: {events:?}");
+    let flip = stage.flip(&operator).await?;
+    check("flip", &flip, NODES)?;
+    ensure!(reads(&flip.requests) == 0, "after its start it only watches: {:?}", flip.requests);
+    let storm = stage.storm(&operator).await?;
+    check("storm", &storm, 4 * NODES)?;
+    let (operator, restart) = stage.restart(operator).await?;
+    // What was under way when the operator was killed may be sent again.
+    check("restart", &restart, NODES + RESENT)?;
+    stage.flip(&operator).await?;
+    let steady = steady::measure(&stage, &operator, options.steady()).await?;
+    for kind in ["PATCH nodes", "PATCH nodereadinessrules/status", "POST events"] {
+        let count = of(&steady.requests, kind);
+        ensure!(count == 0, "heartbeats alone cause no {kind}, and there were {count}");
+    }
+    world.say("requests are as few as they should be");
+    Ok(())
+}
+
+/// How many writes an operator may have under way when it is killed.
+const RESENT: usize = 64;
+
+/// A node is written at most once for each change, however many rules there are; a rule's status
+/// at most once a second.
+fn check(what: &str, phase: &Phase, most: usize) -> anyhow::Result<()> {
+    let writes = of(&phase.requests, "PATCH nodes");
+    ensure!(writes <= u64::try_from(most)?, "{what}: {writes} writes of nodes, and {most} may be");
+    let statuses = of(&phase.requests, "PATCH nodereadinessrules/status");
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few seconds")]
+    let seconds = phase.seconds_to_rest.ceil() as u64 + 1;
+    let most = seconds * u64::try_from(RULES)?;
+    ensure!(statuses <= most, "{what}: {statuses} writes of status in {seconds} s");
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Results for people: a table on the terminal, and Markdown.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::figures::Row;
+use crate::plot;
+use crate::results::{Latencies, Phase, Results, Round};
+
+/// Prints every figure beside its bar.
+pub(crate) fn print(rows: &[Row]) {
+    let width = |text: &dyn Fn(&Row) -> usize| rows.iter().map(text).max().unwrap_or(0);
+    let figure = width(&|row| row.figure.chars().count());
+    let found = width(&|row| row.found.chars().count());
+    let bar = width(&|row| row.bar.chars().count());
+    println!();
+    for row in rows {
+        let Row { figure: name, found: value, bar: wanted, .. } = row;
+        println!("{name:<figure$}  {value:>found$}  {wanted:<bar$}  {}", row.verdict());
+    }
+}
+
+/// Writes `<nodes>-nodes-<rules>-rules.{md,json,svg}`.
+pub(crate) fn write(out: &Path, results: &Results, rows: &[Row]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out)?;
+    let name = format!("{}-nodes-{}-rules", results.nodes, results.rules);
+    let path = |extension: &str| out.join(format!("{name}.{extension}"));
+    let mut json = serde_json::to_string_pretty(results)?;
+    json.push('\n');
+    std::fs::write(path("json"), json)?;
+    std::fs::write(path("md"), markdown(&name, results, rows)?)?;
+    plot::draw(&path("svg"), results)
+}
+
+/// Results of other runs that lie in the same place.
+pub(crate) fn others(out: &Path, results: &Results) -> anyhow::Result<Vec<Results>> {
+    let Ok(files) = std::fs::read_dir(out) else { return Ok(Vec::new()) };
+    let mut others = Vec::new();
+    for file in files {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let text = std::fs::read_to_string(&path)?;
+            let other: Results = serde_json::from_str(&text)
+                .with_context(|| format!("{} is no result of a run", path.display()))?;
+            if (other.nodes, other.rules) != (results.nodes, results.rules) {
+                others.push(other);
+            }
+        }
+    }
+    Ok(others)
+}
+
+fn markdown(name: &str, results: &Results, rows: &[Row]) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let Results { nodes, rules, node_bytes, machine, at, .. } = results;
+    writeln!(text, "# {nodes} nodes, rules: {rules}\n")?;
+    writeln!(text, "Measured {at} on {machine}. A node is {node_bytes} bytes of JSON.\n")?;
+    writeln!(text, "| figure | found | bar | |\n| --- | --- | --- | --- |")?;
+    for row in rows {
+        let Row { figure, found, bar, .. } = row;
+        writeln!(text, "| {figure} | {found} | {bar} | {} |", row.verdict())?;
+    }
+    writeln!(text, "\n![Nodes done over time]({name}.svg)\n")?;
+    writeln!(text, "| | taint, s | flip and untaint, s |\n| --- | --- | --- |")?;
+    let mut line =
+        |who: &str, taint: f64, flip: f64| writeln!(text, "| {who} | {taint:.2} | {flip:.2} |");
+    for Round { floor, cold_start, flip } in &results.rounds {
+        line("floor", floor.taint_seconds, floor.flip_seconds)?;
+        line("operator", cold_start.seconds, flip.seconds)?;
+    }
+    line("floor", results.last_floor.taint_seconds, results.last_floor.flip_seconds)?;
+    phases(&mut text, results)?;
+    writeln!(text, "\nThe largest status of a rule has {} bytes.", results.status_bytes)?;
+    if let Some(memory) = &results.memory {
+        let churn = memory.churn_kib.iter().map(|kib| (kib / 1024).to_string());
+        writeln!(
+            text,
+            "Memory was measured with nodes of {} bytes and {} rules: {} MiB at most, and in {} s of \
+             churn {} MiB.",
+            memory.node_bytes,
+            memory.rules,
+            memory.most_resident_kib / 1024,
+            memory.churn_seconds,
+            churn.collect::<Vec<_>>().join(", ")
+        )?;
+    }
+    Ok(text)
+}
+
+fn phases(text: &mut String, results: &Results) -> anyhow::Result<()> {
+    let rounds = results
+        .rounds
+        .iter()
+        .flat_map(|round| [("cold start", &round.cold_start), ("flip", &round.flip)]);
+    let others = [
+        ("storm of four flips", &results.storm),
+        ("restart in the middle", &results.restart),
+        ("steady state", &results.steady),
+    ];
+    let all: Vec<_> = rounds.chain(others).collect();
+    writeln!(text, "\n| phase | s | p50, ms | p90 | p99 | processor, s | resident, MiB |")?;
+    writeln!(text, "| --- | --- | --- | --- | --- | --- | --- |")?;
+    for (name, phase) in &all {
+        let Latencies { p50, p90, p99, .. } = phase.latencies;
+        let Phase { seconds, cpu_seconds, resident_kib, .. } = phase;
+        writeln!(
+            text,
+            "| {name} | {seconds:.2} | {p50:.0} | {p90:.0} | {p99:.0} | {cpu_seconds:.2} | {} |",
+            resident_kib / 1024
+        )?;
+    }
+    let Latencies { p50, p90, p99, count, .. } = results.idle;
+    writeln!(
+        text,
+        "| one node of {count} at a time | – | {p50:.0} | {p90:.0} | {p99:.0} | – | – |"
+    )?;
+    writeln!(
+        text,
+        "\nRequests that the API server answered to anybody, bench included (which writes"
+    )?;
+    writeln!(text, "`nodes/status` and reads metrics):\n")?;
+    writeln!(text, "| phase | requests |\n| --- | --- |")?;
+    for (name, phase) in &all {
+        let requests = phase.requests.iter().filter(|(kind, _)| concerns(kind));
+        let requests = requests.map(|(kind, count)| format!("{kind}: {count}"));
+        writeln!(text, "| {name} | {} |", requests.collect::<Vec<_>>().join(", "))?;
+    }
+    Ok(())
+}
+
+/// Whether requests of this kind have to do with what is measured.
+fn concerns(kind: &str) -> bool {
+    ["nodes", "events", "nodereadinessrules"].iter().any(|resource| {
+        kind.split_once(' ').is_some_and(|(_, of)| of.split('/').next() == Some(resource))
+    })
+}

@@ -1,0 +1,179 @@
+//! What one run found, as plain values that are written as JSON and read again.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::requests::Requests;
+use crate::watching::Counts;
+
+/// How many points of a curve are kept.
+const POINTS: usize = 200;
+
+/// All that one run found.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Results {
+    /// When, in RFC 3339.
+    pub(crate) at: String,
+    pub(crate) machine: String,
+    pub(crate) nodes: usize,
+    pub(crate) rules: usize,
+    /// Bytes of a node, as the API server gives it as JSON.
+    pub(crate) node_bytes: usize,
+    pub(crate) rounds: Vec<Round>,
+    /// The floor once more, after all rounds.
+    pub(crate) last_floor: Floor,
+    pub(crate) storm: Phase,
+    pub(crate) restart: Phase,
+    pub(crate) steady: Phase,
+    /// One node at a time, while nothing else happens.
+    pub(crate) idle: Latencies,
+    pub(crate) events: Events,
+    /// Bytes of the largest status of a rule.
+    pub(crate) status_bytes: usize,
+    pub(crate) memory: Option<Memory>,
+    /// Evaluations of a node under a rule, a second on one core.
+    pub(crate) evaluations_per_second: f64,
+}
+
+/// The floor, and the operator at the same work.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Round {
+    pub(crate) floor: Floor,
+    pub(crate) cold_start: Phase,
+    pub(crate) flip: Phase,
+}
+
+/// What a bare client takes.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Floor {
+    pub(crate) taint_seconds: f64,
+    pub(crate) flip_seconds: f64,
+    #[serde(skip)]
+    pub(crate) taint_curve: Curve,
+    #[serde(skip)]
+    pub(crate) flip_curve: Curve,
+}
+
+/// What one phase of the operator's work took.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Phase {
+    pub(crate) seconds: f64,
+    /// Until everything had come to rest, events and status as well.
+    pub(crate) seconds_to_rest: f64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) resident_kib: u64,
+    pub(crate) most_resident_kib: u64,
+    pub(crate) requests: Requests,
+    /// How many times the taints of a node changed.
+    pub(crate) changes: usize,
+    pub(crate) latencies: Latencies,
+    #[serde(skip)]
+    pub(crate) curve: Curve,
+}
+
+/// From a node's condition being seen to its taints having followed, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Latencies {
+    pub(crate) count: usize,
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) most: f64,
+}
+
+/// Events of the cold start, and those that were there before what they tell of.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Events {
+    pub(crate) written: usize,
+    pub(crate) early: usize,
+}
+
+/// Memory, with large nodes and ten rules.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Memory {
+    pub(crate) node_bytes: usize,
+    pub(crate) rules: usize,
+    /// Resident kibibytes: at most while everything was read and tainted, and then at the end of
+    /// each tenth of the churn.
+    pub(crate) most_resident_kib: u64,
+    pub(crate) churn_seconds: u64,
+    pub(crate) churn_kib: Vec<u64>,
+}
+
+/// How many nodes were done, at seconds since the start: for the plot, and in no file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Curve(pub(crate) Vec<(f64, usize)>);
+
+impl Curve {
+    /// Keeps as many points as can be told apart in a plot.
+    pub(crate) fn of(
+        noted: &[(Instant, Counts)],
+        begun: Instant,
+        done: impl Fn(&Counts) -> usize,
+    ) -> Self {
+        let step = noted.len().div_ceil(POINTS).max(1);
+        let last = noted.last().filter(|_| noted.len() % step != 1);
+        let points = noted.iter().step_by(step).chain(last);
+        let since = |at: &Instant| at.saturating_duration_since(begun).as_secs_f64();
+        Self(points.map(|(at, counts)| (since(at), done(counts))).collect())
+    }
+}
+
+impl Latencies {
+    pub(crate) fn of(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort();
+        let Some(most) = latencies.last() else { return Self::default() };
+        let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+        // The smallest that at least so many of a hundred do not exceed.
+        let at = |percent: usize| ms(latencies[(latencies.len() * percent).div_ceil(100) - 1]);
+        Self { count: latencies.len(), p50: at(50), p90: at(90), p99: at(99), most: ms(*most) }
+    }
+}
+
+impl Results {
+    /// Every measurement of the floor.
+    pub(crate) fn floors(&self) -> impl Iterator<Item = &Floor> {
+        self.rounds.iter().map(|round| &round.floor).chain([&self.last_floor])
+    }
+
+    /// Mean seconds of the cold starts.
+    pub(crate) fn cold_start_seconds(&self) -> f64 {
+        mean(self.rounds.iter().map(|round| round.cold_start.seconds))
+    }
+
+    /// Mean seconds of the flips.
+    pub(crate) fn flip_seconds(&self) -> f64 {
+        mean(self.rounds.iter().map(|round| round.flip.seconds))
+    }
+
+    /// Seconds of a cold start as a ratio to the floor.
+    pub(crate) fn cold_start_ratio(&self) -> f64 {
+        self.cold_start_seconds() / mean(self.floors().map(|floor| floor.taint_seconds))
+    }
+
+    /// Seconds of the flip as a ratio to the floor.
+    pub(crate) fn flip_ratio(&self) -> f64 {
+        self.flip_seconds() / mean(self.floors().map(|floor| floor.flip_seconds))
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    sum / count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_the_smallest_that_so_many_do_not_exceed() {
+        let latencies = Latencies::of((1..=200).map(Duration::from_millis).collect());
+        let Latencies { count, p50, p90, p99, most } = latencies;
+        assert_eq!(count, 200);
+        for (found, wanted) in [(p50, 100.0), (p90, 180.0), (p99, 198.0), (most, 200.0)] {
+            assert!((found - wanted).abs() < 1e-9, "{found} {wanted}");
+        }
+    }
+}

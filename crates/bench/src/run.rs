@@ -1,0 +1,123 @@
+//! The whole run.
+
+use anyhow::ensure;
+use k8s_openapi::jiff::{Timestamp, Unit};
+
+use crate::Options;
+use crate::phases::Stage;
+use crate::results::{Results, Round};
+use crate::watching::Watching;
+use crate::world::World;
+use crate::{engine_rate, figures, fixture, floor, memory, report, steady};
+
+/// Measures everything, prints each figure beside its bar, and writes what there is to keep.
+pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
+    ensure!((1..=memory::RULES).contains(&options.rules), "RULES may be 1 to {}", memory::RULES);
+    ensure!(options.rounds >= 1, "at least one round is needed");
+    ensure!(options.nodes >= 10, "NODES may be 10 or more");
+    let world = World::start(&options.cluster_dir, &options.root).await?;
+    world.say("engine: evaluations a second on one core");
+    let evaluations_per_second = engine_rate::measure()?;
+    let mut results = main_part(&world, options, evaluations_per_second).await?;
+    if options.large_node_kib > 0 {
+        results.memory = Some(memory::measure(&world, options).await?);
+    }
+    let others = match &options.out {
+        Some(out) => report::others(out, &results)?,
+        None => Vec::new(),
+    };
+    let rows = figures::rows(&results, &others);
+    report::print(&rows);
+    if let Some(out) = &options.out {
+        report::write(out, &results, &rows)?;
+    }
+    Ok(())
+}
+
+async fn main_part(
+    world: &World,
+    options: &Options,
+    evaluations_per_second: f64,
+) -> anyhow::Result<Results> {
+    let Options { nodes, rules, .. } = *options;
+    let administrator = &world.administrator;
+    world.say(&format!("creating {nodes} nodes of {} KiB, rules: {rules}", options.node_kib));
+    fixture::create_nodes(administrator, nodes, rules, options.node_kib * 1024).await?;
+    fixture::create_rules(administrator, rules).await?;
+    let compiled = fixture::read_rules(administrator).await?;
+    let watching = Watching::start(world.client.clone(), rules);
+    let stage = Stage { world, watching: &watching, program: &options.operator, nodes, rules };
+    stage.until("reading nodes", |counts| counts.nodes == nodes).await?;
+
+    let floor = async || {
+        reset(&stage).await?;
+        floor::measure(world, &watching, &compiled).await
+    };
+    world.say("warming up: what the API server does first it does slowly");
+    floor().await?;
+    let mut rounds = Vec::new();
+    let mut events = None;
+    for round in 1..=options.rounds {
+        world.say(&format!("round {round} of {}", options.rounds));
+        let floor = floor().await?;
+        reset(&stage).await?;
+        let (operator, cold_start) = stage.cold_start().await?;
+        if events.is_none() {
+            events = Some(stage.events().await?);
+        }
+        let flip = stage.flip(&operator).await?;
+        operator.stop()?;
+        rounds.push(Round { floor, cold_start, flip });
+    }
+    let last_floor = floor().await?;
+
+    let operator = stage.start()?;
+    stage.at_rest().await?;
+    let idle = stage.idle_latency().await?;
+    let storm = stage.storm(&operator).await?;
+    let (operator, restart) = stage.restart(operator).await?;
+    let status_bytes = fixture::status_bytes(administrator).await?;
+    stage.flip(&operator).await?;
+    let steady = steady::measure(&stage, &operator, options.steady()).await?;
+    operator.stop()?;
+    Ok(Results {
+        at: Timestamp::now().round(Unit::Second)?.to_string(),
+        machine: machine(),
+        nodes,
+        rules,
+        node_bytes: fixture::node_bytes(administrator).await?,
+        rounds,
+        last_floor,
+        storm,
+        restart,
+        steady,
+        idle,
+        events: events.unwrap_or_default(),
+        status_bytes,
+        memory: None,
+        evaluations_per_second,
+    })
+}
+
+/// Brings all nodes back to where every part begins.
+async fn reset(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.world.say("setting all nodes back: no taint, no record, conditions not met");
+    fixture::reset_nodes(&stage.world.administrator, stage.nodes, stage.rules).await?;
+    stage.until("reset", |c| c.bare == stage.nodes && c.met == 0).await?;
+    Ok(())
+}
+
+/// The machine, as far as it matters.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()));
+        value.unwrap_or_else(|| "unknown".to_owned())
+    };
+    let processor = field(&read("/proc/cpuinfo"), "model name");
+    let memory = field(&read("/proc/meminfo"), "MemTotal");
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{cores} cores ({processor}), {memory} of memory, Linux {}", kernel.trim())
+}

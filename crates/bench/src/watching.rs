@@ -1,0 +1,239 @@
+//! What every node is like, and when it came to be so: the bench's own watch.
+//!
+//! It is open while the floor is measured as well as while the operator is, so both pay for it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures::StreamExt;
+use kube::api::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Client, ResourceExt};
+use node_readiness_api::{CLAIMS_ANNOTATION, ConditionStatus};
+use node_readiness_engine::Node;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::fixture;
+use crate::world::Progress;
+
+/// How often a wait tells how far it is.
+const TELL: Duration = Duration::from_secs(5);
+
+/// How long anything may take.
+const DEADLINE: Duration = Duration::from_mins(20);
+
+/// How many nodes are like what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) nodes: usize,
+    /// With every rule's taint.
+    pub(crate) tainted: usize,
+    /// With no rule's taint.
+    pub(crate) clean: usize,
+    /// With no taint and no record at all.
+    pub(crate) bare: usize,
+    /// With every rule's condition met.
+    pub(crate) met: usize,
+}
+
+/// A watch of every node.
+pub(crate) struct Watching {
+    seen: Arc<Mutex<Seen>>,
+    counts: watch::Receiver<Counts>,
+    task: JoinHandle<()>,
+}
+
+/// What is noted while a phase runs.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// From a node's condition being seen to its taints having followed.
+    pub(crate) latencies: Vec<Duration>,
+    /// When how many nodes were done.
+    pub(crate) curve: Vec<(Instant, Counts)>,
+    /// How many times the taints of a node changed.
+    pub(crate) changes: usize,
+}
+
+struct Seen {
+    rules: usize,
+    nodes: HashMap<String, Known>,
+    counts: Counts,
+    notes: Notes,
+}
+
+struct Known {
+    node: Arc<Node>,
+    likeness: Likeness,
+    /// Since when its taints do not follow from its conditions.
+    waits: Option<Instant>,
+    /// The version with which its taints came to be as they are.
+    taint_version: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Likeness {
+    met: bool,
+    taints: usize,
+    bare: bool,
+}
+
+impl Watching {
+    /// Begins to watch. `rules` is how many there are.
+    pub(crate) fn start(client: Client, rules: usize) -> Self {
+        let seen = Seen {
+            rules,
+            nodes: HashMap::new(),
+            counts: Counts::default(),
+            notes: Notes::default(),
+        };
+        let seen = Arc::new(Mutex::new(seen));
+        let (told, counts) = watch::channel(Counts::default());
+        let follows = follow(client, Arc::clone(&seen), told);
+        Self { seen, counts, task: tokio::spawn(follows) }
+    }
+
+    /// Waits until `reached`, and tells how far it is meanwhile. Returns when the last change was
+    /// seen.
+    pub(crate) async fn until(
+        &self,
+        progress: Progress,
+        what: &str,
+        reached: impl Fn(&Counts) -> bool,
+    ) -> anyhow::Result<Instant> {
+        let mut counts = self.counts.clone();
+        let begun = Instant::now();
+        while begun.elapsed() < DEADLINE {
+            let wait = timeout(TELL, counts.wait_for(|counts| reached(counts))).await;
+            if let Ok(reached) = wait {
+                reached.context("the watch of nodes ended")?;
+                let seen = lock(&self.seen);
+                return Ok(seen.notes.curve.last().map_or(begun, |(at, _)| (*at).max(begun)));
+            }
+            let Counts { nodes, tainted, clean, met, .. } = self.counts();
+            progress.say(&format!(
+                "  {what}: {nodes} nodes, {tainted} tainted, {clean} not, {met} with conditions met"
+            ));
+        }
+        anyhow::bail!("{what} did not come about within {DEADLINE:?}: {:?}", self.counts())
+    }
+
+    /// How many nodes are like what now.
+    pub(crate) fn counts(&self) -> Counts {
+        *self.counts.borrow()
+    }
+
+    /// Every node, in the order of names.
+    pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
+        let seen = lock(&self.seen);
+        let mut nodes: Vec<_> = seen.nodes.values().map(|known| Arc::clone(&known.node)).collect();
+        nodes.sort_by(|a, b| a.name().cmp(b.name()));
+        nodes
+    }
+
+    /// With which version a node's taints came to be as they are.
+    pub(crate) fn taint_version(&self, node: &str) -> Option<u64> {
+        Some(lock(&self.seen).nodes.get(node)?.taint_version)
+    }
+
+    /// Takes the notes, and begins new ones.
+    pub(crate) fn take_notes(&self) -> Notes {
+        std::mem::take(&mut lock(&self.seen).notes)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn follow(client: Client, seen: Arc<Mutex<Seen>>, told: watch::Sender<Counts>) {
+    let config = watcher::Config::default().page_size(100);
+    let mut events = watcher(Api::<Node>::all(client), config).boxed();
+    while let Some(event) = events.next().await {
+        let mut seen = lock(&seen);
+        match event {
+            Ok(Event::Apply(node) | Event::InitApply(node)) => seen.take_in(node),
+            Ok(Event::Delete(node)) => seen.forget(node.name()),
+            Ok(Event::Init | Event::InitDone) => {}
+            Err(error) => eprintln!("the bench's watch of nodes: {error}; trying again"),
+        }
+        told.send_if_modified(|counts| std::mem::replace(counts, seen.counts) != seen.counts);
+    }
+}
+
+impl Seen {
+    fn take_in(&mut self, node: Node) {
+        let now = Instant::now();
+        let likeness = self.likeness(&node);
+        let version = node.resource_version().and_then(|v| v.parse().ok()).unwrap_or_default();
+        let name = node.name().to_owned();
+        let before = self.nodes.remove(&name);
+        let was = before.as_ref().map(|known| known.likeness);
+        if let Some(was) = was {
+            self.counts = self.counted(was, -1);
+        }
+        self.counts = self.counted(likeness, 1);
+        let mut waits = before.as_ref().and_then(|known| known.waits);
+        if was.is_none_or(|was| was.met != likeness.met) {
+            waits = Some(now);
+        }
+        let retainted = was.is_some_and(|was| was.taints != likeness.taints);
+        self.notes.changes += usize::from(retainted);
+        let follows = likeness.taints == if likeness.met { 0 } else { self.rules };
+        if follows
+            && let Some(since) = waits.take()
+            && retainted
+        {
+            self.notes.latencies.push(now - since);
+        }
+        let taint_version = match &before {
+            Some(known) if !retainted => known.taint_version,
+            _ => version,
+        };
+        if was != Some(likeness) {
+            self.notes.curve.push((now, self.counts));
+        }
+        let node = Arc::new(node);
+        self.nodes.insert(name, Known { node, likeness, waits, taint_version });
+    }
+
+    fn forget(&mut self, name: &str) {
+        if let Some(known) = self.nodes.remove(name) {
+            self.counts = self.counted(known.likeness, -1);
+        }
+    }
+
+    fn likeness(&self, node: &Node) -> Likeness {
+        let met = |rule| node.condition(&fixture::condition(rule)) == Some(ConditionStatus::True);
+        let ours = |key: &str| key.starts_with("readiness.k8s.io/bench-");
+        Likeness {
+            met: self.rules > 0 && (0..self.rules).all(met),
+            bare: node.taints().is_empty() && node.annotation(CLAIMS_ANNOTATION).is_none(),
+            taints: node.taints().iter().filter(|taint| ours(&taint.key)).count(),
+        }
+    }
+
+    fn counted(&self, likeness: Likeness, by: isize) -> Counts {
+        let mut counts = self.counts;
+        let add = |count: &mut usize, is: bool| {
+            if is {
+                *count = count.saturating_add_signed(by);
+            }
+        };
+        add(&mut counts.nodes, true);
+        add(&mut counts.tainted, likeness.taints == self.rules);
+        add(&mut counts.clean, likeness.taints == 0);
+        add(&mut counts.bare, likeness.bare);
+        add(&mut counts.met, likeness.met);
+        counts
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
