@@ -1,5 +1,8 @@
 //! The contract between operator and reporter: the file that one mounts and the other reads.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Serialize};
 
 use crate::{Probe, ReporterAccess};
@@ -9,7 +12,7 @@ use crate::{Probe, ReporterAccess};
 ///
 /// Unknown fields beside these are refused: operator and reporter are released together, and a
 /// reporter that ignored what it was told would report something else than the rule says.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReporterConfig {
     /// Name of the rule, for logs.
@@ -24,6 +27,10 @@ pub struct ReporterConfig {
     pub metrics_port: Option<u16>,
     /// What to observe; one probe a condition type.
     pub probes: Vec<Probe>,
+    /// By condition type, the nodes on which reporters of older rules write it: those that one of the
+    /// selectors matches. There this one does not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub yields: BTreeMap<String, Vec<LabelSelector>>,
 }
 
 impl ReporterConfig {
@@ -75,6 +82,7 @@ mod tests {
                 )
                 .unwrap(),
             ],
+            yields: [("a".into(), vec![LabelSelector::default()])].into(),
         };
         let read = ReporterConfig::from_json(&written.to_json().unwrap()).unwrap();
         assert_eq!(read, written);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
@@ -55,6 +56,8 @@ pub struct Rule {
     pub created: Timestamp,
     /// The nodes that it covers unless it is being deleted, as its reporters' affinity says it.
     pub nodes: NodeSet,
+    /// The same as the rule says it.
+    pub node_selector: LabelSelector,
     selector: Selector,
 }
 
@@ -105,6 +108,7 @@ impl Rule {
             dry_run: spec.dry_run,
             suspend: spec.suspend,
             max_unavailable: spec.max_unavailable.clone(),
+            node_selector: spec.node_selector.clone(),
             deleting: metadata.deletion_timestamp.is_some(),
             nodes: NodeSet::of(selector.clone()),
             selector,

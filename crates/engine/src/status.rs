@@ -7,7 +7,7 @@ use node_readiness_api::{
     ReporterStatus, TaintPresence,
 };
 
-use crate::reporter::{Conflict, Conflicts, MAX_TERMS, Outcome, Refusal};
+use crate::reporter::{Conflict, Conflicts, Outcome, Refusal};
 use crate::{Entry, Rule, Standing};
 
 /// How many nodes a status names at most in each of its lists.
@@ -288,27 +288,9 @@ fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
     let told = conflicts.iter().filter(|(_, c)| c.met || c.outcome == Outcome::LeftOut);
     let (condition, Conflict { older, outcome, .. }) = told.max_by_key(|(_, c)| c.outcome)?;
     let older = few(older.iter(), Clone::clone);
-    let (what, remedy) = match outcome {
-        Outcome::LeftOut => (
-            "wherever this rule applies, and only the older one's reporters write it".to_owned(),
-            "",
-        ),
-        Outcome::Apart => {
-            ("and where both apply only the older one's reporters write it".to_owned(), "")
-        }
-        Outcome::Twice => (
-            "and where both apply the reporters of both write it, since this rule's have another \
-             probe to make there"
-                .to_owned(),
-            "move the probe to a NodeReadinessRule of its own, ",
-        ),
-        Outcome::Inexpressible => (
-            format!(
-                "and where both apply the reporters of both write it, since to keep off those \
-                 nodes takes more than {MAX_TERMS} terms of a node affinity"
-            ),
-            "",
-        ),
+    let what = match outcome {
+        Outcome::LeftOut => "wherever this rule applies",
+        Outcome::Apart | Outcome::Yields => "on some of this rule's nodes",
     };
     let own = match reporters {
         Reporters::Applied(ReporterStatus { desired, ready, .. }) => {
@@ -317,8 +299,9 @@ fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
         _ => String::new(),
     };
     let message = format!(
-        "condition {condition} is probed by the older NodeReadinessRule {older} as well, {what}; \
-         {remedy}remove the probe from one of them, or make their nodeSelectors disjoint{own}"
+        "condition {condition} is probed by the older NodeReadinessRule {older} as well, {what}, and \
+         there only the older one's reporters write it; remove the probe from one of them, or make \
+         their nodeSelectors disjoint{own}"
     );
     Some(Verdict::new("ReporterReady", false, "ProbeConflict", message))
 }

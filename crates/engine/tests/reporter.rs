@@ -59,7 +59,7 @@ fn pods_have_no_more_than_they_need() {
     let volumes = serde_json::to_value(&pod.volumes).unwrap();
     let expected = json!([
         {"name": "config", "configMap": {"name": "reporter-cni"}},
-        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Ki"}},
+        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
     ]);
     assert_eq!(volumes, expected);
     assert!(pod.host_pid.is_none() && pod.host_ipc.is_none());
@@ -209,10 +209,16 @@ fn a_rules_reporters_keep_off_nodes_where_older_rules_make_all_of_its_probes() {
 }
 
 #[test]
-fn a_rule_with_another_probe_to_make_runs_everywhere_and_makes_the_shared_one_twice() {
-    let left = share(&rule("csi", &pool(), &["A", "B"]), &[rule("cni", &linux(), &["A"])], &[]);
-    assert_eq!(outcomes(&left), [("A", Outcome::Twice)]);
+fn a_rule_with_another_probe_to_make_runs_everywhere_and_leaves_the_shared_one_to_the_older() {
+    let younger = rule("csi", &pool(), &["A", "B"]);
+    let left = share(&younger, &[rule("cni", &linux(), &["A"])], &[]);
+    assert_eq!(outcomes(&left), [("A", Outcome::Yields)]);
     assert_eq!(terms(&left), json!([{"matchExpressions": pool()}]));
+    let objects = generate(&younger.object(), &settings(), &left).unwrap().unwrap();
+    let config: Value =
+        serde_json::from_str(&objects.config_map.data.unwrap()["config.json"]).unwrap();
+    assert_eq!(config["yields"], json!({"A": [{"matchExpressions": linux()}]}));
+    assert_eq!(config["probes"].as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -220,7 +226,7 @@ fn older_rules_that_share_the_probes_between_them_are_avoided_where_they_meet() 
     let gpu = json!([{"key": "gpu", "operator": "Exists"}]);
     let older = [rule("cni", &linux(), &["A"]), rule("gpu", &gpu, &["B"])];
     let left = share(&rule("csi", &pool(), &["A", "B"]), &older, &[]);
-    assert_eq!(outcomes(&left), [("A", Outcome::Twice), ("B", Outcome::Twice)]);
+    assert_eq!(outcomes(&left), [("A", Outcome::Yields), ("B", Outcome::Yields)]);
     let expected = json!([
         {"matchExpressions": [
             {"key": "os", "operator": "DoesNotExist"}, {"key": "pool", "operator": "Exists"},
@@ -253,15 +259,16 @@ fn nodes_decide_what_is_told_and_nothing_else() {
 }
 
 #[test]
-fn what_is_too_much_for_an_affinity_is_told() {
+fn what_is_too_much_for_an_affinity_is_left_to_the_reporters() {
     let keys = |letter: char| -> Value {
         let key = |n: usize| json!({"key": format!("{letter}{n}"), "operator": "Exists"});
         (0..9).map(key).collect()
     };
     let older = [rule("cni", &keys('a'), &["A"]), rule("csi", &keys('b'), &["A"])];
     let left = share(&rule("gpu", &pool(), &["A"]), &older, &[]);
-    assert_eq!(outcomes(&left), [("A", Outcome::Inexpressible)]);
+    assert_eq!(outcomes(&left), [("A", Outcome::Yields)]);
     assert_eq!(terms(&left), json!([{"matchExpressions": pool()}]));
+    assert_eq!(left.yields["A"].len(), 2);
 }
 
 #[test]

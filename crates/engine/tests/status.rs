@@ -222,17 +222,15 @@ fn a_rule_is_told_who_probes_its_condition_too_and_what_to_do() {
     let daemon_set = "nrr-reporters/reporter-cni".to_owned();
     let applied = Reporters::Applied(ReporterStatus { daemon_set, desired: 2, ready: 1 });
     for (outcome, what) in [
-        (Outcome::LeftOut, "wherever this rule applies, and only the older one's reporters"),
-        (Outcome::Apart, "where both apply only the older one's reporters write it"),
-        (Outcome::Twice, "the reporters of both write it, since this rule's have another probe"),
-        (Outcome::Inexpressible, "takes more than 64 terms"),
+        (Outcome::LeftOut, "wherever this rule applies, and there only the older one's reporters"),
+        (Outcome::Apart, "on some of this rule's nodes, and there only the older one's reporters"),
+        (Outcome::Yields, "on some of this rule's nodes, and there only the older one's reporters"),
     ] {
         let (status, reason, text) = told(conflict(outcome), &applied).unwrap();
         assert_eq!((status.as_str(), reason.as_str()), ("False", "ProbeConflict"));
         assert!(text.starts_with("condition Ready1 is probed by the older NodeReadinessRule csi"));
         assert!(text.contains(what), "{text}");
         assert!(text.contains("remove the probe from one of them, or make their nodeSelectors"));
-        assert_eq!(text.contains("NodeReadinessRule of its own"), outcome == Outcome::Twice);
         assert!(text.ends_with("1 of 2 reporters of this rule are ready"), "{text}");
     }
 }
@@ -241,7 +239,7 @@ fn a_rule_is_told_who_probes_its_condition_too_and_what_to_do() {
 fn a_conflict_is_told_where_a_node_is_shared_or_nothing_is_left_to_probe() {
     let unmet = |outcome| Conflict { met: false, ..conflict(outcome) };
     assert!(told(unmet(Outcome::Apart), &Reporters::None).is_none());
-    assert!(told(unmet(Outcome::Twice), &Reporters::None).is_none());
+    assert!(told(unmet(Outcome::Yields), &Reporters::None).is_none());
     assert!(told(unmet(Outcome::LeftOut), &Reporters::None).is_some());
     // What keeps the reporters from running comes first.
     let failed = Reporters::Failed("refused".to_owned());

@@ -11,6 +11,7 @@
 //! | [`threshold`] | how many outcomes in a row make a verdict | no |
 //! | [`verdicts`] | the latest verdict of each condition | no |
 //! | [`node`] | a Node's JSON and the conditions in it | no |
+//! | [`yields`] | what is left to reporters of other rules | no |
 //! | [`writer`] | the one task that reads and writes the Node | to the API server |
 //! | [`metrics`] | what Prometheus may scrape | serves them where asked to |
 //! | [`alive`] | by what kubelet sees that the process is not stuck | a file |
@@ -35,6 +36,7 @@ pub mod termination;
 pub mod threshold;
 pub mod verdicts;
 pub mod writer;
+pub mod yields;
 
 use std::time::Duration;
 
@@ -130,7 +132,7 @@ pub async fn run(
     client: kube::Client,
     stop: CancellationToken,
 ) -> Result<(), FatalError> {
-    let Settings { node, impersonate, heartbeat, metrics: endpoint, probes } = settings;
+    let Settings { node, impersonate, heartbeat, metrics: endpoint, probes, yields } = settings;
     let acting_as = if impersonate { "its node" } else { "its ServiceAccount" };
     info!(node, acting_as, ?heartbeat, probes = probes.len(), "starting");
     let metrics = Metrics::default();
@@ -145,7 +147,8 @@ pub async fn run(
         tasks.spawn(metrics::serve(address, setting, metrics.clone()));
     }
     let api = NodeApi::new(client, node, REQUEST_DEADLINE);
-    let writer = Writer::new(api, Timing::new(heartbeat), metrics).run(verdicts, stop.clone());
+    let writer = Writer::new(api, Timing::new(heartbeat), metrics).yielding(yields);
+    let writer = writer.run(verdicts, stop.clone());
     let mut writer = std::pin::pin!(writer);
     tokio::select! {
         () = &mut writer => {}

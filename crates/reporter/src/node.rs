@@ -4,7 +4,7 @@
 //! removed. So the Node is kept as the JSON that it came as, not as a type of this release, and
 //! nothing but the conditions asked for is touched.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -71,6 +71,14 @@ impl Node {
     /// How long ago the condition's last heartbeat was; none if it has none or it lies ahead.
     pub fn heartbeat_age(&self, condition_type: &str, now: Timestamp) -> Option<Duration> {
         age(self.condition(condition_type)?, now)
+    }
+
+    /// The Node's labels.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let labels = self.0["metadata"]["labels"].as_object().into_iter().flatten();
+        let text =
+            labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        text.collect()
     }
 
     fn conditions(&self) -> &[Value] {

@@ -4,11 +4,13 @@
 //! rule's reporters keep off the nodes where older rules make all of their probes, and leave out a
 //! probe that older rules make on every node that the younger one can cover. Both follow from the
 //! rules' selectors alone, so that no pod restarts because a node came or went. What is left is a
-//! rule that has a probe of its own to make where it shares another: there the reporters of both
-//! write, and the younger rule's status says so.
+//! rule that has a probe of its own to make where it shares another: its reporters run there, and are
+//! told the older rules' selectors, so that each can see on its Node what to leave to others.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::NodeSet;
 use crate::{Node, Rule, RuleSet};
@@ -23,6 +25,8 @@ pub struct Share {
     pub conflicts: Conflicts,
     /// Where there is a probe left to make.
     pub nodes: NodeSet,
+    /// By condition, the nodes among them where its reporters leave it to older rules'.
+    pub yields: BTreeMap<String, Vec<LabelSelector>>,
 }
 
 /// A condition of a rule that older rules probe as well.
@@ -44,16 +48,15 @@ pub enum Outcome {
     LeftOut,
     /// Its reporters do not run where older rules make it.
     Apart,
-    /// Its reporters run where older rules make it, for other probes, and so make it twice.
-    Twice,
-    /// The same, because where else they should run is too much for a node affinity.
-    Inexpressible,
+    /// Its reporters run where older rules make it, for other probes or because where else to run is
+    /// too much for a node affinity. There they do not write it.
+    Yields,
 }
 
 impl Share {
     /// That of a rule with which no other probes anything.
     pub fn alone(rule: &Rule) -> Self {
-        Self { conflicts: Conflicts::new(), nodes: rule.nodes.clone() }
+        Self { conflicts: Conflicts::new(), nodes: rule.nodes.clone(), yields: BTreeMap::new() }
     }
 
     /// That of a rule among others. Which nodes exist decides only what is told.
@@ -75,14 +78,17 @@ impl Share {
         let nothing = Some(NodeSet::none());
         let nodes = left.iter().fold(nothing, |all, (_, left)| all?.and(left.clone()?));
         let nodes = nodes.unwrap_or_else(|| rule.nodes.clone());
-        let conflicts = left
+        let conflicts: Conflicts = left
             .iter()
             .filter_map(|(condition, left)| {
                 let outcome = outcome(left.as_ref(), &nodes);
                 Some(((*condition).clone(), conflict(condition, &rivals, outcome)?))
             })
             .collect();
-        Self { conflicts, nodes }
+        let shared = conflicts.iter().filter(|(_, conflict)| conflict.outcome == Outcome::Yields);
+        let yields =
+            shared.map(|(condition, _)| (condition.clone(), selectors(condition, &rivals)));
+        Self { nodes, yields: yields.collect(), conflicts }
     }
 
     /// Whether the rule's reporters make its probe of a condition.
@@ -109,14 +115,20 @@ fn left_of(nodes: &NodeSet, condition: &String, rivals: &[Rival<'_>]) -> Option<
 
 /// What becomes of a probe that is left to make on some nodes, by reporters that run on these.
 fn outcome(left: Option<&NodeSet>, run_on: &NodeSet) -> Outcome {
-    let Some(left) = left else { return Outcome::Inexpressible };
+    let Some(left) = left else { return Outcome::Yields };
     if left.is_empty() {
         return Outcome::LeftOut;
     }
     match run_on.without(left) {
         Some(twice) if twice.is_empty() => Outcome::Apart,
-        _ => Outcome::Twice,
+        _ => Outcome::Yields,
     }
+}
+
+/// Where older rules probe a condition, whether or not a node is there now.
+fn selectors(condition: &String, rivals: &[Rival<'_>]) -> Vec<LabelSelector> {
+    let rivals = rivals.iter().filter(|rival| rival.rule.probed.contains(condition));
+    rivals.map(|rival| rival.rule.node_selector.clone()).collect()
 }
 
 /// `None` if nobody older probes the condition.

@@ -90,6 +90,7 @@ pub fn generate(
         heartbeat_seconds: options.heartbeat_seconds,
         metrics_port: options.metrics_port,
         probes,
+        yields: share.yields.clone(),
     };
     let config_json = config.to_json()?;
     let meta = |name: &str| metadata(rule, name, None);

@@ -30,7 +30,7 @@ pub(super) fn config(config_map: &str) -> Mounted {
 pub(super) fn run() -> Mounted {
     let source = EmptyDirVolumeSource {
         medium: Some("Memory".to_owned()),
-        size_limit: Some(Quantity("64Ki".to_owned())),
+        size_limit: Some(Quantity("1Mi".to_owned())),
         ..EmptyDirVolumeSource::default()
     };
     let volume = Volume { empty_dir: Some(source), ..named("run") };

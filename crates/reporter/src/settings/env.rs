@@ -20,6 +20,7 @@ use super::{
 use crate::{
     probe::{Check, Dialect, HttpCheck, Roots},
     threshold::Thresholds,
+    yields::Yields,
 };
 
 const CONDITION_TYPE: &str = "CONDITION_TYPE";
@@ -74,7 +75,8 @@ pub fn load(variable: impl Fn(&str) -> Option<String>) -> Result<FromEnv, Settin
         timeout: TIMEOUT,
         thresholds: Thresholds { success: 1, failure: 1 },
     };
-    let settings = Settings { node, impersonate, heartbeat, metrics, probes: vec![probe] };
+    let yields = Yields::default();
+    let settings = Settings { node, impersonate, heartbeat, metrics, probes: vec![probe], yields };
     Ok(FromEnv { settings, notes })
 }
 

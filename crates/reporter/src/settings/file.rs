@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use kube::core::Selector;
 use node_readiness_api::{Probe, ReporterAccess, ReporterConfig};
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     check::{Problem, at_least_one, check},
     condition_type_problem, node_name,
 };
-use crate::threshold::Thresholds;
+use crate::{threshold::Thresholds, yields::Yields};
 
 /// Reads the file. Paths of the node are below `host_root`.
 ///
@@ -59,7 +60,22 @@ fn settings(node: String, config: &ReporterConfig, host_root: &Path) -> Result<S
         heartbeat,
         metrics: metrics(config.metrics_port)?,
         probes,
+        yields: yields(config)?,
     })
+}
+
+fn yields(config: &ReporterConfig) -> Result<Yields, Problem> {
+    let selectors = config.yields.iter().map(|(condition_type, selectors)| {
+        let selectors = selectors.iter().cloned().map(Selector::try_from);
+        let selectors: Vec<_> = selectors.collect::<Result<_, _>>().map_err(|error| {
+            Problem::new(
+                format!("yields[{condition_type}]"),
+                format!("has a selector that cannot be evaluated ({error}): correct it"),
+            )
+        })?;
+        Ok((condition_type.clone(), selectors))
+    });
+    selectors.collect::<Result<_, _>>().map(Yields::new)
 }
 
 fn metrics(port: Option<u16>) -> Result<Option<MetricsEndpoint>, Problem> {

@@ -14,7 +14,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use node_readiness_api::{KUBELET_CONDITIONS, NODE_NAME_ENV};
 
-use crate::{probe::Check, threshold::Thresholds};
+use crate::{probe::Check, threshold::Thresholds, yields::Yields};
 
 /// Everything that a reporter needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,8 @@ pub struct Settings {
     pub metrics: Option<MetricsEndpoint>,
     /// What to observe; one probe a condition type.
     pub probes: Vec<ProbeSettings>,
+    /// What others write.
+    pub yields: Yields,
 }
 
 impl Settings {

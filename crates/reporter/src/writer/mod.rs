@@ -28,7 +28,9 @@ pub use self::{
 use self::{backoff::Backoff, ledger::Ledger};
 use crate::{
     metrics::{Metrics, Write},
+    node::Node,
     verdicts::Verdicts,
+    yields::Yields,
 };
 
 /// The times that a writer keeps.
@@ -75,6 +77,7 @@ pub struct Writer {
     ledger: Ledger,
     backoff: Backoff,
     metrics: Metrics,
+    yields: Yields,
     /// The failure that the log told last, so that it is not told again and again.
     told: Option<String>,
 }
@@ -88,8 +91,15 @@ impl Writer {
             ledger: Ledger::new(timing.pace),
             backoff: Backoff::new(timing.backoff),
             metrics,
+            yields: Yields::default(),
             told: None,
         }
+    }
+
+    /// Has it leave conditions to others.
+    #[must_use]
+    pub fn yielding(self, yields: Yields) -> Self {
+        Self { yields, ..self }
     }
 
     /// Writes until `stop`. A write under way at that moment is finished, within its deadline, and
@@ -139,17 +149,31 @@ impl Writer {
             node = self.api.get() => node?,
         };
         let now = Timestamp::now();
-        let write = node.update(wanted, self.timing.pace.freshness(), now);
+        let (others, own) = self.shared_out(wanted, &node);
+        let write = node.update(&own, self.timing.pace.freshness(), now);
         if write {
             self.api.put_status(&node).await?;
         }
         let dice = fastrand::f64();
-        for (condition_type, verdict) in wanted {
+        for (condition_type, verdict) in &others {
+            // Labels may change: it is looked at again when a heartbeat would be due.
+            self.ledger.record(condition_type, verdict, Duration::ZERO, Instant::now(), dice);
+        }
+        for (condition_type, verdict) in &own {
             let age = node.heartbeat_age(condition_type, now).unwrap_or_default();
             let age = if write { Duration::ZERO } else { age };
             self.ledger.record(condition_type, verdict, age, Instant::now(), dice);
         }
         Ok(if write { Pass::Written } else { Pass::Unchanged })
+    }
+
+    /// What others write on this node, and what is left to write.
+    fn shared_out(&self, wanted: &Verdicts, node: &Node) -> (Verdicts, Verdicts) {
+        if self.yields.is_empty() {
+            return (Verdicts::new(), wanted.clone());
+        }
+        let labels = node.labels();
+        wanted.clone().into_iter().partition(|(type_, _)| self.yields.covers(type_, &labels))
     }
 
     fn tell_success(&mut self, pass: Pass) {

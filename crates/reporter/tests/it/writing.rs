@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use kube::core::{Expression, Selector};
 use node_readiness_reporter::{
     cluster,
     metrics::Metrics,
@@ -18,6 +19,7 @@ use node_readiness_reporter::{
     threshold::{Judge, Thresholds, Verdict},
     verdicts::{self, Publisher, Verdicts},
     writer::{ApiError, BackoffRange, NodeApi, Pace, Pass, Timing, Writer},
+    yields::Yields,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -45,6 +47,7 @@ pub(crate) fn settings(impersonate: bool) -> Settings {
         heartbeat: TIMING.pace.heartbeat,
         metrics: None,
         probes: Vec::new(),
+        yields: Yields::default(),
     }
 }
 
@@ -124,6 +127,33 @@ async fn a_verdict_is_written_and_everything_else_kept() {
     assert_eq!(condition["lastHeartbeatTime"], condition["lastTransitionTime"]);
     after["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
     assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_condition_is_left_to_others_on_the_nodes_that_are_theirs() {
+    let server = ApiServer::start(json!([]), &[]).await;
+    let yielding = |theirs: Expression| {
+        let theirs = Selector::from_iter([theirs]);
+        let yields = Yields::new([(CONDITION.to_owned(), vec![theirs])].into());
+        writer(&server, TIMING).yielding(yields)
+    };
+    let mut both = wanted(true);
+    both.insert("example.com/Own".to_owned(), verdict(true));
+    let stop = CancellationToken::new();
+    let without = || Expression::DoesNotExist("edge".to_owned());
+    let pass = yielding(without()).pass(&both, &stop).await.unwrap();
+    assert_eq!(pass, Pass::Written);
+    let types = |node: &Value| -> Vec<Value> {
+        let conditions = node["status"]["conditions"].as_array().unwrap().iter();
+        conditions.map(|condition| condition["type"].clone()).collect()
+    };
+    assert_eq!(types(&server.node()), ["example.com/Own"]);
+    // With nothing else to write, nothing is.
+    let alone = yielding(without()).pass(&wanted(true), &stop).await.unwrap();
+    assert_eq!(alone, Pass::Unchanged);
+    let with = Expression::Exists("edge".to_owned());
+    yielding(with).pass(&both, &stop).await.unwrap();
+    assert_eq!(types(&server.node()), ["example.com/Own", CONDITION]);
 }
 
 #[tokio::test]
