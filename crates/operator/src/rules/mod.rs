@@ -8,6 +8,7 @@ mod cleanup;
 mod ownership;
 mod report;
 mod resting;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,4 +20,5 @@ mod reporters;
 mod restarts;
 mod scraper;
 mod status;
+mod unreadable;
 mod warnings;
