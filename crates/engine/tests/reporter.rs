@@ -152,7 +152,7 @@ fn share(younger: &TestRule, older: &[TestRule], nodes: &[TestNode]) -> Share {
     let older = older.iter().map(|rule| rule.clone().created("2025-01-01T00:00:00Z").compile());
     let rules = RuleSet::new(older.chain([younger.compile()]), []);
     let nodes: Vec<Node> = nodes.iter().map(TestNode::view).collect();
-    Share::of(&younger.compile(), &rules, &nodes.iter().collect::<Vec<_>>())
+    Share::of(&younger.compile(), rules.iter(), &nodes.iter().collect::<Vec<_>>())
 }
 
 fn outcomes(share: &Share) -> Vec<(&str, Outcome)> {
@@ -169,7 +169,7 @@ fn terms(share: &Share) -> Value {
 fn of_two_rules_that_probe_one_condition_only_the_younger_gives_way() {
     let (cni, csi) = (rule("cni", &linux(), &["A"]), rule("csi", &linux(), &["A"]));
     let rules = RuleSet::new([cni.compile(), csi.compile()], []);
-    let of = |rule: &TestRule| Share::of::<&Node>(&rule.compile(), &rules, &[]);
+    let of = |rule: &TestRule| Share::of::<&Node>(&rule.compile(), rules.iter(), &[]);
     // They are of the same second, so the name decides.
     assert!(outcomes(&of(&cni)).is_empty());
     assert_eq!(outcomes(&of(&csi)), [("A", Outcome::LeftOut)]);

@@ -13,7 +13,7 @@ use std::ops::Deref;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::NodeSet;
-use crate::{Node, Rule, RuleSet};
+use crate::{Node, Rule};
 
 /// Conditions of a rule that older rules probe as well.
 pub type Conflicts = BTreeMap<String, Conflict>;
@@ -59,9 +59,13 @@ impl Share {
         Self { conflicts: Conflicts::new(), nodes: rule.nodes.clone(), yields: BTreeMap::new() }
     }
 
-    /// That of a rule among others. Which nodes exist decides only what is told.
-    pub fn of<N: Deref<Target = Node>>(rule: &Rule, rules: &RuleSet, existing: &[N]) -> Self {
-        let older = rules.iter().filter(|other| other.age() < rule.age());
+    /// That of a rule among others that have reporters. Which nodes exist decides only what is told.
+    pub fn of<'a, N: Deref<Target = Node>>(
+        rule: &Rule,
+        others: impl Iterator<Item = &'a Rule>,
+        existing: &[N],
+    ) -> Self {
+        let older = others.filter(|other| other.age() < rule.age());
         let rivals: Vec<&Rule> = older
             .filter(|older| older.probed.iter().any(|probed| rule.probed.contains(probed)))
             .filter(|older| !older.deleting && older.nodes.meets(&rule.nodes))

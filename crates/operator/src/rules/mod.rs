@@ -4,10 +4,12 @@
 //! two touch the network.
 
 mod apply;
+mod carry;
 mod cleanup;
 mod report;
 mod resting;
 mod settling;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +20,8 @@ use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::Rule;
-use node_readiness_engine::reporter::{
-    self, Conflicts, ConstrainedImpersonation, Refusal, ReporterObjects, Settings, Share,
-};
-use node_readiness_engine::status::Reporters;
+use node_readiness_engine::reporter::{ConstrainedImpersonation, Settings};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -33,16 +31,17 @@ use tracing::warn;
 use crate::applier::{Applier, ApplyError};
 use crate::clock;
 use crate::events::Events;
-use crate::fence::{Fence, Standing};
+use crate::fence::Fence;
 use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
 use crate::nodes::Rules;
 use crate::retries::Retries;
 use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
+use carry::{Carried, carry_out};
 use cleanup::Next;
-use report::{Reporting, StatusWriter};
-use resting::{Rest, Resting};
+use report::StatusWriter;
+use resting::Resting;
 pub(crate) use settling::SETTLE;
 use settling::Settling;
 
@@ -86,6 +85,7 @@ pub enum RuleError {
 }
 
 struct Context {
+    store: RuleStore,
     nodes: NodeStore,
     rules: Rules,
     owned: OwnedStores,
@@ -134,6 +134,7 @@ impl RulePath {
         let fence_changes = fence.changes();
         let found_out = impersonation.clone();
         let context = Arc::new(Context {
+            store: store.clone(),
             nodes,
             rules: rules.clone(),
             owned: stores,
@@ -213,88 +214,6 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
         context.metrics.reconciled(&uid, clock::now());
     }
     Ok(again.map_or_else(Action::await_change, Action::requeue))
-}
-
-/// What came of carrying out a rule.
-struct Carried {
-    /// Whether its reporters wait to be tried again.
-    rests: bool,
-    /// When to look at it again though nothing changes.
-    again: Option<Duration>,
-}
-
-async fn carry_out(rule: &NodeReadinessRule, context: &Context) -> Result<Carried, RuleError> {
-    let Ok(compiled) = Rule::compile(rule) else {
-        // What it did stays as it is, its reporters too.
-        let nothing = Reporting { reporters: &Reporters::None, conflicts: &Conflicts::new() };
-        let again = context.status.report(rule, &nothing, &context.nodes, &context.ledger).await?;
-        return Ok(Carried { rests: false, again });
-    };
-    let share = share(&compiled, context);
-    let admitted =
-        reporter::admit(rule, &context.settings.allowances, *context.impersonation.borrow());
-    let desired = match &admitted {
-        Ok(()) => reporter::generate(rule, &context.settings, &share)?,
-        Err(_) => None,
-    };
-    let resting = context.resting.of(rule);
-    let applied = if let Some(Rest { failure, .. }) = &resting {
-        Ok(failure.clone())
-    } else if rule.spec.suspend {
-        Ok(apply::observe(desired.as_ref(), &context.owned))
-    } else {
-        apply_reporters(rule, desired.as_ref(), context).await
-    };
-    let reporters = standing(&applied, admitted);
-    // The status tells of a failure before the rule is put back to be tried again.
-    let reporting = Reporting { reporters: &reporters, conflicts: &share.conflicts };
-    let turn = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
-    if let Err(error) = applied {
-        context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
-        return Err(error.into());
-    }
-    let left = resting.map(|rest| rest.left());
-    let settles = context.settling.left(&rule.uid().unwrap_or_default());
-    let again = [turn, left, settles].into_iter().flatten().min();
-    Ok(Carried { rests: left.is_some(), again })
-}
-
-/// Applies a rule's reporters once the fence lets them do what they are for.
-async fn apply_reporters(
-    rule: &NodeReadinessRule,
-    desired: Option<&ReporterObjects>,
-    context: &Context,
-) -> Result<Reporters, ApplyError> {
-    if desired.is_some() {
-        match context.fence.stands_to(rule) {
-            Standing::InForce(_) => {}
-            Standing::Pending => return Ok(Reporters::AwaitingPolicy),
-            Standing::Failed(cause) => return Ok(Reporters::Failed(cause)),
-        }
-    }
-    apply::apply(&context.applier, rule, desired, &context.owned, &context.settling).await
-}
-
-/// How a rule's reporters stand.
-fn standing(applied: &Result<Reporters, ApplyError>, admitted: Result<(), Refusal>) -> Reporters {
-    match (applied, admitted) {
-        (Err(error), _) => error.reporters(),
-        (Ok(_), Err(refusal)) => Reporters::Refused(refusal),
-        (Ok(reporters), Ok(())) => reporters.clone(),
-    }
-}
-
-/// What the rule's reporters do in view of older rules'.
-fn share(rule: &Rule, context: &Context) -> Share {
-    match context.rules.borrow().clone() {
-        // Without probes there is nothing to compare nodes for.
-        Some(rules) if !rule.probed.is_empty() => Share::of(rule, &rules, &context.nodes.state()),
-        _ => Share::alone(rule),
-    }
-}
-
-fn rule_reference(rule: &NodeReadinessRule) -> k8s_openapi::api::core::v1::ObjectReference {
-    kube::Resource::object_ref(rule, &())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form of an error policy")]

@@ -15,14 +15,12 @@ use node_readiness_engine::status::{self, Reporters};
 use node_readiness_engine::{Rule, status::fold};
 use thiserror::Error;
 
+use super::turns::Turns;
 use crate::clock;
 use crate::leadership::{Leadership, NotWritten};
 use crate::ledger::SharedLedger;
 use crate::refusal;
 use crate::watches::{NodeStore, StoredRule};
-
-/// Shortest time between two writes of one rule's status.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A status could not be written.
 #[derive(Debug, Error)]
@@ -44,7 +42,7 @@ pub(super) struct Reporting<'a> {
 pub(super) struct StatusWriter {
     rules: Api<PartialObjectMeta<NodeReadinessRule>>,
     leadership: Leadership,
-    written: Mutex<HashMap<String, Instant>>,
+    turns: Turns,
     /// Uid and generation of rules that were reported as unreadable.
     rejected: Mutex<HashMap<String, (String, Option<i64>)>>,
 }
@@ -54,7 +52,7 @@ impl StatusWriter {
         Self {
             rules: Api::all(client),
             leadership,
-            written: Mutex::default(),
+            turns: Turns::default(),
             rejected: Mutex::default(),
         }
     }
@@ -68,7 +66,7 @@ impl StatusWriter {
         ledger: &SharedLedger,
     ) -> Result<Option<Duration>, ReportError> {
         let name = rule.name_any();
-        if let Some(wait) = self.turn_in(&name) {
+        if let Some(wait) = self.turns.wait(&name, Instant::now()) {
             return Ok(Some(wait));
         }
         let Reporting { reporters, conflicts } = *reporting;
@@ -86,7 +84,7 @@ impl StatusWriter {
                 status::rejected(&rejection.to_string(), generation, previous, clock::now())
             }
         };
-        self.note(&name);
+        self.turns.take(&name, Instant::now());
         if previous != Some(&next) {
             self.write(&name, replacement(&name, &next)?).await?;
         }
@@ -100,10 +98,10 @@ impl StatusWriter {
         claimed: &[String],
     ) -> Result<(), ReportError> {
         let name = rule.name_any();
-        if self.turn_in(&name).is_some() {
+        if self.turns.wait(&name, Instant::now()).is_some() {
             return Ok(());
         }
-        self.note(&name);
+        self.turns.take(&name, Instant::now());
         let (generation, previous) = (rule.metadata.generation, rule.status.as_ref());
         let next = status::deleting(claimed, generation, previous, clock::now());
         if previous != Some(&next) {
@@ -120,7 +118,7 @@ impl StatusWriter {
         if self.lock_rejected().get(&name) == Some(&version) {
             return Ok(());
         }
-        self.note(&name);
+        self.turns.take(&name, Instant::now());
         let next = status::rejected(cause, generation, None, clock::now());
         self.write(&name, replacement(&name, &next)?).await?;
         self.lock_rejected().insert(name, version);
@@ -140,20 +138,6 @@ impl StatusWriter {
 
     fn lock_rejected(&self) -> MutexGuard<'_, HashMap<String, (String, Option<i64>)>> {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long a rule has to wait for its next write.
-    fn turn_in(&self, rule: &str) -> Option<Duration> {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait = INTERVAL.checked_sub(written.get(rule)?.elapsed())?;
-        (!wait.is_zero()).then_some(wait)
-    }
-
-    fn note(&self, rule: &str) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        // Rules whose turn has come need no note; this keeps the map as small as it can be.
-        written.retain(|_, at| at.elapsed() < INTERVAL);
-        written.insert(rule.to_owned(), Instant::now());
     }
 }
 

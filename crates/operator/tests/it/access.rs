@@ -154,3 +154,22 @@ async fn the_fence_follows_the_rules_and_is_repaired() {
     let without = |policy: &_| !types(policy).contains("example.com/Fenced");
     eventually(&policies(&t), "nrr-fence-impersonated", without).await;
 }
+
+#[tokio::test]
+async fn nothing_is_left_to_an_older_rule_that_was_refused_its_reporters() {
+    let t = Fixture::new("elder").await;
+    let mut rule = probing(&t);
+    rule["spec"]["probes"][0] =
+        json!({"conditionType": "example.com/Ready", "exec": {"command": ["id"]}});
+    t.apply(&rule).await;
+    eventually(&t.rules(), "elder", |rule| trouble(rule).is_some()).await;
+    // Age is in whole seconds, and of two rules of the same second the name decides.
+    let mut younger = probing(&t);
+    younger["metadata"]["name"] = json!("elder-2");
+    t.apply(&younger).await;
+    eventually(&daemon_sets(&t), "reporter-elder-2", |_| true).await;
+    // Once the older one may have reporters, it is left to them.
+    t.apply(&probing(&t)).await;
+    eventually(&daemon_sets(&t), "reporter-elder", |_| true).await;
+    gone(&daemon_sets(&t), "reporter-elder-2").await;
+}

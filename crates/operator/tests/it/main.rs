@@ -21,4 +21,5 @@ mod reporters;
 mod restarts;
 mod scraper;
 mod status;
+mod unreadable;
 mod warnings;

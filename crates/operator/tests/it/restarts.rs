@@ -20,14 +20,14 @@ use crate::harness::{REPORTERS, eventually, poll};
 const NODES: usize = 200;
 const KEY: &str = "readiness.k8s.io/restart";
 
-struct World {
-    client: Client,
+pub struct World {
+    pub client: Client,
     kubeconfig: PathBuf,
     _cluster: Cluster,
 }
 
 /// An operator process. It is killed when it is dropped, as a machine that fails would.
-struct Operator(Child);
+pub struct Operator(Child);
 
 impl Drop for Operator {
     fn drop(&mut self) {
@@ -37,9 +37,10 @@ impl Drop for Operator {
 }
 
 impl World {
-    async fn new() -> Self {
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("restarts");
-        let nodes = Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(3) };
+    /// A control plane in a directory of this name and on this loopback /24, with rules installed.
+    pub async fn new(name: &str, loopback: u8) -> Self {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let nodes = Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(loopback) };
         let spec = ClusterSpec { dir, version: KubernetesVersion::V1_37, nodes };
         let up = move || Cluster::up(&spec, &|_| {}).unwrap();
         let cluster = tokio::task::spawn_blocking(up).await.unwrap();
@@ -61,13 +62,19 @@ impl World {
     }
 
     fn kubectl(&self, arguments: &[&str]) {
+        self.try_kubectl(arguments).unwrap();
+    }
+
+    /// Runs kubectl, and returns what it printed if it succeeded.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         let mut kubectl = Command::new("kubectl");
         let output = kubectl.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments).output();
         let output = output.unwrap();
-        assert!(output.status.success(), "kubectl {arguments:?}: {output:?}");
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        output.status.success().then_some(said).ok_or(format!("kubectl {arguments:?}: {output:?}"))
     }
 
-    fn operator(&self) -> Operator {
+    pub fn operator(&self) -> Operator {
         self.operator_with("reporter:1")
     }
 
@@ -82,7 +89,7 @@ impl World {
         Operator(command.spawn().unwrap())
     }
 
-    fn nodes(&self) -> Api<Node> {
+    pub fn nodes(&self) -> Api<Node> {
         Api::all(self.client.clone())
     }
 
@@ -146,7 +153,7 @@ impl World {
         self.apply(&rule).await;
     }
 
-    async fn apply(&self, rule: &Value) -> NodeReadinessRule {
+    pub async fn apply(&self, rule: &Value) -> NodeReadinessRule {
         let name = rule["metadata"]["name"].as_str().unwrap();
         let params = PatchParams::apply("test").force();
         self.rules().patch(name, &params, &Patch::Apply(rule)).await.unwrap()
@@ -227,7 +234,7 @@ async fn another_image_rolls_reporters_once(world: &World) {
 /// back, and expects the end to be the same as ever.
 #[tokio::test]
 async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
-    let world = World::new().await;
+    let world = World::new("restarts", 3).await;
     world
         .each_node(async |nodes, name| {
             let node = json!({"metadata": {"name": name, "labels": {"test": "restart"}}});

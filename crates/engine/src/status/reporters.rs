@@ -1,0 +1,95 @@
+//! What a rule's status tells of its reporters: the condition `ReporterReady`.
+//!
+//! How the reporters came to be as they are is not known here.
+
+use node_readiness_api::ReporterStatus;
+
+use super::{Verdict, few};
+use crate::reporter::{Conflict, Conflicts, Outcome, Refusal};
+
+/// How the reporters of a rule are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reporters {
+    /// The rule has no probes.
+    None,
+    /// Their objects are in place, and Kubernetes has not looked at the DaemonSet of this namespace
+    /// and name yet.
+    Starting(String),
+    /// Their objects are in place.
+    Applied(ReporterStatus),
+    /// Their objects could not be put in place; the message names object and cause.
+    Failed(String),
+    /// Their objects are not in place because another has such a name; the message names it, whose
+    /// it is and the remedy.
+    NameTaken(String),
+    /// They may not run as the rule asks for.
+    Refused(Refusal),
+    /// What limits what they may do was written a moment ago, and API servers take a moment to see
+    /// it.
+    AwaitingPolicy,
+}
+
+/// The condition, for a rule with probes. What keeps reporters from running as they should comes
+/// first.
+pub(super) fn ready(reporters: &Reporters, conflicts: &Conflicts) -> Option<Verdict> {
+    match reporters {
+        Reporters::Failed(_) | Reporters::NameTaken(_) | Reporters::Refused(_) => {
+            standing(reporters)
+        }
+        _ => conflict(conflicts, reporters).or_else(|| standing(reporters)),
+    }
+}
+
+/// What a rule is told whose conditions older rules probe on nodes that it covers as well. Of several
+/// the one that asks most for a person.
+fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
+    let told = conflicts.iter().filter(|(_, c)| c.met || c.outcome == Outcome::LeftOut);
+    let (condition, Conflict { older, outcome, .. }) = told.max_by_key(|(_, c)| c.outcome)?;
+    let older = few(older.iter(), Clone::clone);
+    let what = match outcome {
+        Outcome::LeftOut => "wherever this rule applies",
+        Outcome::Apart | Outcome::Yields => "on some of this rule's nodes",
+    };
+    let own = match reporters {
+        Reporters::Applied(ReporterStatus { desired, ready, .. }) => {
+            format!("; {ready} of {desired} reporters of this rule are ready")
+        }
+        _ => String::new(),
+    };
+    let message = format!(
+        "condition {condition} is probed by the older NodeReadinessRule {older} as well, {what}, and \
+         there only the older one's reporters write it; remove the probe from one of them, or make \
+         their nodeSelectors disjoint{own}"
+    );
+    Some(Verdict::new("ReporterReady", false, "ProbeConflict", message))
+}
+
+fn standing(reporters: &Reporters) -> Option<Verdict> {
+    let verdict =
+        |status, reason, message| Some(Verdict::new("ReporterReady", status, reason, message));
+    match reporters {
+        Reporters::None => None,
+        Reporters::Failed(message) => verdict(false, "ApplyFailed", message.clone()),
+        Reporters::NameTaken(message) => verdict(false, "NameTaken", message.clone()),
+        Reporters::Refused(Refusal { reason, message }) => verdict(false, reason, message.clone()),
+        Reporters::AwaitingPolicy => verdict(
+            false,
+            "AwaitingPolicy",
+            "reporters start as soon as the policy that limits them is in force".to_owned(),
+        ),
+        Reporters::Starting(name) => {
+            verdict(false, "ReportersNotReady", format!("DaemonSet {name} has yet to start"))
+        }
+        Reporters::Applied(ReporterStatus { daemon_set, desired, ready }) => {
+            let count = format!("{ready} of {desired} reporters are ready");
+            if ready < desired {
+                let (namespace, name) = daemon_set.split_once('/').unwrap_or_default();
+                let hint =
+                    format!("see kubectl -n {namespace} describe daemonset {name} and its pods");
+                verdict(false, "ReportersNotReady", format!("{count}; {hint}"))
+            } else {
+                verdict(true, "ReportersReady", count)
+            }
+        }
+    }
+}

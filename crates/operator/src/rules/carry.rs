@@ -1,0 +1,123 @@
+//! Carrying out one rule that stays: decide what its reporters should be, apply that, report.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use node_readiness_api::NodeReadinessRule;
+use node_readiness_engine::Rule;
+use node_readiness_engine::reporter::{
+    self, Conflicts, Refusal, ReporterNames, ReporterObjects, Share,
+};
+use node_readiness_engine::status::Reporters;
+
+use super::report::Reporting;
+use super::resting::Rest;
+use super::{Context, RuleError, apply};
+use crate::applier::ApplyError;
+use crate::fence::Standing;
+
+/// What came of carrying out a rule.
+pub(super) struct Carried {
+    /// Whether its reporters wait to be tried again.
+    pub(super) rests: bool,
+    /// When to look at it again though nothing changes.
+    pub(super) again: Option<Duration>,
+}
+
+/// Generates, applies and reports.
+pub(super) async fn carry_out(
+    rule: &NodeReadinessRule,
+    context: &Context,
+) -> Result<Carried, RuleError> {
+    let Ok(compiled) = Rule::compile(rule) else {
+        // What it did stays as it is, its reporters too.
+        let nothing = Reporting { reporters: &Reporters::None, conflicts: &Conflicts::new() };
+        let again = context.status.report(rule, &nothing, &context.nodes, &context.ledger).await?;
+        return Ok(Carried { rests: false, again });
+    };
+    let share = share(&compiled, context);
+    let admitted = admitted(rule, context);
+    let desired = match &admitted {
+        Ok(()) => reporter::generate(rule, &context.settings, &share)?,
+        Err(_) => None,
+    };
+    let resting = context.resting.of(rule);
+    let applied = if let Some(Rest { failure, .. }) = &resting {
+        Ok(failure.clone())
+    } else if rule.spec.suspend {
+        Ok(apply::observe(desired.as_ref(), &context.owned))
+    } else {
+        apply_reporters(rule, desired.as_ref(), context).await
+    };
+    let reporters = standing(&applied, admitted);
+    // The status tells of a failure before the rule is put back to be tried again.
+    let reporting = Reporting { reporters: &reporters, conflicts: &share.conflicts };
+    let turn = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
+    if let Err(error) = applied {
+        context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
+        return Err(error.into());
+    }
+    let left = resting.map(|rest| rest.left());
+    let settles = context.settling.left(&rule.uid().unwrap_or_default());
+    let again = [turn, left, settles].into_iter().flatten().min();
+    Ok(Carried { rests: left.is_some(), again })
+}
+
+/// Whether reporters may run as a rule asks for.
+fn admitted(rule: &NodeReadinessRule, context: &Context) -> Result<(), Refusal> {
+    reporter::admit(rule, &context.settings.allowances, *context.impersonation.borrow())
+}
+
+/// Applies a rule's reporters once the fence lets them do what they are for.
+async fn apply_reporters(
+    rule: &NodeReadinessRule,
+    desired: Option<&ReporterObjects>,
+    context: &Context,
+) -> Result<Reporters, ApplyError> {
+    if desired.is_some() {
+        match context.fence.stands_to(rule) {
+            Standing::InForce(_) => {}
+            Standing::Pending => return Ok(Reporters::AwaitingPolicy),
+            Standing::Failed(cause) => return Ok(Reporters::Failed(cause)),
+        }
+    }
+    apply::apply(&context.applier, rule, desired, &context.owned, &context.settling).await
+}
+
+/// How a rule's reporters stand.
+fn standing(applied: &Result<Reporters, ApplyError>, admitted: Result<(), Refusal>) -> Reporters {
+    match (applied, admitted) {
+        (Err(error), _) => error.reporters(),
+        (Ok(_), Err(refusal)) => Reporters::Refused(refusal),
+        (Ok(reporters), Ok(())) => reporters.clone(),
+    }
+}
+
+/// What the rule's reporters do in view of older rules'.
+fn share(rule: &Rule, context: &Context) -> Share {
+    match context.rules.borrow().clone() {
+        // Without probes there is nothing to compare nodes for.
+        Some(rules) if !rule.probed.is_empty() => {
+            let others = rules.iter().filter(|other| has_reporters(other, context));
+            Share::of(rule, others, &context.nodes.state())
+        }
+        _ => Share::alone(rule),
+    }
+}
+
+/// Whether a rule has reporters, or is about to. What nobody else writes is not left to one that was
+/// refused, or suspended before it had any.
+fn has_reporters(rule: &Rule, context: &Context) -> bool {
+    let Some(stored) = context.store.get(&ObjectRef::new(&rule.name)) else { return false };
+    let Ok(object) = &stored.0 else { return false };
+    let names = ReporterNames::of(&rule.name);
+    let daemon_set = ObjectRef::new(&names.namespaced).within(&context.settings.namespace);
+    admitted(object, context).is_ok()
+        && (!rule.suspend || context.owned.daemon_sets.get(&daemon_set).is_some())
+}
+
+fn rule_reference(rule: &NodeReadinessRule) -> ObjectReference {
+    kube::Resource::object_ref(rule, &())
+}
