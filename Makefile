@@ -49,6 +49,11 @@ test: ## Run every check and test
 	$(call say-if-first)
 	$(XTASK) test
 
+.PHONY: bench-reporter
+bench-reporter: ## Measure a reporter's memory, CPU, requests and image size
+	$(call say-if-first)
+	$(XTASK) bench-reporter
+
 .PHONY: generate
 generate: ## Generate the manifests that are derived from Rust types
 	$(XTASK) generate

@@ -1,6 +1,7 @@
 //! `cargo xtask`: what the Makefile's targets do beyond calling one tool. Each
 //! subcommand is a module; this one only knows their names.
 
+mod bench_reporter;
 mod cluster;
 mod demo;
 mod generate;
@@ -28,6 +29,8 @@ enum Command {
     Test(test::Options),
     /// Build the container images as archives
     Images(images::Options),
+    /// Measure what a reporter takes of a node on which nothing changes
+    BenchReporter(bench_reporter::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,5 +51,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Generate(options) => generate::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Images(options) => images::run(&options),
+        Command::BenchReporter(options) => bench_reporter::run(&options),
     }
 }
