@@ -15,6 +15,7 @@ mod limits;
 mod metrics;
 mod nodes;
 mod permissions;
+mod pod_security;
 mod process;
 mod reporters;
 mod restarts;
