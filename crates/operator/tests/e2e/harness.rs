@@ -20,6 +20,10 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// How long to wait before asking again.
 const PAUSE: Duration = Duration::from_millis(150);
 
+/// How the operator is installed, but where the guide says otherwise.
+const DEPLOY: &str = "make deploy OPERATOR_FLAGS='--fence=strict --allow-exec-probes \
+     --allow-root-reporters --allow-host-path=/run/e2e --allow-reporter-image=node-readiness/*'";
+
 static TURN: Mutex<()> = Mutex::new(());
 
 /// One test's turn with the cluster. When it ends, what the test made is removed; if the test
@@ -44,7 +48,7 @@ impl Turn {
         let turn = Self::take();
         if !is_deployed() {
             sh(&root(), "make install").expect_success();
-            sh(&root(), "make deploy").expect_success();
+            sh(&root(), DEPLOY).expect_success();
         }
         kubectl(&["delete", "nodereadinessrules", "--all", "--timeout=60s"]);
         nodes::reset();
@@ -99,13 +103,18 @@ pub fn stop_agent(node: &str) {
 }
 
 /// Asks again and again until there is an answer; `what` says what is waited for.
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(DEADLINE, what, ask)
+}
+
+/// The same for what is known to take longer.
+pub fn within<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < end, "this did not happen within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < end, "this did not happen within {deadline:?}: {what}");
         std::thread::sleep(PAUSE);
     }
 }
