@@ -61,6 +61,11 @@ bench-quick: ## Count the operator's requests on 300 nodes
 	$(call say-if-first)
 	$(XTASK) bench --quick
 
+.PHONY: bench-reporter
+bench-reporter: ## Measure a reporter's memory, CPU, requests and image size
+	$(call say-if-first)
+	$(XTASK) bench-reporter
+
 .PHONY: generate
 generate: ## Generate the manifests that are derived from Rust types
 	$(XTASK) generate

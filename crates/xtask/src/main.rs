@@ -2,6 +2,7 @@
 //! subcommand is a module; this one only knows their names.
 
 mod bench;
+mod bench_reporter;
 mod cluster;
 mod demo;
 mod generate;
@@ -32,6 +33,8 @@ enum Command {
     Bench(bench::Options),
     /// Build the container images as archives
     Images(images::Options),
+    /// Measure what a reporter takes of a node on which nothing changes
+    BenchReporter(bench_reporter::Options),
 }
 
 fn main() -> ExitCode {
@@ -53,5 +56,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Images(options) => images::run(&options),
+        Command::BenchReporter(options) => bench_reporter::run(&options),
     }
 }

@@ -103,13 +103,18 @@ pub fn stop_agent(node: &str) {
 }
 
 /// Asks again and again until there is an answer; `what` says what is waited for.
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(DEADLINE, what, ask)
+}
+
+/// The same for what is known to take longer.
+pub fn within<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < end, "this did not happen within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < end, "this did not happen within {deadline:?}: {what}");
         std::thread::sleep(PAUSE);
     }
 }

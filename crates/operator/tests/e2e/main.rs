@@ -4,14 +4,23 @@
 //! `make test` starts the cluster, once for each Kubernetes version, and says where it is.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod counterparts;
 mod diagnosis;
+mod environment;
 mod fence;
 mod generated;
 mod guide;
 mod harness;
+mod http;
+mod liveness;
 mod matrix;
+mod metrics;
+mod network;
 mod nodes;
 mod operator;
+mod probes;
+mod process;
+mod reporters;
 mod settings;
 mod shell;
 mod tokens;

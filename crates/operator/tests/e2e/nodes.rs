@@ -35,6 +35,12 @@ pub fn reset() {
     }
 }
 
+/// A node's address, which this machine reaches.
+pub fn address(name: &str) -> String {
+    let path = "jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}";
+    kubectl(&["get", "node", name, "-o", path])
+}
+
 pub fn is_held(node: &Node) -> bool {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     taints.into_iter().any(|taint| taint.key == TAINT)

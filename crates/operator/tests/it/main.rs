@@ -16,6 +16,7 @@ mod manifests;
 mod metrics;
 mod nodes;
 mod permissions;
+mod pod_security;
 mod process;
 mod reporters;
 mod restarts;

@@ -1,0 +1,145 @@
+//! Reporters that are deployed by hand and configured by their environment, as with the Go project's:
+//! one that asks over HTTP, one over HTTPS with a CA of its own, each with permissions of its own. The
+//! constrained one is the guide's.
+
+use serde_json::{Value, json};
+
+use crate::counterparts::Counterparts;
+use crate::harness::{Turn, image};
+use crate::reporters::{Report, await_reports, type_of};
+use crate::shell::apply;
+
+const NODE: &str = "node-a";
+const NAME: &str = "env-reporter";
+
+/// Containers of one pod: name, condition, endpoint, and whether it is told of the CA.
+const REPORTERS: [(&str, &str, &str, bool); 3] = [
+    ("plain", "EnvPlain", "http://localhost:9181/", false),
+    ("verified", "EnvVerified", "https://localhost:9182/", true),
+    ("unverified", "EnvUnverified", "https://localhost:9182/", false),
+];
+
+#[test]
+fn manifests_that_configure_reporters_by_environment_work() {
+    let mut turn = Turn::with_operator();
+    let counterparts = Counterparts::start(&mut turn, NODE);
+    turn.remove_at_the_end(&["configmap", NAME]);
+    apply(&json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": NAME},
+        "data": {"ca.crt": counterparts.certificate()},
+    }));
+    grant(&mut turn);
+    turn.remove_at_the_end(&["daemonset", NAME]);
+    apply(&daemon_set());
+
+    let [plain, verified, unverified] = REPORTERS;
+    await_reports(
+        NODE,
+        &[
+            report(plain, "EndpointOK", "status 200"),
+            report(verified, "EndpointOK", "status 200"),
+            report(unverified, "EndpointConnectionError", "TLS certificate not accepted"),
+        ],
+    );
+    counterparts.be(&[("http", "failing"), ("https", "gone")]);
+    await_reports(
+        NODE,
+        &[
+            report(plain, "EndpointNotReady", "status 503"),
+            report(verified, "EndpointConnectionError", "connection refused"),
+        ],
+    );
+    counterparts.be(&[("http", "ready"), ("https", "ready")]);
+    await_reports(
+        NODE,
+        &[report(plain, "EndpointOK", "status 200"), report(verified, "EndpointOK", "status 200")],
+    );
+}
+
+/// What one of them is to report.
+fn report(
+    (_, condition, url, _): (&str, &'static str, &str, bool),
+    reason: &'static str,
+    found: &str,
+) -> (&'static str, Report) {
+    let status = if reason == "EndpointOK" { "True" } else { "False" };
+    (condition, (status, reason, format!("httpGet {url}: {found}")))
+}
+
+/// What a reporter needs that acts as its ServiceAccount: the status of every node.
+fn grant(turn: &mut Turn) {
+    let metadata = json!({"name": NAME});
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["update", "patch"]},
+    ]);
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": metadata, "rules": rules,
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME},
+        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": "default"}],
+    });
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
+    for kind in ["serviceaccount", "clusterrole", "clusterrolebinding"] {
+        turn.remove_at_the_end(&[kind, NAME]);
+    }
+    for object in [account, role, binding] {
+        apply(&object);
+    }
+}
+
+fn daemon_set() -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": NAME},
+        "spec": {
+            "selector": {"matchLabels": {"app": NAME}},
+            "template": {
+                "metadata": {"labels": {"app": NAME}},
+                "spec": {
+                    "serviceAccountName": NAME,
+                    "nodeSelector": {"kubernetes.io/hostname": NODE},
+                    "hostNetwork": true,
+                    "tolerations": [{"operator": "Exists"}],
+                    "securityContext": {
+                        "runAsNonRoot": true,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": REPORTERS.map(container),
+                    "volumes": [{"name": "ca", "configMap": {"name": NAME}}],
+                },
+            },
+        },
+    })
+}
+
+fn container((name, condition, endpoint, told): (&str, &str, &str, bool)) -> Value {
+    // An empty variable counts as not set.
+    let ca = if told { "/etc/ca/ca.crt" } else { "" };
+    json!({
+        "name": name,
+        "image": image("reporter"),
+        "env": [
+            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "CONDITION_TYPE", "value": type_of(condition)},
+            {"name": "CHECK_ENDPOINT", "value": endpoint},
+            {"name": "CHECK_INTERVAL", "value": "1s"},
+            {"name": "CHECK_CA_FILE", "value": ca},
+            // All three share the node's network.
+            {"name": "METRICS_BIND_ADDRESS", "value": "0"},
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": true}],
+    })
+}

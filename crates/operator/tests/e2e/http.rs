@@ -1,0 +1,22 @@
+//! One HTTP request from this machine to a node, as a scraper or a person with `curl` makes it.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Nodes are on this machine.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Makes a request without a body and returns the answer's body, if its status is 200.
+pub fn request(address: &str, method: &str, path: &str) -> io::Result<String> {
+    let to: SocketAddr = address.parse().map_err(io::Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+        _ => Err(io::Error::other(format!("{method} {path}: {answer}"))),
+    }
+}

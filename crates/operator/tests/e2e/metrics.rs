@@ -1,0 +1,75 @@
+//! What a reporter counts, scraped from where its node's network is reached.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Turn, eventually};
+use crate::http::request;
+use crate::nodes::address;
+use crate::reporters::{Report, Rule, log_of};
+
+const PREFIX: &str = "node_readiness_reporter_";
+
+/// What a reporter counted, by name and labels, without the project's prefix. Sums of seconds are not
+/// among it.
+pub fn scrape(node: &str, port: u16) -> Option<BTreeMap<String, u64>> {
+    let text = request(&format!("{}:{port}", address(node)), "GET", "/metrics").ok()?;
+    let sample = |line: &str| {
+        let (name, value) = line.strip_prefix(PREFIX)?.rsplit_once(' ')?;
+        Some((name.to_owned(), value.parse().ok()?))
+    };
+    Some(text.lines().filter_map(sample).collect())
+}
+
+#[test]
+fn of_two_rules_with_one_port_for_metrics_both_report_and_one_serves() {
+    const PORT: u16 = 9191;
+    let mut turn = Turn::with_operator();
+    let rule = |name| Rule::of_node(name, "node-a").reporter("metricsPort", PORT);
+    let probe = |port: u16| -> Value { json!({"tcpSocket": {"port": port}}) };
+    let refused = |port| -> Report {
+        ("False", "ProbeFailed", format!("tcpSocket localhost:{port}: connection refused"))
+    };
+
+    // Nothing listens on either port.
+    let first = rule("metrics-first").probe("One", &probe(9192));
+    first.apply(&mut turn);
+    first.await_reported("One", &refused(9192));
+    let samples = eventually("the first rule's reporter serves metrics", || {
+        scrape("node-a", PORT).filter(|samples| samples[CHECKS_UNHEALTHY] > 1)
+    });
+    for name in NAMES {
+        assert!(samples.contains_key(name), "{name} is not among {:?}", samples.keys());
+    }
+
+    let second = rule("metrics-second").probe("Two", &probe(9193));
+    second.apply(&mut turn);
+    second.await_reported("Two", &refused(9193));
+    let log = eventually("the second says why it serves no metrics", || {
+        Some(log_of("metrics-second")).filter(|log| log.contains("metricsPort"))
+    });
+    assert!(log.contains("give each reporter on the host network a port of its own"), "{log}");
+    let told = log.lines().filter(|line| line.contains("metricsPort")).count();
+    assert_eq!(told, 1, "{log}");
+    // And the first goes on.
+    eventually("the first rule's reporter goes on probing", || {
+        let now = scrape("node-a", PORT)?;
+        (now[CHECKS_UNHEALTHY] > samples[CHECKS_UNHEALTHY]).then_some(())
+    });
+}
+
+const CHECKS_UNHEALTHY: &str = "checks_total{result=\"unhealthy\"}";
+
+/// Those of the Go project's reporter.
+const NAMES: [&str; 9] = [
+    concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
+    "check_duration_seconds_count",
+    "check_duration_seconds_bucket{le=\"0.25\"}",
+    "checks_total{result=\"healthy\"}",
+    CHECKS_UNHEALTHY,
+    "checks_total{result=\"error\"}",
+    "condition_writes_total{result=\"success\"}",
+    "condition_writes_total{result=\"error\"}",
+    "condition_writes_total{result=\"skipped\"}",
+];

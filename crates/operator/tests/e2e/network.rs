@@ -1,0 +1,120 @@
+//! A node that loses its network, and has it again.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
+use k8s_openapi::jiff::Timestamp;
+use node_readiness_testkit::Cluster;
+use serde_json::json;
+
+use crate::counterparts::Counterparts;
+use crate::harness::{Turn, eventually};
+use crate::metrics::scrape;
+use crate::nodes::NODES;
+use crate::process::Process;
+use crate::reporters::{Rule, log_of};
+use crate::shell::{get, get_all, kubeconfig};
+
+const METRICS: u16 = 9194;
+
+/// A node without its cable, until this is dropped.
+struct Cut {
+    cluster: Cluster,
+    node: &'static str,
+}
+
+impl Cut {
+    fn off(node: &'static str) -> Self {
+        let kubeconfig = kubeconfig();
+        let cluster = Cluster::attach(Path::new(&kubeconfig).parent().unwrap()).unwrap();
+        cluster.disconnect(node).unwrap();
+        Self { cluster, node }
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Err(error) = self.cluster.reconnect(self.node) {
+            eprintln!("{} was not connected again: {error}", self.node);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
+    let mut turn = Turn::with_operator();
+    let node = node_without_operator();
+    let _counterparts = Counterparts::start(&mut turn, node);
+    let rule = Rule::of_node("cut-off", node)
+        .reporter("heartbeatSeconds", 10)
+        .reporter("metricsPort", METRICS)
+        .probe("CutOff", &json!({"tcpSocket": {"port": 9183}}))
+        .stale_after(30);
+    rule.apply(&mut turn);
+    let ready = ("True", "ProbeSucceeded", "tcpSocket localhost:9183: connected".to_owned());
+    rule.await_reported("CutOff", &ready);
+    rule.await_held(false);
+    let pod = rule.await_pod();
+    let process = Process::of_reporter(&pod);
+    let resident = process.resident();
+    let failed_before = writes(node, "error");
+    let said_before = log_of("cut-off").lines().count();
+
+    let cut = Cut::off(node);
+    rule.await_held(true);
+    let seen = rule.conditions();
+    assert_eq!(seen[0].status, "True", "who cannot be reached did not say so: {seen:?}");
+    eventually("the status counts the node as stale", || {
+        let nodes = rule.now().status?.nodes?;
+        ((nodes.held, nodes.stale) == (1, 1)).then_some(())
+    });
+    let grown = process.resident().saturating_sub(resident);
+    assert!(grown < 1024, "the reporter grew by {grown} KiB from {resident} KiB");
+
+    drop(cut);
+    eventually("a new heartbeat", || (beat(&rule.conditions()) > beat(&seen)).then_some(()));
+    rule.await_reported("CutOff", &ready);
+    rule.await_held(false);
+    assert_eq!(restarts(&rule.await_pod()), restarts(&pod), "the reporter was restarted");
+    // It tried again and again, ever more slowly, and did not say so each time.
+    let failed = writes(node, "error") - failed_before;
+    assert!((2..15).contains(&failed), "{failed} writes failed");
+    let log = log_of("cut-off");
+    let said = log.lines().count() - said_before;
+    assert!((1..10).contains(&said), "{said} lines:\n{log}");
+    await_whole(node);
+}
+
+/// A node that can be cut off without the operator.
+fn node_without_operator() -> &'static str {
+    let selector = "-lcontrol-plane=controller-manager";
+    let operators: Vec<Pod> = get_all(&["pods", "-n", "nrr-system", selector]);
+    let runs_on = |node| operators.iter().any(|p| p.spec.as_ref().unwrap().node_name == node);
+    NODES.into_iter().find(|node| !runs_on(Some((*node).to_owned()))).unwrap()
+}
+
+fn writes(node: &str, result: &str) -> u64 {
+    let samples = eventually("the reporter serves metrics", || scrape(node, METRICS));
+    samples[&format!("condition_writes_total{{result=\"{result}\"}}")]
+}
+
+fn beat(conditions: &[NodeCondition]) -> Option<Timestamp> {
+    conditions[0].last_heartbeat_time.as_ref().map(|time| time.0)
+}
+
+fn restarts(pod: &Pod) -> (Option<&String>, i32) {
+    let containers = pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap();
+    (pod.metadata.uid.as_ref(), containers[0].restart_count)
+}
+
+/// Waits until kubelet has reported, and what Kubernetes itself made of the silence is over.
+fn await_whole(node: &str) {
+    eventually(&format!("{node} is Ready, and no taint says otherwise"), || {
+        let node: Node = get(&["node", node]);
+        let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        let ready =
+            node.status?.conditions?.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let told = taints.iter().any(|taint| taint.key.starts_with("node.kubernetes.io/"));
+        (ready && !told).then_some(())
+    });
+}

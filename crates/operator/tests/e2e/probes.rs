@@ -1,0 +1,194 @@
+//! Every kind of probe on a real node, made by the reporters that the operator generates, against
+//! counterparts that are ready, fail, hang and worse. What else can go wrong with each kind is tried
+//! on loopback, in the reporter's own tests; here it is that the pods have what the probes take.
+
+use serde_json::{Value, json};
+
+use crate::counterparts::Counterparts;
+use crate::harness::{Turn, eventually, image};
+use crate::metrics::scrape;
+use crate::reporters::{Report, Rule, await_reports};
+
+const NODE: &str = "node-a";
+const METRICS: u16 = 9190;
+
+/// What the counterparts are told in a round, and what is then reported.
+struct Round {
+    moods: &'static [(&'static str, &'static str)],
+    reported: Vec<(&'static str, Report)>,
+}
+
+/// All kinds but exec and unixSocket, which take a pod of their own making.
+fn every_kind() -> [(&'static str, Value); 7] {
+    [
+        ("Http", json!({"httpGet": {"port": 9181, "bodyMatches": "^state: ready"}})),
+        ("Https", json!({"httpGet": {"port": 9182, "scheme": "HTTPS"}})),
+        ("Tcp", json!({"tcpSocket": {"port": 9183}})),
+        ("Grpc", json!({"grpc": {"port": 9184}})),
+        ("Exec", json!({"exec": {"command": ["/node-readiness-testkit", "exec"]}})),
+        ("Unix", json!({"unixSocket": {"path": "/run/e2e/agent.sock"}})),
+        ("File", json!({"file": {"path": "/run/e2e/*.ready", "maxAgeSeconds": 600}})),
+    ]
+}
+
+const ALL_READY: &[(&str, &str)] = &[
+    ("http", "ready"),
+    ("https", "ready"),
+    ("tcp", "ready"),
+    ("grpc", "ready"),
+    ("exec", "ready"),
+    ("file", "ready"),
+];
+
+fn ready() -> Round {
+    Round {
+        moods: ALL_READY,
+        reported: vec![
+            ("Http", ok("httpGet http://localhost:9181/: status 200")),
+            ("Https", ok("httpGet https://localhost:9182/: status 200")),
+            ("Tcp", ok("tcpSocket localhost:9183: connected")),
+            ("Grpc", ok("grpc localhost:9184: SERVING")),
+            ("Exec", ok("exec /node-readiness-testkit: exit status 0")),
+            ("File", ok("file /run/e2e/*.ready: found")),
+            // The socket is root's, and the reporter is not root.
+            ("Unix", failed("unixSocket /run/e2e/agent.sock: permission denied")),
+        ],
+    }
+}
+
+/// Between two of them all are ready again: a message that changes while the status does not is
+/// written only after a while.
+fn bad_rounds() -> [Round; 4] {
+    let fails = Round {
+        moods: &[
+            ("http", "starting"),
+            ("https", "failing"),
+            ("tcp", "gone"),
+            ("grpc", "failing"),
+            ("exec", "failing"),
+            ("file", "failing"),
+        ],
+        reported: vec![
+            ("Http", failed("httpGet http://localhost:9181/: the body does not match")),
+            ("Https", failed("httpGet https://localhost:9182/: status 503")),
+            ("Tcp", failed("tcpSocket localhost:9183: connection refused")),
+            ("Grpc", failed("grpc localhost:9184: NOT_SERVING")),
+            ("Exec", failed("exec /node-readiness-testkit: exit status 3")),
+            ("File", failed("file /run/e2e/*.ready: not modified within the last 600s")),
+        ],
+    };
+    let hangs = Round {
+        moods: &[
+            ("http", "hanging"),
+            ("https", "hanging"),
+            ("grpc", "hanging"),
+            ("exec", "hanging"),
+            ("file", "gone"),
+        ],
+        reported: vec![
+            ("Http", timed_out("httpGet http://localhost:9181/: no complete answer within 1s")),
+            ("Https", timed_out("httpGet https://localhost:9182/: no complete answer within 1s")),
+            ("Grpc", timed_out("grpc localhost:9184: no complete answer within 1s")),
+            ("Exec", timed_out("exec /node-readiness-testkit: not ended within 1s")),
+            ("File", failed("file /run/e2e/*.ready: no such file")),
+            // What hangs holds up nobody else.
+            ("Tcp", ok("tcpSocket localhost:9183: connected")),
+        ],
+    };
+    let garbage = Round {
+        moods: &[("http", "garbage"), ("https", "plain"), ("grpc", "garbage")],
+        reported: vec![
+            ("Http", failed("httpGet http://localhost:9181/: not a valid HTTP answer")),
+            ("Https", failed("httpGet https://localhost:9182/: TLS handshake failed")),
+            ("Grpc", failed("grpc localhost:9184: not a valid gRPC answer")),
+        ],
+    };
+    let never_ends = Round {
+        moods: &[("http", "slow"), ("https", "huge"), ("grpc", "gone"), ("exec", "huge")],
+        reported: vec![
+            ("Http", timed_out("httpGet http://localhost:9181/: no complete answer within 1s")),
+            // As for a Pod: the beginning is enough where no pattern is asked for.
+            ("Https", ok("httpGet https://localhost:9182/: status 200")),
+            ("Grpc", failed("grpc localhost:9184: connection refused")),
+            ("Exec", timed_out("exec /node-readiness-testkit: not ended within 1s")),
+        ],
+    };
+    [fails, hangs, garbage, never_ends]
+}
+
+#[test]
+fn every_kind_of_probe_says_what_its_counterpart_does() {
+    let mut turn = Turn::with_operator();
+    let counterparts = Counterparts::start(&mut turn, NODE);
+    // For the program of the exec probe. The reporter is brought into it.
+    let mut rule = Rule::of_node("every-kind", NODE).reporter("image", image("testkit"));
+    rule = rule.reporter("metricsPort", METRICS);
+    for (condition, handler) in every_kind() {
+        rule = rule.probe(condition, &handler);
+    }
+    rule.apply(&mut turn);
+
+    play(&rule, &counterparts, &ready());
+    for bad in bad_rounds() {
+        play(&rule, &counterparts, &bad);
+        play(&rule, &counterparts, &ready());
+    }
+}
+
+/// Plays a round, and sees that nothing is written any more once all is reported.
+fn play(rule: &Rule, counterparts: &Counterparts, round: &Round) {
+    counterparts.be(round.moods);
+    await_reports(NODE, &round.reported);
+    let (before, reported) = (totals(), rule.conditions());
+    eventually("the reporter made every probe a few times more", || {
+        (totals().checks > before.checks + 20).then_some(())
+    });
+    assert_eq!(totals().writes, before.writes, "something was written although nothing changed");
+    assert_eq!(rule.conditions(), reported);
+}
+
+/// What the reporter counted.
+struct Totals {
+    checks: u64,
+    writes: u64,
+}
+
+fn totals() -> Totals {
+    let samples = eventually("the reporter serves metrics", || scrape(NODE, METRICS));
+    let sum = |name: &str| {
+        samples.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, count)| count).sum()
+    };
+    Totals { checks: sum("checks_total"), writes: sum("condition_writes_total") }
+}
+
+#[test]
+fn a_reporter_that_runs_as_root_may_connect_to_roots_sockets() {
+    let mut turn = Turn::with_operator();
+    let counterparts = Counterparts::start(&mut turn, NODE);
+    let rule = Rule::of_node("as-root", NODE)
+        .reporter("runAsUser", 0)
+        .probe("RootsSocket", &json!({"unixSocket": {"path": "/run/e2e/agent.sock"}}));
+    rule.apply(&mut turn);
+
+    let connected = ok("unixSocket /run/e2e/agent.sock: connected");
+    rule.await_reported("RootsSocket", &connected);
+    for (mood, found) in [("gone", "no such file"), ("failing", "not a socket")] {
+        counterparts.be(&[("unix", mood)]);
+        let message = format!("unixSocket /run/e2e/agent.sock: {found}");
+        rule.await_reported("RootsSocket", &failed(&message));
+        counterparts.be(&[("unix", "ready")]);
+        rule.await_reported("RootsSocket", &connected);
+    }
+}
+
+fn ok(message: &str) -> Report {
+    ("True", "ProbeSucceeded", message.to_owned())
+}
+
+fn failed(message: &str) -> Report {
+    ("False", "ProbeFailed", message.to_owned())
+}
+
+fn timed_out(message: &str) -> Report {
+    ("False", "ProbeTimedOut", message.to_owned())
+}

@@ -1,0 +1,162 @@
+//! Rules of tests whose reporters run on one node, and what those report.
+
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
+use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
+use serde_json::{Value, json};
+
+use crate::harness::{Turn, eventually};
+use crate::shell::{apply, get, get_all, kubectl};
+
+/// The namespace of generated reporters.
+pub const REPORTERS: &str = "nrr-reporters";
+
+/// Status, reason and message of a condition.
+pub type Report = (&'static str, &'static str, String);
+
+/// A condition type of these tests.
+pub fn type_of(condition: &str) -> String {
+    format!("e2e.example.com/{condition}")
+}
+
+/// Waits until exactly these are in the node's conditions.
+pub fn await_reports(node: &str, expected: &[(&str, Report)]) {
+    let mut last = Vec::new();
+    eventually(&format!("{node} has these conditions: {expected:#?}"), || {
+        let node: Node = get(&["node", node]);
+        let found = node.status.unwrap().conditions.unwrap();
+        // Shown if the test fails.
+        if found != last {
+            println!("{found:#?}");
+            last.clone_from(&found);
+        }
+        let is_there = |(condition, report): &(&str, Report)| {
+            let (status, reason, message) = report;
+            found.iter().any(|c| {
+                c.type_ == type_of(condition)
+                    && c.status == *status
+                    && c.reason.as_deref() == Some(reason)
+                    && c.message.as_ref() == Some(message)
+            })
+        };
+        expected.iter().all(is_there).then_some(())
+    });
+}
+
+/// A rule of one test for one node. Its probes run every second and decide at once.
+#[derive(Clone)]
+pub struct Rule {
+    name: String,
+    node: &'static str,
+    conditions: Vec<Value>,
+    probes: Vec<Value>,
+    reporter: Value,
+}
+
+impl Rule {
+    pub fn of_node(name: &str, node: &'static str) -> Self {
+        let name = name.to_owned();
+        Self { name, node, conditions: Vec::new(), probes: Vec::new(), reporter: json!({}) }
+    }
+
+    /// Probes for a condition with one of the handlers.
+    pub fn probe(mut self, condition: &str, handler: &Value) -> Self {
+        let type_ = type_of(condition);
+        self.conditions.push(json!({"type": type_, "requiredStatus": "True"}));
+        let mut probe = json!({"conditionType": type_, "periodSeconds": 1, "failureThreshold": 1});
+        probe.as_object_mut().unwrap().extend(handler.as_object().unwrap().clone());
+        self.probes.push(probe);
+        self
+    }
+
+    /// After so many seconds without a heartbeat all of its conditions count as unknown.
+    pub fn stale_after(mut self, seconds: u32) -> Self {
+        for condition in &mut self.conditions {
+            condition["staleAfterSeconds"] = seconds.into();
+        }
+        self
+    }
+
+    /// Sets a field of `spec.reporter`.
+    pub fn reporter(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.reporter[field] = value.into();
+        self
+    }
+
+    /// Creates it until the end of the turn.
+    pub fn apply(&self, turn: &mut Turn) {
+        turn.remove_at_the_end(&["nodereadinessrule", &self.name]);
+        apply(&json!({
+            "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+            "kind": "NodeReadinessRule",
+            "metadata": {"name": self.name},
+            "spec": {
+                "nodeSelector": {"matchLabels": {"kubernetes.io/hostname": self.node}},
+                "conditions": self.conditions,
+                "enforcementMode": "continuous",
+                "taint": {"key": self.taint(), "value": "pending", "effect": "NoSchedule"},
+                "probes": self.probes,
+                "reporter": self.reporter,
+            },
+        }));
+    }
+
+    /// Waits until exactly this was reported in the node's condition.
+    pub fn await_reported(&self, condition: &str, expected: &Report) {
+        await_reports(self.node, &[(condition, expected.clone())]);
+    }
+
+    /// The node's conditions that this rule is about, as they are now.
+    pub fn conditions(&self) -> Vec<NodeCondition> {
+        let mut conditions = self.node().status.unwrap().conditions.unwrap();
+        conditions.retain(|c| self.conditions.iter().any(|own| own["type"] == c.type_.as_str()));
+        conditions
+    }
+
+    /// Waits until the node carries the rule's taint, or no more.
+    pub fn await_held(&self, held: bool) {
+        eventually(&format!("{} is held by {}: {held}", self.node, self.name), || {
+            let taints = self.node().spec.and_then(|spec| spec.taints).unwrap_or_default();
+            (taints.iter().any(|taint| taint.key == self.taint()) == held).then_some(())
+        });
+    }
+
+    /// The rule as it is now.
+    pub fn now(&self) -> NodeReadinessRule {
+        get(&["nodereadinessrule", &self.name])
+    }
+
+    /// Waits until its reporter runs.
+    pub fn await_pod(&self) -> Pod {
+        let label = format!("-l{RULE_UID_LABEL}={}", self.now().metadata.uid.unwrap());
+        eventually(&format!("the reporter of {} runs", self.name), || {
+            let pods: Vec<Pod> = get_all(&["pods", "-n", REPORTERS, &label]);
+            pods.into_iter().find(|pod| {
+                let containers =
+                    pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+                containers.clone().count() == 1 && containers.into_iter().all(|c| c.ready)
+            })
+        })
+    }
+
+    /// The DaemonSet that the operator made of it.
+    pub fn daemon_set(&self) -> Value {
+        get(&["daemonset", "-n", REPORTERS, &account(&self.name)])
+    }
+
+    fn node(&self) -> Node {
+        get(&["node", self.node])
+    }
+
+    fn taint(&self) -> String {
+        format!("readiness.k8s.io/{}", self.name)
+    }
+}
+
+/// What the rule's reporter logged.
+pub fn log_of(rule: &str) -> String {
+    kubectl(&["-n", REPORTERS, "logs", &format!("daemonset/{}", account(rule)), "--tail=-1"])
+}
+
+fn account(rule: &str) -> String {
+    format!("reporter-{rule}")
+}

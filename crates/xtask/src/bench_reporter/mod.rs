@@ -1,0 +1,136 @@
+//! `cargo xtask bench-reporter`: what a reporter takes of a node on which nothing changes.
+//!
+//! The static program that the image holds runs ten probes of all kinds, with the configuration and
+//! the permissions that the operator would generate, against the testkit's counterparts and a real API
+//! server. It is no pod, so that what is measured is the reporter and nothing around it; kubelet's
+//! liveness check is not among it.
+
+mod api;
+mod process;
+mod readings;
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use node_readiness_testkit::{
+    Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, image::Image,
+};
+
+use self::{
+    api::Api,
+    process::{Running, Usage},
+    readings::{Measured, Readings},
+};
+use crate::{
+    images,
+    workspace::{self, Progress},
+};
+
+/// The control plane's addresses.
+const LOOPBACK: LoopbackNet = LoopbackNet::new(3);
+
+/// How long anything may take to come about.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Time between two lines that say that it goes on.
+const TELL_EVERY: Duration = Duration::from_secs(15);
+
+/// Time from the first report to the measurement, in which connections and threads of the start end.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// How to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// How long to measure, in seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3600))]
+    seconds: u64,
+}
+
+/// Measures, prints what it found, and fails where a bar is missed.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let progress = Progress::start();
+    // All that there are images of, since programs that are built together share what their
+    // dependencies can do: this is then the reporter that is in the image.
+    let binaries = images::build_static(&["operator", "reporter", "testkit"], &progress)?;
+    let [_, reporter, testkit] = &binaries[..] else { bail!("three programs were to be built") };
+    let dir = workspace::cluster_dir().join("bench-reporter");
+    let spec = ClusterSpec {
+        dir: dir.clone(),
+        version: KubernetesVersion::V1_37,
+        nodes: Nodes::ControlPlaneOnly { loopback: LOOPBACK },
+    };
+    let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
+    let image = image_size(reporter, &dir)?;
+
+    // Below the root directory that the reporter is given for the node's.
+    let host_root = dir.join("host");
+    let _counterparts = process::counterparts(testkit, &host_root.join("run/bench"))?;
+    let api = Api::new(cluster.layout());
+    let pod = api.prepare(&dir)?;
+    progress.say("starting a reporter with 10 probes");
+    let running = process::reporter(reporter, &host_root, &pod, LOOPBACK.server())?;
+    await_reports(&api, &running)?;
+    thread::sleep(SETTLE);
+
+    let window = Duration::from_secs(options.seconds);
+    let before = (running.usage()?, api.requests()?);
+    if before.1 == 0 {
+        bail!("the API server counted no request of the reporter, although it has reported");
+    }
+    let took = wait(window, &progress);
+    let after = (running.usage()?, api.requests()?);
+    if !api.all_true()? {
+        bail!("a condition changed while nothing else did: {}", running.log());
+    }
+    let readings = Readings::new(&Measured {
+        usage: after.0,
+        cpu: Usage::cpu_since(&after.0, &before.0),
+        window: took,
+        requests: after.1 - before.1,
+        image,
+    });
+    println!("\n{readings}");
+    match readings.missed() {
+        0 => Ok(()),
+        missed => bail!("{missed} of the bars above were missed"),
+    }
+}
+
+/// Bytes of the image's archive.
+fn image_size(reporter: &Path, dir: &Path) -> anyhow::Result<u64> {
+    let archive: PathBuf = dir.join("reporter.tar");
+    Image {
+        reference: "node-readiness/reporter:bench".to_owned(),
+        binary: reporter.to_owned(),
+        default_arguments: Vec::new(),
+    }
+    .write(&archive)?;
+    Ok(archive.metadata().context("the image was not written")?.len())
+}
+
+/// Waits until every probe's condition is True.
+fn await_reports(api: &Api, running: &Running) -> anyhow::Result<()> {
+    let end = Instant::now() + DEADLINE;
+    while !api.all_true()? {
+        if Instant::now() > end {
+            bail!("not all probes succeeded within {DEADLINE:?}: {}", running.log());
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+/// Lets time pass, and returns how much it was.
+fn wait(window: Duration, progress: &Progress) -> Duration {
+    let begun = Instant::now();
+    progress.say(&format!("measuring for {window:?}"));
+    while let Some(left) = window.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        thread::sleep(left.min(TELL_EVERY));
+        progress.say(&format!("measured for {:.0} s", begun.elapsed().as_secs_f64()));
+    }
+    begun.elapsed()
+}
