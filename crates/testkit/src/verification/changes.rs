@@ -77,7 +77,7 @@ pub(super) fn node_info(node: &mut Value, _: &Scene) {
 
 /// What the scheduler and the node lifecycle controller go by.
 pub(super) fn ready(node: &mut Value, _: &Scene) {
-    set_condition(node, "Ready", "Forged", "");
+    set_condition(node, "Ready", "forged");
 }
 
 /// One of kubelet's is gone.
@@ -88,12 +88,12 @@ pub(super) fn no_memory_pressure(node: &mut Value, _: &Scene) {
 }
 
 pub(super) fn unprobed_condition(node: &mut Value, _: &Scene) {
-    set_condition(node, "example.org/Unprobed", "Forged", "");
+    set_condition(node, "example.org/Unprobed", "forged");
 }
 
 pub(super) fn other_rules_condition(node: &mut Value, scene: &Scene) {
     if let Some(type_) = &scene.other_rules_condition {
-        set_condition(node, type_, "Forged", "");
+        set_condition(node, type_, "forged");
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn condition_twice(node: &mut Value, scene: &Scene) {
 }
 
 pub(super) fn long_message(node: &mut Value, scene: &Scene) {
-    set_condition(node, &scene.own_condition, "Forged", &"m".repeat(TOO_LONG));
+    set_condition(node, &scene.own_condition, &"m".repeat(TOO_LONG));
 }
 
 /// Nothing: what is refused then is writing at all.
@@ -122,11 +122,11 @@ pub(super) fn heartbeat(node: &mut Value, scene: &Scene) {
     }
 }
 
-fn set_condition(node: &mut Value, type_: &str, reason: &str, message: &str) {
+fn set_condition(node: &mut Value, type_: &str, message: &str) {
     let condition = json!({
         "type": type_,
         "status": "True",
-        "reason": reason,
+        "reason": "Forged",
         "message": message,
         "lastHeartbeatTime": format!("{:.0}", Timestamp::UNIX_EPOCH),
         "lastTransitionTime": format!("{:.0}", Timestamp::UNIX_EPOCH),
