@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Turn, eventually, image};
 use crate::nodes::{NODES, is_held};
-use crate::shell::{Ran, get, get_all, kubectl, try_kubectl};
+use crate::shell::{Ran, get, get_all, kubectl, root, sh, try_kubectl};
 use crate::tokens::cluster;
 
 /// Deployment of the operator, and its namespace.
@@ -26,6 +26,7 @@ fn a_kubelet_does_all_that_it_does_within_the_strict_fence() {
     put_up(Fence::Strict);
     kubelets_requests_name_their_credential();
     kubelet_may_set_labels_but_no_records();
+    kubelet_may_not_register_with_records();
 
     let before = refusals();
     assert!(before > 0, "the fence has refused what was tried so far");
@@ -98,6 +99,24 @@ fn kubelet_may_set_labels_but_no_records() {
     let record =
         as_kubelet("node-a", &["annotate", "node", "node-a", "readiness.k8s.io/own=x", dry_run]);
     assert!(record.to_string().contains("nrr-fence-records"), "{record}");
+}
+
+/// A Node that is there already is found to be only when everything else is in order.
+fn kubelet_may_not_register_with_records() {
+    let register = |key: &str| {
+        let node = json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": "node-a", "annotations": {key: "x"}},
+        });
+        let kubeconfig = cluster().layout().kubelet_kubeconfig("node-a").display().to_string();
+        let command = format!("kubectl --kubeconfig={kubeconfig} create -f - <<'EOF'\n{node}\nEOF");
+        sh(&root(), &command).to_string()
+    };
+    let foreign = register("example.org/own");
+    assert!(foreign.contains("AlreadyExists"), "{foreign}");
+    let record = register("readiness.k8s.io/own");
+    assert!(record.contains("nrr-fence-records"), "{record}");
 }
 
 /// Without a pod network kubelet says by itself that its node is not Ready.
