@@ -4,9 +4,10 @@
 //! expressions go the other way round, over whatever fields an object has, and name what may change.
 //! `dyn` keeps the API server's type checker from warning of that.
 
-/// How long a condition's message may be that a reporter writes, in characters. A longer one would be
-/// paid for by everybody who watches nodes.
-const LONGEST_MESSAGE: usize = 1024;
+/// How long reason and message of a condition may be that a reporter writes, in characters each. The
+/// API server has no such limit, everybody who watches nodes would pay for longer ones, and with some
+/// more a Node is too large to be written any more.
+const LONGEST_TEXT: usize = 1024;
 
 /// Variables that [`own_conditions_only`] uses. `types` are the conditions that may change.
 pub(super) fn variables<'a>(
@@ -46,14 +47,22 @@ pub(super) fn own_conditions_only(who: &str) -> Vec<(String, String)> {
         (
             format!(
                 "variables.types.all(t, variables.conditions.filter(c, c.type == t).size() <= 1) && \
-                 variables.conditions.all(c, !(c.type in variables.types) || !has(c.message) || \
-                 size(c.message) <= {LONGEST_MESSAGE})"
+                 variables.conditions.all(c, !(c.type in variables.types) || \
+                 (c.status in ['True', 'False', 'Unknown'] && {} && {}))",
+                short("c.reason"),
+                short("c.message"),
             ),
             format!(
-                "{who} may write each condition once, with a message of at most {LONGEST_MESSAGE} characters"
+                "{who} may write each condition once, as True, False or Unknown, with a reason and a message \
+                 of at most {LONGEST_TEXT} characters each"
             ),
         ),
     ]
+}
+
+/// That a text, if it is there, is no longer than it may be.
+fn short(text: &str) -> String {
+    format!("(!has({text}) || size({text}) <= {LONGEST_TEXT})")
 }
 
 /// That two maps are equal but for these keys.

@@ -59,12 +59,11 @@ pub fn reporter_on_node_a(
     access: Access,
 ) -> Reporter {
     let condition = rule(turn, name, access);
+    let run = "--for=condition=ReporterReady";
+    kubectl(&["wait", "nodereadinessrule", name, run, "--timeout=60s"]);
     let reported = format!("--for=condition={condition}=False");
     kubectl(&["wait", "node", "node-a", &reported, "--timeout=60s"]);
-    // It may have reported before kubelet reported that it runs.
     let account = format!("reporter-{name}");
-    let daemon_set = format!("daemonset/{account}");
-    kubectl(&["-n", "nrr-reporters", "rollout", "status", &daemon_set, "--timeout=60s"]);
     Reporter::on_node(layout, "nrr-reporters", &account, "node-a", &condition).unwrap()
 }
 

@@ -37,6 +37,12 @@ pub(super) fn record(node: &mut Value, _: &Scene) {
         json!(r#"{"rule-name":"forged"}"#);
 }
 
+pub(super) fn no_record(node: &mut Value, _: &Scene) {
+    if let Some(annotations) = node["metadata"]["annotations"].as_object_mut() {
+        annotations.remove("readiness.k8s.io/rules");
+    }
+}
+
 /// A Node with one cannot be deleted.
 pub(super) fn finalizer(node: &mut Value, _: &Scene) {
     node["metadata"]["finalizers"] = json!([FOREIGN]);
@@ -46,6 +52,14 @@ pub(super) fn finalizer(node: &mut Value, _: &Scene) {
 pub(super) fn owner(node: &mut Value, _: &Scene) {
     node["metadata"]["ownerReferences"] =
         json!([{"apiVersion": "v1", "kind": "Node", "name": "forged", "uid": "forged"}]);
+}
+
+/// Who is said to manage a field has it removed who applies the object without it (server-side apply).
+pub(super) fn managers(node: &mut Value, _: &Scene) {
+    let managed = node["metadata"]["managedFields"].as_array_mut();
+    for entry in managed.into_iter().flatten().filter(|entry| entry.get("subresource").is_none()) {
+        entry["manager"] = json!(FOREIGN);
+    }
 }
 
 pub(super) fn no_taints(node: &mut Value, _: &Scene) {
@@ -77,7 +91,7 @@ pub(super) fn node_info(node: &mut Value, _: &Scene) {
 
 /// What the scheduler and the node lifecycle controller go by.
 pub(super) fn ready(node: &mut Value, _: &Scene) {
-    set_condition(node, "Ready", "Forged", "");
+    set_condition(node, "Ready");
 }
 
 /// One of kubelet's is gone.
@@ -88,12 +102,12 @@ pub(super) fn no_memory_pressure(node: &mut Value, _: &Scene) {
 }
 
 pub(super) fn unprobed_condition(node: &mut Value, _: &Scene) {
-    set_condition(node, "example.org/Unprobed", "Forged", "");
+    set_condition(node, "example.org/Unprobed");
 }
 
 pub(super) fn other_rules_condition(node: &mut Value, scene: &Scene) {
     if let Some(type_) = &scene.other_rules_condition {
-        set_condition(node, type_, "Forged", "");
+        set_condition(node, type_);
     }
 }
 
@@ -107,7 +121,15 @@ pub(super) fn condition_twice(node: &mut Value, scene: &Scene) {
 }
 
 pub(super) fn long_message(node: &mut Value, scene: &Scene) {
-    set_condition(node, &scene.own_condition, "Forged", &"m".repeat(TOO_LONG));
+    set_condition_with(node, &scene.own_condition, "message", &"m".repeat(TOO_LONG));
+}
+
+pub(super) fn long_reason(node: &mut Value, scene: &Scene) {
+    set_condition_with(node, &scene.own_condition, "reason", &"R".repeat(TOO_LONG));
+}
+
+pub(super) fn invalid_status(node: &mut Value, scene: &Scene) {
+    set_condition_with(node, &scene.own_condition, "status", "Forged");
 }
 
 /// Nothing: what is refused then is writing at all.
@@ -122,15 +144,21 @@ pub(super) fn heartbeat(node: &mut Value, scene: &Scene) {
     }
 }
 
-fn set_condition(node: &mut Value, type_: &str, reason: &str, message: &str) {
-    let condition = json!({
+fn set_condition(node: &mut Value, type_: &str) {
+    set_condition_with(node, type_, "message", "forged");
+}
+
+/// Sets a condition, with one of its fields so.
+fn set_condition_with(node: &mut Value, type_: &str, field: &str, value: &str) {
+    let mut condition = json!({
         "type": type_,
         "status": "True",
-        "reason": reason,
-        "message": message,
+        "reason": "Forged",
+        "message": "forged",
         "lastHeartbeatTime": format!("{:.0}", Timestamp::UNIX_EPOCH),
         "lastTransitionTime": format!("{:.0}", Timestamp::UNIX_EPOCH),
     });
+    condition[field] = json!(value);
     let Some(conditions) = node["status"]["conditions"].as_array_mut() else { return };
     match conditions.iter_mut().find(|c| c["type"] == type_) {
         Some(there) => *there = condition,

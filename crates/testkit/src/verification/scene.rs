@@ -163,7 +163,11 @@ mod tests {
         for row in matrix().iter().flat_map(|section| section.rows) {
             let Attempt::Update(_, change) = row.attempt else { continue };
             let mut node = json!({
-                "metadata": {"labels": {}},
+                "metadata": {
+                    "labels": {},
+                    "annotations": {"readiness.k8s.io/rules": "{}"},
+                    "managedFields": [{"manager": "kubelet"}],
+                },
                 "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]},
                 "status": {"conditions": conditions},
             });
