@@ -27,6 +27,7 @@ mod leadership;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;
+mod news;
 pub mod nodes;
 mod refusal;
 mod retries;

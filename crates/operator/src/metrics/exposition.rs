@@ -47,7 +47,7 @@ impl fmt::Debug for Source {
 
 impl Collector for Source {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        encode(&self.view(), &mut encoder)
+        encode(&self.view(), self.metrics.events_dropped(), &mut encoder)
     }
 }
 
@@ -99,7 +99,7 @@ impl Nodes {
         let conditions = rule.conditions.iter().map(|condition| condition.type_.clone()).collect();
         let mut nodes = Self { conditions, ..Self::default() };
         for (_, entry) in ledger.of(&rule.uid) {
-            let state = match (entry.finding.standing, rule.mode) {
+            let state = match (entry.standing, rule.mode) {
                 (Standing::Ready | Standing::Bootstrapped, _) => &mut nodes.ready,
                 (Standing::Held, EnforcementMode::BootstrapOnly) => &mut nodes.bootstrapping,
                 (Standing::Held | Standing::Deferred, _) => &mut nodes.not_ready,
@@ -116,20 +116,33 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 /// Every metric, in the order of the documentation. The names of counters are without their
 /// `_total`, which is appended to each.
-fn encode(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn encode(
+    rules: &[RuleView],
+    events_dropped: u64,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
     let version = vec![("version", env!("CARGO_PKG_VERSION"))];
     let build = [(version, ConstGauge::new(1_i64))];
     family(encoder, "build_info", "Version of the operator.", build)?;
     let existing = i64::try_from(rules.len()).unwrap_or(i64::MAX);
     // A gauge, though its name ends like a counter's.
-    let existing = ConstGauge::new(existing);
-    let type_ = existing.metric_type();
-    let metric = encoder.encode_descriptor("rules_total", "Rules that exist.", None, type_)?;
-    existing.encode(metric)?;
+    single(encoder, "rules_total", "Rules that exist.", &ConstGauge::new(existing))?;
+    let help = "Events that were not written, since too many were waiting.";
+    single(encoder, "events_dropped", help, &ConstCounter::new(events_dropped))?;
     encode_nodes(rules, encoder)?;
     encode_taints(rules, encoder)?;
     encode_bootstraps(rules, encoder)?;
     encode_evaluations(rules, encoder)
+}
+
+/// A metric without labels.
+fn single(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
 fn encode_nodes(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -135,6 +135,7 @@ fn every_metric_has_exactly_its_name_type_and_labels() {
     let expected = [
         "node_readiness_build_info gauge",
         "node_readiness_rules_total gauge",
+        "node_readiness_events_dropped counter",
         "node_readiness_nodes_by_state gauge",
         "node_readiness_rule_nodes gauge",
         "node_readiness_taint_operations counter",
@@ -155,6 +156,7 @@ fn every_metric_has_exactly_its_name_type_and_labels() {
     let expected = [
         concat!("node_readiness_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
         "node_readiness_rules_total",
+        "node_readiness_events_dropped_total",
         r#"node_readiness_nodes_by_state{rule="r",state="ready"}"#,
         r#"node_readiness_nodes_by_state{rule="r",state="not_ready"}"#,
         r#"node_readiness_nodes_by_state{rule="r",state="bootstrapping"}"#,

@@ -1,11 +1,14 @@
 //! The one place that writes nodes.
 
+use std::time::Duration;
+
 use json_patch::Patch as JsonPatch;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::Status;
 use node_readiness_api::CONTROLLER_NAME;
 use node_readiness_engine::{Failure, Node};
 
+use super::lanes::{Answer, Lane, Lanes};
 use crate::leadership::{Leadership, NotWritten};
 use crate::refusal;
 
@@ -20,6 +23,8 @@ pub(super) enum Outcome {
     NotLeader,
     /// The node is no more.
     Gone,
+    /// The API server has too much to do, and asks to be left alone for this long.
+    Busy(Duration),
     /// The API server refused, or could not be reached.
     Failed(Failure),
 }
@@ -27,36 +32,57 @@ pub(super) enum Outcome {
 pub(super) struct Writer {
     nodes: Api<Node>,
     leadership: Leadership,
+    lanes: Lanes,
 }
 
 impl Writer {
     pub(super) fn new(client: kube::Client, leadership: Leadership) -> Self {
-        Self { nodes: Api::all(client), leadership }
+        Self { nodes: Api::all(client), leadership, lanes: Lanes::new() }
+    }
+
+    /// Waits until a write may begin. What is written is best decided afterwards, since it may have
+    /// to wait.
+    pub(super) async fn turn(&self) -> Lane<'_> {
+        self.lanes.take().await
     }
 
     /// Writes a node by a conditional patch. Only metadata is asked for in return: a whole node
     /// would be tens of kilobytes that nobody reads.
-    pub(super) async fn write(&self, node: &str, patch: JsonPatch) -> Outcome {
+    pub(super) async fn write(&self, lane: Lane<'_>, node: &str, patch: JsonPatch) -> Outcome {
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..Default::default() };
         let patch = Patch::Json::<()>(patch);
         let write = self.nodes.patch_metadata(node, &params, &patch);
-        match self.leadership.write(write).await {
-            Ok(_) => Outcome::Written,
-            Err(NotWritten::NotLeader) => Outcome::NotLeader,
+        let (outcome, answer) = match self.leadership.write(write).await {
+            Ok(_) => (Outcome::Written, Answer::Taken),
+            Err(NotWritten::NotLeader) => (Outcome::NotLeader, Answer::Taken),
             Err(NotWritten::Failed(kube::Error::Api(status))) => refused(&status),
-            Err(NotWritten::Failed(error)) => failed("RequestFailed", error.to_string()),
-            Err(timeout @ NotWritten::Timeout) => failed("Timeout", timeout.to_string()),
-        }
+            Err(NotWritten::Failed(error)) => {
+                (failed("RequestFailed", error.to_string()), Answer::TooMuch)
+            }
+            Err(timeout @ NotWritten::Timeout) => {
+                (failed("Timeout", timeout.to_string()), Answer::TooMuch)
+            }
+        };
+        lane.answered(answer);
+        outcome
     }
 }
 
 /// Reads the API server's refusal.
-fn refused(status: &Status) -> Outcome {
+fn refused(status: &Status) -> (Outcome, Answer) {
     match status.code {
-        404 => Outcome::Gone,
-        _ if refusal::is_stale(status) => Outcome::Stale,
-        code => failed(&reason(status, code), status.message.clone()),
+        404 => (Outcome::Gone, Answer::Taken),
+        429 => {
+            let details = status.details.as_ref();
+            let wait = details.map_or(0, |details| details.retry_after_seconds);
+            (Outcome::Busy(Duration::from_secs(wait.into())), Answer::TooMuch)
+        }
+        _ if refusal::is_stale(status) => (Outcome::Stale, Answer::Taken),
+        code => {
+            let answer = if code >= 500 { Answer::TooMuch } else { Answer::Taken };
+            (failed(&reason(status, code), status.message.clone()), answer)
+        }
     }
 }
 
@@ -78,7 +104,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn answered(status: Value) -> Outcome {
-        refused(&serde_json::from_value(status).unwrap())
+        refused(&serde_json::from_value(status).unwrap()).0
     }
 
     #[test]
@@ -89,6 +115,13 @@ mod tests {
         let invalid = json!({"code": 422, "reason": "Invalid", "message": "bad taint",
             "details": {"causes": [{"field": "spec.taints[0]", "message": "bad"}]}});
         assert!(matches!(answered(invalid), Outcome::Failed(f) if f.message == "bad taint"));
+    }
+
+    #[test]
+    fn who_is_told_to_wait_waits_as_long_as_it_is_told() {
+        let busy = json!({"code": 429, "reason": "TooManyRequests", "message": "later",
+            "details": {"retryAfterSeconds": 3}});
+        assert_eq!(answered(busy), Outcome::Busy(Duration::from_secs(3)));
     }
 
     #[test]

@@ -11,7 +11,6 @@ mod resting;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt, stream};
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, Controller};
@@ -101,7 +100,7 @@ impl RulePath {
         store: RuleStore,
         changes: impl Stream<Item = watcher::Result<StoredRule>> + Send + 'static,
         owned: Owned,
-        news: UnboundedReceiver<String>,
+        news: impl Stream<Item = Arc<str>> + Send + 'static,
         end: CancellationToken,
     ) {
         let Self { client, nodes, rules, ledger, synced, events, metrics, leadership, settings } =
