@@ -3,6 +3,7 @@
 //! It sends the very patches that the operator would, which are made before the clock starts, by the
 //! same kind of client, and asks for the same small answers.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
@@ -89,8 +90,9 @@ fn with_conditions(node: &Node, rules: &RuleSet, status: &str) -> Node {
         Some(record) => json!({CLAIMS_ANNOTATION: record}),
         None => json!({}),
     };
+    let labels: BTreeMap<_, _> = node.labels().iter().collect();
     let node = json!({
-        "metadata": {"name": node.name(), "uid": node.metadata.uid, "labels": node.labels(),
+        "metadata": {"name": node.name(), "uid": node.metadata.uid, "labels": labels,
             "annotations": annotations},
         "spec": {"taints": node.taints()},
         "status": {"conditions": conditions},

@@ -6,29 +6,45 @@ use node_readiness_api::{
     AUTOSCALER_TAINT_PREFIX, CLAIMS_ANNOTATION, Claim, ClaimState, Claims, TAINT_PREFIX,
 };
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::{Node, completion};
+
+/// The record of a node, as it was read.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    /// Its claims.
+    pub(crate) claims: Claims,
+    /// Whether these are all that it says.
+    pub(crate) whole: bool,
+}
 
 /// The claims recorded on a node.
 ///
 /// A claim that does not parse counts as none, and the others stand: a rule that still covers the
-/// node takes its taint again. A claim on a taint that no rule may manage is dropped, because whoever can write a node's
-/// annotations must not be able to have the operator remove other controllers' taints.
-pub(crate) fn recorded(node: &Node) -> Claims {
-    let Some(record) = node.annotation(CLAIMS_ANNOTATION) else { return Claims::new() };
-    let claims: BTreeMap<String, Value> = serde_json::from_str(record).unwrap_or_default();
-    let claims = claims.into_iter().filter_map(|(rule, claim)| {
-        let claim: Claim = serde_json::from_value(claim).ok()?;
+/// node takes its taint again. A claim on a taint that no rule may manage is dropped, because whoever
+/// can write a node's annotations must not be able to have the operator remove other controllers'
+/// taints.
+pub(crate) fn recorded(node: &Node) -> Recorded {
+    let Some(record) = node.annotation(CLAIMS_ANNOTATION) else {
+        return Recorded { claims: Claims::new(), whole: true };
+    };
+    let raw: BTreeMap<String, &RawValue> = serde_json::from_str(record).unwrap_or_default();
+    let number = raw.len();
+    let claims = raw.into_iter().filter_map(|(rule, claim)| {
+        let claim: Claim = serde_json::from_str(claim.get()).ok()?;
         is_manageable(&claim.taint.key).then_some((rule, claim))
     });
-    claims.collect()
+    let claims: Claims = claims.collect();
+    // A record without claims is not written, so one that is there is damaged.
+    let whole = !claims.is_empty() && claims.len() == number;
+    Recorded { claims, whole }
 }
 
-/// The record's text, or `None` where there is nothing to record.
-pub(crate) fn to_record(claims: &Claims) -> Option<String> {
-    (!claims.is_empty())
-        .then(|| serde_json::to_string(claims).expect("claims are strings and a timestamp"))
+/// The text of a record.
+pub(crate) fn to_record(claims: &impl Serialize) -> String {
+    serde_json::to_string(claims).expect("claims are strings and a timestamp")
 }
 
 /// Whether a claim says that the rule holds the node.
@@ -38,7 +54,10 @@ pub(crate) fn is_held(claim: &Claim) -> bool {
 
 /// Whether a node still carries anything of a rule: a claim, or the mark of its completion.
 pub fn carries_trace(node: &Node, rule_name: &str, rule_uid: &str) -> bool {
-    recorded(node).contains_key(rule_name)
+    // Most records do not name the rule, which is seen sooner than it is parsed. A rule's name has
+    // no character that JSON escapes.
+    let named = node.annotation(CLAIMS_ANNOTATION).is_some_and(|text| text.contains(rule_name));
+    (named && recorded(node).claims.contains_key(rule_name))
         || completion::suffixes(node).any(|suffix| suffix == rule_uid || suffix == rule_name)
 }
 
@@ -62,24 +81,25 @@ mod tests {
     #[test]
     fn a_record_is_written_as_it_was_read() {
         let record = r#"{"cni":{"taint":{"key":"readiness.k8s.io/Net","value":"pending","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z"}}"#;
-        assert_eq!(to_record(&recorded(&node(record))).as_deref(), Some(record));
+        assert_eq!(to_record(&recorded(&node(record)).claims), record);
     }
 
     #[test]
     fn a_claim_that_does_not_parse_takes_no_other_with_it() {
         let good = r#""cni":{"taint":{"key":"readiness.k8s.io/Net","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z"}"#;
-        let claims = recorded(&node(&format!(r#"{{"new":{{"state":"later"}},{good}}}"#)));
-        assert_eq!(claims.keys().collect::<Vec<_>>(), ["cni"]);
+        let found = recorded(&node(&format!(r#"{{"new":{{"state":"later"}},{good}}}"#)));
+        assert!(!found.whole);
+        assert_eq!(found.claims.keys().collect::<Vec<_>>(), ["cni"]);
     }
 
     #[test]
     fn a_record_that_does_not_parse_is_none() {
-        assert!(recorded(&node("{")).is_empty());
+        assert!(recorded(&node("{")).claims.is_empty());
     }
 
     #[test]
     fn a_claim_on_a_foreign_taint_is_dropped() {
         let record = r#"{"x":{"taint":{"key":"node.kubernetes.io/unschedulable","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z"}}"#;
-        assert!(recorded(&node(record)).is_empty());
+        assert!(recorded(&node(record)).claims.is_empty());
     }
 }

@@ -18,12 +18,12 @@ pub(crate) fn value(rule: &Rule) -> String {
 /// Whether a rule is done with a node. An older controller wrote the rule's name in place of its
 /// uid, which still counts.
 pub(crate) fn is_recorded(node: &Node, rule: &Rule) -> bool {
-    suffixes(node).any(|suffix| suffix == rule.uid || suffix == rule.name)
+    suffixes(node).any(|suffix| *suffix == *rule.uid || suffix == rule.name)
 }
 
 /// Uids, or names, of the rules that are recorded as done with a node.
 pub(crate) fn suffixes(node: &Node) -> impl Iterator<Item = &str> {
-    node.annotation_keys().filter_map(|key| key.strip_prefix(BOOTSTRAP_COMPLETED_PREFIX))
+    node.annotations().filter_map(|(key, _)| key.strip_prefix(BOOTSTRAP_COMPLETED_PREFIX))
 }
 
 /// Keys of the annotations on a node that no rule needs any more. Of a rule that cannot be read it
@@ -34,12 +34,13 @@ pub(crate) fn obsolete<'n>(node: &'n Node, rules: &RuleSet) -> Vec<&'n str> {
         let mut unreadable = unreadable.flat_map(|rule| [&rule.uid, &rule.name]);
         unreadable.any(|known| known == suffix)
             || rules.iter().any(|rule| {
-                (suffix == rule.uid || suffix == rule.name)
+                (*suffix == *rule.uid || suffix == rule.name)
                     && !rule.deleting
                     && (rule.is_frozen() || rule.mode == EnforcementMode::BootstrapOnly)
             })
     };
-    node.annotation_keys()
+    node.annotations()
+        .map(|(key, _)| key)
         .filter(|key| {
             key.strip_prefix(BOOTSTRAP_COMPLETED_PREFIX).is_some_and(|suffix| !needed(suffix))
         })

@@ -15,7 +15,7 @@ pub struct Evaluation {
     /// Whether the rule's policy is satisfied.
     pub satisfied: bool,
     /// Each of the rule's conditions as it was found on the node, in the rule's order.
-    pub found: Vec<Found>,
+    pub found: Box<[Found]>,
 }
 
 /// How one condition was found on a node.
@@ -58,7 +58,7 @@ impl Evaluation {
     /// Evaluates a node against a rule's conditions. `held` is whether the rule holds the node now;
     /// `pulse` tells of a condition's heartbeat.
     pub fn of(node: &Node, rule: &Rule, held: bool, pulse: impl Fn(&str) -> Option<Pulse>) -> Self {
-        let found: Vec<_> = rule
+        let found: Box<[_]> = rule
             .conditions
             .iter()
             .zip(&rule.stale_after)

@@ -5,18 +5,19 @@
 //! off, nor an outage of the API server, nor a restart makes a condition stale. Kubernetes' node
 //! lifecycle controller works on observed time for the same reason.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::Node;
+use crate::{Node, NodeCondition, Shared};
 
 /// Heartbeats of every node, as they were observed. Times are given as the operator's uptime, which
 /// never jumps, and kept as time spent watching, which stands still while the watch is interrupted.
 #[derive(Debug, Default)]
 pub struct Heartbeats {
-    nodes: HashMap<String, BTreeMap<String, Beat>>,
+    /// By name of the node.
+    nodes: HashMap<String, Box<[(Shared, Beat)]>>,
     /// For how long the watch was interrupted, up to the last time it went on.
     missed: Duration,
     /// Since when it is interrupted, if it is.
@@ -47,20 +48,23 @@ impl Heartbeats {
     /// Notes a node as it is now. Returns whether any of its conditions beat.
     pub fn observe(&mut self, node: &Node, uptime: Duration) -> bool {
         let watched = self.watched(uptime);
-        let known_node = self.nodes.contains_key(node.name());
-        let beats = self.nodes.entry(node.name().to_owned()).or_default();
-        beats.retain(|type_, _| node.condition(type_).is_some());
+        let known = self.nodes.get(node.name());
         let mut beat = false;
-        for condition in node.conditions() {
-            let value = condition.heartbeat();
-            let known = beats.get(&condition.type_);
-            if known.is_some_and(|known| known.value == value) {
-                continue;
+        let mut observe = |condition: &NodeCondition| {
+            let (type_, value) = (&condition.type_, condition.heartbeat());
+            let before = known.and_then(|known| find(known, type_));
+            if let Some(before) = before.filter(|before| before.value == value) {
+                return (type_.clone(), *before);
             }
             // A condition that appears on a node that was known has just been written.
-            let renewed = known.is_some() || known_node;
-            beats.insert(condition.type_.clone(), Beat { value, seen: watched, renewed });
+            let renewed = known.is_some();
             beat |= renewed;
+            (type_.clone(), Beat { value, seen: watched, renewed })
+        };
+        let beats = node.conditions().iter().map(&mut observe).collect();
+        match self.nodes.get_mut(node.name()) {
+            Some(known) => *known = beats,
+            None => drop(self.nodes.insert(node.name().to_owned(), beats)),
         }
         beat
     }
@@ -94,15 +98,19 @@ impl Heartbeats {
 
     /// How long ago a node's condition beat; `None` for one that was never observed.
     pub fn pulse(&self, node: &Node, type_: &str, uptime: Duration) -> Option<Pulse> {
-        let beat = self.nodes.get(node.name())?.get(type_)?;
+        let beat = find(self.nodes.get(node.name())?, type_)?;
         // A node that is not the one last observed does not have the beat that was observed.
         let current = node
             .conditions()
             .iter()
-            .any(|condition| condition.type_ == type_ && condition.heartbeat() == beat.value);
+            .any(|condition| *condition.type_ == *type_ && condition.heartbeat() == beat.value);
         let silent_for = self.watched(uptime).saturating_sub(beat.seen);
         Some(Pulse { silent_for, renewed: beat.renewed && current })
     }
+}
+
+fn find<'a>(beats: &'a [(Shared, Beat)], type_: &str) -> Option<&'a Beat> {
+    beats.iter().find(|(known, _)| **known == *type_).map(|(_, beat)| beat)
 }
 
 #[cfg(test)]

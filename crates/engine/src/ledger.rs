@@ -1,33 +1,35 @@
 //! What was found and done, node by node: the memory between node path and rule status.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{Finding, Grip, NodePlan};
+use crate::{Evaluation, Grip, NodePlan, Standing};
 
 /// What is known of one node under one rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// How the node was found.
-    pub finding: Finding,
+    /// `metadata.generation` of the rule that this is about.
+    pub generation: Option<i64>,
+    /// How the node stands to the rule.
+    pub standing: Standing,
+    /// How its conditions were found.
+    pub evaluation: Evaluation,
     /// What the rule does to it: what was applied, not what was planned.
     pub grip: Grip,
     /// When this came to be so.
     pub since: Timestamp,
     /// Why the node could not be written, if it could not.
-    pub failure: Option<Failure>,
+    pub failure: Option<Arc<Failure>>,
 }
 
 impl Entry {
-    /// Whether a finding says the same as this entry's. What was planned is not part of it: that
-    /// shows in the grip once it is applied.
-    fn tells_of(&self, finding: &Finding) -> bool {
-        let Finding { rule_uid: _, generation, standing, evaluation, before: _, after: _ } =
-            finding;
-        let known = &self.finding;
-        (known.generation, known.standing) == (*generation, *standing)
-            && known.evaluation == *evaluation
+    /// Whether this says the same as another, since whenever.
+    fn agrees(&self, other: &Self) -> bool {
+        let Self { generation, standing, evaluation, grip, since: _, failure } = self;
+        (*generation, *standing, *grip) == (other.generation, other.standing, other.grip)
+            && (evaluation, failure) == (&other.evaluation, &other.failure)
     }
 }
 
@@ -45,7 +47,8 @@ pub struct Failure {
 /// It is written from what was *applied*, so that a status cannot tell what was only intended.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    rules: BTreeMap<String, BTreeMap<String, Entry>>,
+    /// By uid of the rule and name of the node.
+    rules: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Entry>>,
 }
 
 impl Ledger {
@@ -57,25 +60,38 @@ impl Ledger {
         plan: &NodePlan,
         failure: Option<&Failure>,
         now: Timestamp,
-    ) -> HashSet<String> {
-        let covering: HashSet<&str> = plan.findings.iter().map(|f| f.rule_uid.as_str()).collect();
+    ) -> HashSet<Arc<str>> {
+        let covering: HashSet<&str> = plan.findings.iter().map(|f| &*f.rule_uid).collect();
         let mut news = self.remove(node, |uid| !covering.contains(uid));
+        // All entries of a node share its name and its failure.
+        let failure = failure.cloned().map(Arc::new);
+        let mut name: Option<Arc<str>> = None;
         for finding in &plan.findings {
-            let entries = self.rules.entry(finding.rule_uid.clone()).or_default();
+            let entries = self.rules.entry(Arc::clone(&finding.rule_uid)).or_default();
             let grip = if failure.is_some() { finding.before } else { finding.after };
-            let tells = |known: &Entry| (known.grip, known.failure.as_ref()) == (grip, failure);
-            if entries.get(node).is_some_and(|known| tells(known) && known.tells_of(finding)) {
-                continue;
+            let entry = Entry {
+                generation: finding.generation,
+                standing: finding.standing,
+                evaluation: finding.evaluation.clone(),
+                grip,
+                since: now,
+                failure: failure.clone(),
+            };
+            match entries.get_mut(node) {
+                Some(known) if known.agrees(&entry) => continue,
+                Some(known) => *known = entry,
+                None => {
+                    let name = name.get_or_insert_with(|| node.into());
+                    entries.insert(Arc::clone(name), entry);
+                }
             }
-            let (finding, failure) = (finding.clone(), failure.cloned());
-            news.insert(finding.rule_uid.clone());
-            entries.insert(node.to_owned(), Entry { finding, grip, since: now, failure });
+            news.insert(Arc::clone(&finding.rule_uid));
         }
         news
     }
 
     /// Forgets a node that is gone. Returns the uids of the rules that covered it.
-    pub fn forget(&mut self, node: &str) -> HashSet<String> {
+    pub fn forget(&mut self, node: &str) -> HashSet<Arc<str>> {
         self.remove(node, |_| true)
     }
 
@@ -85,8 +101,8 @@ impl Ledger {
     }
 
     /// Forgets every node that is not named.
-    pub fn retain(&mut self, exists: impl Fn(&str) -> bool) -> HashSet<String> {
-        let gone: HashSet<String> = self
+    pub fn retain(&mut self, exists: impl Fn(&str) -> bool) -> HashSet<Arc<str>> {
+        let gone: HashSet<Arc<str>> = self
             .rules
             .values()
             .flat_map(BTreeMap::keys)
@@ -103,14 +119,14 @@ impl Ledger {
 
     /// Entries of a rule by node.
     pub fn of(&self, rule_uid: &str) -> impl Iterator<Item = (&str, &Entry)> {
-        self.rules.get(rule_uid).into_iter().flatten().map(|(node, entry)| (node.as_str(), entry))
+        self.rules.get(rule_uid).into_iter().flatten().map(|(node, entry)| (&**node, entry))
     }
 
-    fn remove(&mut self, node: &str, concerns: impl Fn(&str) -> bool) -> HashSet<String> {
+    fn remove(&mut self, node: &str, concerns: impl Fn(&str) -> bool) -> HashSet<Arc<str>> {
         let mut removed = HashSet::new();
         for (uid, entries) in &mut self.rules {
             if concerns(uid) && entries.remove(node).is_some() {
-                removed.insert(uid.clone());
+                removed.insert(Arc::clone(uid));
             }
         }
         self.rules.retain(|_, entries| !entries.is_empty());

@@ -8,33 +8,78 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
-use node_readiness_api::RuleTaint;
-use node_readiness_api::{BOOTSTRAP_COMPLETED_PREFIX, CLAIMS_ANNOTATION, ConditionStatus};
+use node_readiness_api::{ConditionStatus, RuleTaint};
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::labels::{All, Kept, Labels, Own};
+use crate::shared::Shared;
 
 /// A node, slim. It is read from the API server as a Node and never written back.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "k8s_openapi::api::core::v1::Node")]
+#[serde(from = "Read")]
 pub struct Node {
-    /// Metadata without managed fields, and with this project's annotations only.
-    #[serde(deserialize_with = "slim_metadata")]
+    /// What identifies the node and this version of it. Labels and annotations are not in it.
     pub metadata: ObjectMeta,
-    #[serde(default)]
-    spec: NodeSpec,
-    #[serde(default)]
-    status: NodeStatus,
+    labels: Labels,
+    /// This project's only; `None` where the node has none of whomever.
+    annotations: Option<Labels>,
+    taints: Box<[Taint]>,
+    conditions: Box<[NodeCondition]>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-struct NodeSpec {
+/// A node as it is read: whatever is not named here is skipped where it stands.
+#[derive(Deserialize)]
+struct Read {
+    metadata: ReadMetadata,
     #[serde(default)]
-    taints: Vec<Taint>,
+    spec: ReadSpec,
+    #[serde(default)]
+    status: ReadStatus,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-struct NodeStatus {
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadMetadata {
+    name: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    labels: Option<Kept<All>>,
+    annotations: Option<Kept<Own>>,
+}
+
+#[derive(Default, Deserialize)]
+struct ReadSpec {
     #[serde(default)]
-    conditions: Vec<NodeCondition>,
+    taints: Box<[Taint]>,
+}
+
+#[derive(Default, Deserialize)]
+struct ReadStatus {
+    #[serde(default)]
+    conditions: Box<[NodeCondition]>,
+}
+
+impl From<Read> for Node {
+    fn from(read: Read) -> Self {
+        let Read { metadata, spec, status } = read;
+        let ReadMetadata { name, uid, resource_version, creation_timestamp, labels, annotations } =
+            metadata;
+        Self {
+            metadata: ObjectMeta {
+                name,
+                uid,
+                resource_version,
+                creation_timestamp,
+                ..ObjectMeta::default()
+            },
+            labels: labels.map_or_else(Labels::default, |kept| kept.0),
+            annotations: annotations.map(|kept| kept.0),
+            taints: spec.taints,
+            conditions: status.conditions,
+        }
+    }
 }
 
 /// A taint as the API server has it, to the last field: a patch names the taints that it was
@@ -42,12 +87,12 @@ struct NodeStatus {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Taint {
     /// Key.
-    pub key: String,
+    pub key: Shared,
     /// Value, which Kubernetes leaves out where it is empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub value: String,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub value: Shared,
     /// Effect, as text: other controllers' taints may have one that rules do not.
-    pub effect: String,
+    pub effect: Shared,
     /// Everything else, such as `timeAdded`.
     #[serde(flatten)]
     pub rest: BTreeMap<String, serde_json::Value>,
@@ -57,16 +102,16 @@ impl Taint {
     /// Whether this is the taint that a rule means. Kubernetes tells taints apart by key and
     /// effect; the value is an attribute.
     pub fn is(&self, taint: &RuleTaint) -> bool {
-        self.key == taint.key && self.effect == taint.effect.as_str()
+        *self.key == *taint.key && *self.effect == *taint.effect.as_str()
     }
 }
 
 impl From<&RuleTaint> for Taint {
     fn from(taint: &RuleTaint) -> Self {
         Self {
-            key: taint.key.clone(),
-            value: taint.value.clone(),
-            effect: taint.effect.as_str().to_owned(),
+            key: Shared::new(&taint.key),
+            value: Shared::new(&taint.value),
+            effect: Shared::new(taint.effect.as_str()),
             rest: BTreeMap::new(),
         }
     }
@@ -78,7 +123,7 @@ impl From<&RuleTaint> for Taint {
 pub struct NodeCondition {
     /// Type of the condition.
     #[serde(rename = "type")]
-    pub type_: String,
+    pub type_: Shared,
     /// Its status.
     #[serde(default = "unknown", deserialize_with = "lenient_status")]
     pub status: ConditionStatus,
@@ -100,45 +145,44 @@ impl Node {
     }
 
     /// Labels of the node.
-    pub fn labels(&self) -> &BTreeMap<String, String> {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.metadata.labels.as_ref().unwrap_or(&NONE)
+    pub fn labels(&self) -> &Labels {
+        &self.labels
     }
 
     /// This project's annotation of that key.
     pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+        self.annotations.as_ref()?.get(key)
     }
 
-    /// Keys of this project's annotations.
-    pub fn annotation_keys(&self) -> impl Iterator<Item = &str> {
-        self.metadata.annotations.iter().flat_map(BTreeMap::keys).map(String::as_str)
+    /// This project's annotations.
+    pub fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.annotations.iter().flat_map(Labels::iter)
     }
 
     /// Whether the node has any annotations, of whomever. A patch cannot add the first one without
     /// the map.
     pub fn has_annotations(&self) -> bool {
-        self.metadata.annotations.is_some()
+        self.annotations.is_some()
     }
 
     /// Taints of the node, of whomever.
     pub fn taints(&self) -> &[Taint] {
-        &self.spec.taints
+        &self.taints
     }
 
     /// Whether the node carries a rule's taint.
     pub fn carries(&self, taint: &RuleTaint) -> bool {
-        self.spec.taints.iter().any(|t| t.is(taint))
+        self.taints.iter().any(|t| t.is(taint))
     }
 
     /// Status of the condition of that type, if the node has it.
     pub fn condition(&self, type_: &str) -> Option<ConditionStatus> {
-        self.status.conditions.iter().find(|c| c.type_ == type_).map(|c| c.status)
+        self.conditions.iter().find(|c| *c.type_ == *type_).map(|c| c.status)
     }
 
     /// Conditions of the node.
     pub fn conditions(&self) -> &[NodeCondition] {
-        &self.status.conditions
+        &self.conditions
     }
 }
 
@@ -156,16 +200,8 @@ fn lenient_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conditio
     })
 }
 
-fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let mut metadata = ObjectMeta::deserialize(deserializer)?;
-    metadata.managed_fields = None;
-    metadata.owner_references = None;
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.retain(|key, _| {
-            key == CLAIMS_ANNOTATION || key.starts_with(BOOTSTRAP_COMPLETED_PREFIX)
-        });
-    }
-    Ok(metadata)
+fn is_empty(text: &str) -> bool {
+    text.is_empty()
 }
 
 #[cfg(test)]
@@ -209,7 +245,7 @@ mod tests {
         }}))
         .unwrap();
         assert!(node.metadata.managed_fields.is_none());
-        assert_eq!(node.annotation_keys().collect::<Vec<_>>(), ["readiness.k8s.io/rules"]);
+        assert_eq!(node.annotations().collect::<Vec<_>>(), [("readiness.k8s.io/rules", "{}")]);
     }
 
     #[test]

@@ -13,12 +13,23 @@ use crate::{Node, Taint};
 
 /// What is to be recorded on a node beside its taints.
 pub(crate) struct Records<'n> {
-    /// Text of the record of claims; `None` where there are no claims.
-    pub claims: Option<String>,
+    /// What becomes of the record of claims.
+    pub claims: Record,
     /// Completion annotations to set, as key and value.
     pub completed: Vec<(String, String)>,
     /// Keys of completion annotations to remove.
     pub obsolete: Vec<&'n str>,
+}
+
+/// What becomes of the record of claims.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// It stays as it is.
+    Keep,
+    /// It becomes this text.
+    Write(String),
+    /// It goes.
+    Remove,
 }
 
 /// The patch that brings `node` to these taints and records, or `None` where it is there.
@@ -66,10 +77,10 @@ fn record_changes(node: &Node, records: &Records<'_>) -> Vec<PatchOperation> {
     let mut set: Vec<(&str, &str)> =
         records.completed.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let mut unset = records.obsolete.clone();
-    match (records.claims.as_deref(), node.annotation(CLAIMS_ANNOTATION)) {
-        (Some(next), current) if current != Some(next) => set.push((CLAIMS_ANNOTATION, next)),
-        (None, Some(_)) => unset.push(CLAIMS_ANNOTATION),
-        _ => {}
+    match &records.claims {
+        Record::Keep => {}
+        Record::Write(next) => set.push((CLAIMS_ANNOTATION, next)),
+        Record::Remove => unset.push(CLAIMS_ANNOTATION),
     }
     if !node.has_annotations() && !set.is_empty() {
         let all: Map<_, _> = set.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();

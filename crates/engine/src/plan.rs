@@ -4,18 +4,21 @@
 //! So rules that share a taint cannot fight over it: it stays while any of them wants it. Taints
 //! and records change in one patch, conditional on the state that it was computed from.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use node_readiness_api::{Claim, ClaimState, Claims};
+use node_readiness_api::{CLAIMS_ANNOTATION, Claim, ClaimState, Claims};
 
-use crate::claims::is_held;
+use crate::claims::{Recorded, is_held};
 use crate::decision::{Decision, Intent, Situation, Standing, decide};
-use crate::patch::{self, Records};
+use crate::patch::{self, Record, Records};
 use crate::regressions::is_regression;
 use crate::taints::{Change, Taints};
-use crate::{Evaluation, Node, Rule, RuleSet, Taint, claims, completion};
+use crate::{Evaluation, Node, Rule, RuleSet, claims, completion};
 
 /// What to do about one node, and what was found on the way.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ pub struct NodePlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Uid of the rule.
-    pub rule_uid: String,
+    pub rule_uid: Arc<str>,
     /// `metadata.generation` of the rule that this is about.
     pub generation: Option<i64>,
     /// How the node stands to it.
@@ -62,19 +65,23 @@ pub struct Grip {
     pub held: bool,
 }
 
+/// Claims by the name of the rule; those that stay as they are are borrowed from the record.
+type NextClaims<'a> = BTreeMap<&'a str, Cow<'a, Claim>>;
+
 /// Plans a node over all rules.
 pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan {
     let recorded = claims::recorded(node);
+    let claim = |rule: &Rule| recorded.claims.get(&rule.name);
     let decisions: Vec<_> =
-        rules.iter().map(|rule| decide(node, rule, recorded.get(&rule.name), situation)).collect();
+        rules.iter().map(|rule| decide(node, rule, claim(rule), situation)).collect();
 
-    let taints = Taints::of(&decisions, &recorded, rules);
+    let taints = Taints::of(&decisions, &recorded.claims, rules);
     let next = taints.merged(node.taints());
-    let claims = next_claims(&decisions, &recorded, rules, situation.now);
+    let claims = next_claims(&decisions, &recorded.claims, rules, situation.now);
     let completing = || decisions.iter().filter(|d| matches!(d.intent, Intent::Complete));
     let completed = completing().map(|d| d.rule.name.clone()).collect();
     let records = Records {
-        claims: claims::to_record(&claims),
+        claims: next_record(node, &recorded, &claims),
         completed: completing()
             .map(|d| (completion::key(d.rule), completion::value(d.rule)))
             .collect(),
@@ -82,14 +89,18 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
     };
 
     let regressed = claims.iter().filter(|(_, claim)| is_regression(claim));
-    let grip = |rule: &Rule, taints: &[Taint], claims: &Claims| Grip {
-        tainted: taints.iter().any(|taint| taint.is(&rule.taint)),
-        held: claims.get(&rule.name).is_some_and(is_held),
+    let before = |rule: &Rule| Grip {
+        tainted: node.carries(&rule.taint),
+        held: claim(rule).is_some_and(is_held),
+    };
+    let after = |rule: &Rule| Grip {
+        tainted: next.iter().any(|taint| taint.is(&rule.taint)),
+        held: claims.get(&*rule.name).is_some_and(|claim| is_held(claim)),
     };
     NodePlan {
         patch: patch::conditional(node, &next, &records),
-        changes: taints.changes(node.taints(), &recorded),
-        regressed: regressed.map(|(rule, _)| rule.clone()).collect(),
+        changes: taints.changes(node.taints()),
+        regressed: regressed.map(|(rule, _)| (*rule).to_owned()).collect(),
         completed,
         recheck_in: decisions.iter().filter_map(|d| d.recheck_in).min(),
         findings: decisions
@@ -97,42 +108,60 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
             .filter_map(|Decision { rule, standing, .. }| {
                 let (standing, evaluation) = standing?;
                 Some(Finding {
-                    rule_uid: rule.uid.clone(),
+                    rule_uid: Arc::clone(&rule.uid),
                     generation: rule.generation,
                     standing,
                     evaluation,
-                    before: grip(rule, node.taints(), &recorded),
-                    after: grip(rule, &next, &claims),
+                    before: before(rule),
+                    after: after(rule),
                 })
             })
             .collect(),
     }
 }
 
-fn next_claims(
-    decisions: &[Decision<'_>],
-    recorded: &Claims,
+fn next_claims<'a>(
+    decisions: &[Decision<'a>],
+    recorded: &'a Claims,
     rules: &RuleSet,
     now: Timestamp,
-) -> Claims {
-    let mut next = Claims::new();
+) -> NextClaims<'a> {
+    let mut next = NextClaims::new();
     for Decision { rule, intent, .. } in decisions {
         let known = recorded.get(&rule.name);
         let claim = |state, regressed| match known {
-            Some(known) if known.state == state && known.taint == rule.taint => known.clone(),
-            _ => Claim { taint: rule.taint.clone(), state, since: Time(now), regressed },
+            Some(known) if known.state == state && known.taint == rule.taint => {
+                Cow::Borrowed(known)
+            }
+            _ => {
+                Cow::Owned(Claim { taint: rule.taint.clone(), state, since: Time(now), regressed })
+            }
         };
         let claim = match intent {
             Intent::Hold { regressed } => Some(claim(ClaimState::Held, *regressed)),
             Intent::Release | Intent::Defer => Some(claim(ClaimState::Released, false)),
-            Intent::Freeze => known.cloned(),
+            Intent::Freeze => known.map(Cow::Borrowed),
             Intent::Complete | Intent::Withdraw => None,
         };
         if let Some(claim) = claim {
-            next.insert(rule.name.clone(), claim);
+            next.insert(&rule.name, claim);
         }
     }
     let unreadable = recorded.iter().filter(|(name, _)| rules.is_unreadable(name));
-    next.extend(unreadable.map(|(name, claim)| (name.clone(), claim.clone())));
+    next.extend(unreadable.map(|(name, claim)| (name.as_str(), Cow::Borrowed(claim))));
     next
+}
+
+fn next_record(node: &Node, recorded: &Recorded, next: &NextClaims<'_>) -> Record {
+    let is_as_read = next.len() == recorded.claims.len()
+        && next.values().all(|claim| matches!(claim, Cow::Borrowed(_)));
+    if recorded.whole && is_as_read {
+        return Record::Keep;
+    }
+    let current = node.annotation(CLAIMS_ANNOTATION);
+    if next.is_empty() {
+        return if current.is_some() { Record::Remove } else { Record::Keep };
+    }
+    let text = claims::to_record(next);
+    if current == Some(&*text) { Record::Keep } else { Record::Write(text) }
 }

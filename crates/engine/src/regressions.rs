@@ -3,37 +3,54 @@
 //! The count is taken from the records on the nodes, so a restart of the operator changes nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use node_readiness_api::{Claim, ClaimState};
 
 use crate::{Node, Rule, RuleSet, claims};
 
-/// How many nodes each rule covers whose limit depends on it, by uid.
+/// Which nodes each rule covers whose limit depends on how many they are, by uid.
 #[derive(Debug, Default)]
-pub struct Coverage(HashMap<String, usize>);
+pub struct Coverage(HashMap<Arc<str>, HashSet<String>>);
 
 impl Coverage {
-    /// Whether any rule's limit depends on it.
-    pub fn matters(rules: &RuleSet) -> bool {
-        rules.iter().any(is_relative)
+    /// Counts the nodes of the rules whose limit is a percentage.
+    pub fn count<'n>(rules: &RuleSet, nodes: impl IntoIterator<Item = &'n Node>) -> Self {
+        let relative = rules.iter().filter(|rule| is_relative(rule));
+        let mut coverage =
+            Self(relative.map(|rule| (Arc::clone(&rule.uid), HashSet::new())).collect());
+        if !coverage.0.is_empty() {
+            for node in nodes {
+                coverage.follow(rules, node);
+            }
+        }
+        coverage
     }
 
-    /// Counts the nodes of the rules whose limit is a percentage.
-    pub fn count<'n>(rules: &RuleSet, nodes: &(impl Iterator<Item = &'n Node> + Clone)) -> Self {
-        let count = |rule: &Rule| nodes.clone().filter(|node| rule.covers(node)).count();
-        Self(
-            rules
-                .iter()
-                .filter(|rule| is_relative(rule))
-                .map(|rule| (rule.uid.clone(), count(rule)))
-                .collect(),
-        )
+    /// Counts one node anew under the same rules.
+    pub fn follow(&mut self, rules: &RuleSet, node: &Node) {
+        for (uid, covered) in &mut self.0 {
+            if rules.by_uid(uid).is_some_and(|rule| rule.covers(node)) {
+                if !covered.contains(node.name()) {
+                    covered.insert(node.name().to_owned());
+                }
+            } else {
+                covered.remove(node.name());
+            }
+        }
+    }
+
+    /// Forgets a node that is gone.
+    pub fn forget(&mut self, node: &str) {
+        for covered in self.0.values_mut() {
+            covered.remove(node);
+        }
     }
 
     /// How many nodes a rule covers, if its limit depends on it.
     pub fn of(&self, rule: &Rule) -> usize {
-        self.0.get(&rule.uid).copied().unwrap_or(0)
+        self.0.get(&rule.uid).map_or(0, HashSet::len)
     }
 }
 
@@ -55,7 +72,8 @@ impl Regressions {
 
     /// Counts one node anew from its record, for who watches another operator write it.
     pub fn follow(&mut self, node: &Node) {
-        let held = claims::recorded(node).into_iter().filter(|(_, claim)| is_regression(claim));
+        let held =
+            claims::recorded(node).claims.into_iter().filter(|(_, claim)| is_regression(claim));
         self.set(node.name(), &held.map(|(rule, _)| rule).collect::<Vec<_>>());
     }
 

@@ -1,12 +1,13 @@
 //! Rules as the engine uses them: compiled once, as often as they change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
-use kube::core::{Selector, SelectorExt};
+use kube::core::Selector;
 use node_readiness_api::{
     ConditionPolicy, ConditionRequirement, EnforcementMode, NodeReadinessRule, ReporterAccess,
     RuleTaint,
@@ -14,6 +15,7 @@ use node_readiness_api::{
 use thiserror::Error;
 
 use crate::Node;
+use crate::labels::Wanted;
 use crate::reporter::NodeSet;
 
 /// How many heartbeats a reporter may miss before what it said counts no more.
@@ -24,8 +26,9 @@ const MISSED_HEARTBEATS: u32 = 3;
 pub struct Rule {
     /// Name of the rule.
     pub name: String,
-    /// Uid of the rule, which a rule of the same name made later does not share.
-    pub uid: String,
+    /// Uid of the rule, which a rule of the same name made later does not share. What is known of
+    /// each node names it.
+    pub uid: Arc<str>,
     /// `metadata.generation` of the spec that this is.
     pub generation: Option<i64>,
     /// The taint that it manages.
@@ -58,7 +61,7 @@ pub struct Rule {
     pub nodes: NodeSet,
     /// The same as the rule says it.
     pub node_selector: LabelSelector,
-    selector: Selector,
+    selector: Wanted,
 }
 
 /// Why a rule cannot be evaluated. The CRD's schema lets no such rule through; this is for rules
@@ -95,7 +98,7 @@ impl Rule {
         })?;
         Ok(Self {
             name,
-            uid: metadata.uid.clone().ok_or(Rejection::Metadata("metadata.uid"))?,
+            uid: metadata.uid.as_deref().ok_or(Rejection::Metadata("metadata.uid"))?.into(),
             generation: metadata.generation,
             taint: spec.taint.clone(),
             stale_after: spec.conditions.iter().map(own_limit).collect(),
@@ -111,7 +114,7 @@ impl Rule {
             node_selector: spec.node_selector.clone(),
             deleting: metadata.deletion_timestamp.is_some(),
             nodes: NodeSet::of(selector.clone()),
-            selector,
+            selector: Wanted::new(selector),
             created: metadata
                 .creation_timestamp
                 .as_ref()
@@ -225,7 +228,7 @@ impl RuleSet {
 
     /// The rule of that uid, if it can be evaluated.
     pub fn by_uid(&self, uid: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.uid == uid)
+        self.rules.iter().find(|rule| *rule.uid == *uid)
     }
 
     /// The rules that cannot be evaluated.

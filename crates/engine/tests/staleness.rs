@@ -43,7 +43,7 @@ impl Operator {
 
     fn reconcile(&mut self, node: &mut TestNode, rules: &RuleSet) -> NodePlan {
         let view = node.view();
-        let coverage = Coverage::count(rules, &self.nodes.iter());
+        let coverage = Coverage::count(rules, &self.nodes);
         let situation = Situation {
             now: at(0),
             uptime: self.uptime,

@@ -1,4 +1,10 @@
 //! Events on nodes and rules, written behind what they tell of.
+//!
+//! One at a time: of what the API server does while all nodes change, the patches of nodes have all but
+//! one part. The events of such a change follow when it is done.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
@@ -10,16 +16,41 @@ use tracing::{debug, warn};
 
 use crate::identity;
 use crate::leadership::Leadership;
+use crate::metrics::Metrics;
 use crate::refusal;
 
-/// How many events wait at most. An event that finds the queue full is dropped: a taint never
-/// waits for an event.
-const QUEUE: usize = 1024;
+/// How many events wait at most. An event that finds the queue full is dropped and counted: a taint
+/// never waits for an event. One takes about half a kilobyte.
+const QUEUE: usize = 8192;
+
+/// How many events are written before what is known of them is forgotten. The recorder remembers each
+/// for six minutes, to count repetitions, and looks through all of them for each: without a limit
+/// that is hundreds of megabytes and most of a processor after a mass change.
+const REMEMBERED: usize = 256;
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
 pub(crate) struct Events {
-    queue: Sender<(Event, ObjectReference)>,
+    queue: Sender<Told>,
+    metrics: Metrics,
+}
+
+/// What an event tells, in as little space as will do: thousands may wait.
+#[derive(Debug)]
+struct Told {
+    warning: bool,
+    reason: Cow<'static, str>,
+    action: Cow<'static, str>,
+    note: String,
+    regarding: Regarding,
+    /// Name and uid of the rule that it is about beside the node.
+    rule: Option<(String, Option<Arc<str>>)>,
+}
+
+#[derive(Debug)]
+enum Regarding {
+    Node { name: String, uid: Option<String> },
+    Rule(Box<ObjectReference>),
 }
 
 impl Events {
@@ -27,9 +58,10 @@ impl Events {
     pub(crate) fn new(
         client: kube::Client,
         leadership: Leadership,
+        metrics: Metrics,
     ) -> (Self, impl Future<Output = ()>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        (Self { queue }, write(client, leadership, waiting))
+        (Self { queue, metrics }, write(client, leadership, waiting))
     }
 
     /// Tells of a change to a taint, on its node.
@@ -40,73 +72,104 @@ impl Events {
             ChangeKind::Adopted => ("TaintAdopted", "AdoptTaint"),
             ChangeKind::Removed => ("TaintRemoved", "RemoveTaint"),
         };
-        let event = Event {
-            type_: EventType::Normal,
-            reason: reason.to_owned(),
-            note: Some(format!("taint {taint} {kind} for NodeReadinessRule {rule}")),
-            action: action.to_owned(),
+        self.hand_in(Told {
+            warning: false,
+            reason: reason.into(),
+            action: action.into(),
+            note: format!("taint {taint} {kind} for NodeReadinessRule {rule}"),
+            regarding: Regarding::node(node),
             // The recorder takes events that differ only in their note for one; naming the rule
             // tells them apart.
-            secondary: Some(rule_reference(rule, rules.get(rule))),
-        };
-        self.hand_in(event, node.object_ref(&()));
+            rule: Some((rule.clone(), rules.get(rule).map(|rule| Arc::clone(&rule.uid)))),
+        });
     }
 
     /// Warns that a node that regressed is not held because its rule holds as many as it may.
     pub(crate) fn deferred(&self, node: &Node, rule: &Rule) {
-        let event = Event {
-            type_: EventType::Warning,
-            reason: "TaintDeferred".to_owned(),
-            note: Some(format!(
+        self.hand_in(Told {
+            warning: true,
+            reason: "TaintDeferred".into(),
+            action: "DeferTaint".into(),
+            note: format!(
                 "taint {} not added for NodeReadinessRule {}: its maxUnavailable nodes are held",
                 rule.taint, rule.name
-            )),
-            action: "DeferTaint".to_owned(),
-            secondary: Some(rule_reference(&rule.name, Some(rule))),
-        };
-        self.hand_in(event, node.object_ref(&()));
+            ),
+            regarding: Regarding::node(node),
+            rule: Some((rule.name.clone(), Some(Arc::clone(&rule.uid)))),
+        });
     }
 
     /// Warns that a node could not be written, on the node.
     pub(crate) fn node_failed(&self, node: &Node, cause: &str) {
-        let event = Event {
-            type_: EventType::Warning,
-            reason: "NodeWriteFailed".to_owned(),
-            note: Some(bounded(format!("taints and records could not be written: {cause}"))),
-            action: "WriteNode".to_owned(),
-            secondary: None,
-        };
-        self.hand_in(event, node.object_ref(&()));
+        self.hand_in(Told {
+            warning: true,
+            reason: "NodeWriteFailed".into(),
+            action: "WriteNode".into(),
+            note: bounded(format!("taints and records could not be written: {cause}")),
+            regarding: Regarding::node(node),
+            rule: None,
+        });
     }
 
     /// Warns that a rule could not be carried out, on the rule.
     pub(crate) fn rule_failed(&self, rule: ObjectReference, action: &str, cause: &str) {
-        let event = Event {
-            type_: EventType::Warning,
-            reason: format!("{action}Failed"),
-            note: Some(bounded(cause.to_owned())),
-            action: action.to_owned(),
-            secondary: None,
-        };
-        self.hand_in(event, rule);
+        self.hand_in(Told {
+            warning: true,
+            reason: format!("{action}Failed").into(),
+            action: action.to_owned().into(),
+            note: bounded(cause.to_owned()),
+            regarding: Regarding::Rule(Box::new(rule)),
+            rule: None,
+        });
     }
 
-    fn hand_in(&self, event: Event, regarding: ObjectReference) {
-        if self.queue.try_send((event, regarding)).is_err() {
+    fn hand_in(&self, told: Told) {
+        if self.queue.try_send(told).is_err() {
+            self.metrics.event_dropped();
             debug!("an event was dropped: {QUEUE} are waiting");
         }
     }
 }
 
-async fn write(
-    client: kube::Client,
-    leadership: Leadership,
-    mut waiting: Receiver<(Event, ObjectReference)>,
-) {
+impl Regarding {
+    fn node(node: &Node) -> Self {
+        Self::Node { name: node.name().to_owned(), uid: node.metadata.uid.clone() }
+    }
+
+    fn reference(self) -> ObjectReference {
+        match self {
+            Self::Rule(reference) => *reference,
+            Self::Node { name, uid } => ObjectReference {
+                api_version: Some(Node::api_version(&()).into_owned()),
+                kind: Some(Node::kind(&()).into_owned()),
+                name: Some(name),
+                uid,
+                ..ObjectReference::default()
+            },
+        }
+    }
+}
+
+async fn write(client: kube::Client, leadership: Leadership, mut waiting: Receiver<Told>) {
     let instance = identity::pod_name();
     let reporter = Reporter { controller: CONTROLLER_NAME.to_owned(), instance };
-    let recorder = Recorder::new(client, reporter);
-    while let Some((event, regarding)) = waiting.recv().await {
+    let mut recorder = Recorder::new(client.clone(), reporter.clone());
+    let mut remembered = 0;
+    while let Some(told) = waiting.recv().await {
+        if remembered == REMEMBERED {
+            recorder = Recorder::new(client.clone(), reporter.clone());
+            remembered = 0;
+        }
+        remembered += 1;
+        let Told { warning, reason, action, note, regarding, rule } = told;
+        let event = Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason: reason.into_owned(),
+            note: Some(note),
+            action: action.into_owned(),
+            secondary: rule.map(|(name, uid)| rule_reference(name, uid)),
+        };
+        let regarding = regarding.reference();
         if let Err(error) = leadership.write(recorder.publish(&event, &regarding)).await {
             let name = regarding.name.unwrap_or_default();
             let cause = refusal::of_write(&error).message;
@@ -115,12 +178,12 @@ async fn write(
     }
 }
 
-fn rule_reference(name: &str, rule: Option<&Rule>) -> ObjectReference {
+fn rule_reference(name: String, uid: Option<Arc<str>>) -> ObjectReference {
     ObjectReference {
         api_version: Some(NodeReadinessRule::api_version(&()).into_owned()),
         kind: Some(NodeReadinessRule::kind(&()).into_owned()),
-        name: Some(name.to_owned()),
-        uid: rule.map(|rule| rule.uid.clone()),
+        name: Some(name),
+        uid: uid.map(|uid| uid.to_string()),
         ..ObjectReference::default()
     }
 }

@@ -1,46 +1,52 @@
 //! The ledger that node path and rule path share: one enters, the other reads and is told.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::Stream;
 use node_readiness_engine::{Failure, Ledger, NodePlan};
 
 use crate::clock;
+use crate::news::News;
 
 /// A [`Ledger`] whose news are told to the rule path.
 #[derive(Debug)]
 pub struct SharedLedger {
     ledger: Mutex<Ledger>,
-    news: UnboundedSender<String>,
+    news: Arc<News>,
 }
 
 impl SharedLedger {
-    /// An empty ledger, and the uids of rules for which something changed. The queue is not
-    /// bounded; its reader collapses repetitions as they come.
-    pub fn new() -> (Self, UnboundedReceiver<String>) {
-        let (news, told) = unbounded();
+    /// An empty ledger, and the uids of rules for which something changed.
+    pub fn new() -> (Self, impl Stream<Item = Arc<str>> + Send + 'static) {
+        let news = Arc::new(News::default());
+        let told = Arc::clone(&news).told();
         (Self { ledger: Mutex::default(), news }, told)
     }
 
     /// Enters what was found on a node, once it was applied or could not be. Returns the uids of
     /// the rules for which that is news.
-    pub fn enter(&self, node: &str, plan: &NodePlan, failure: Option<&Failure>) -> HashSet<String> {
+    pub fn enter(
+        &self,
+        node: &str,
+        plan: &NodePlan,
+        failure: Option<&Failure>,
+    ) -> HashSet<Arc<str>> {
         let news = self.lock().enter(node, plan, failure, clock::now());
-        self.tell(&news);
+        self.news.tell(news.iter().cloned());
         news
     }
 
     /// Forgets a node that is gone.
     pub fn forget(&self, node: &str) {
         let news = self.lock().forget(node);
-        self.tell(&news);
+        self.news.tell(news);
     }
 
     /// Forgets every node that does not exist.
     pub fn retain(&self, exists: impl Fn(&str) -> bool) {
         let news = self.lock().retain(exists);
-        self.tell(&news);
+        self.news.tell(news);
     }
 
     /// Forgets a rule that is gone.
@@ -57,12 +63,5 @@ impl SharedLedger {
         // A panic elsewhere cannot leave the ledger half-written in a way that matters: the next
         // evaluation of the node overwrites the entry.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, news: &HashSet<String>) {
-        for uid in news {
-            // The reader is gone only when the process ends.
-            let _ = self.news.unbounded_send(uid.clone());
-        }
     }
 }

@@ -31,6 +31,7 @@ mod leadership;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;
+mod news;
 pub mod nodes;
 mod ownership;
 mod refusal;

@@ -86,8 +86,8 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let (mut election, leadership) = stand(&args, config.clone())?;
     let (ledger, news) = SharedLedger::new();
     let ledger = Arc::new(ledger);
-    let (events, write_events) = Events::new(client.clone(), leadership.clone());
     let metrics = Metrics::new(args.metrics.metrics_bind_address.is_some());
+    let (events, write_events) = Events::new(client.clone(), leadership.clone(), metrics.clone());
     let (reading, all_read) = Reading::new();
     let (rule_store, rules, rule_changes) = watches::rules(client.clone(), reading.clone());
     let (memory, look_again) = Memory::new(Arc::clone(&ledger), leadership.clone());

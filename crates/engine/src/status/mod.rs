@@ -33,8 +33,7 @@ pub fn fold<'a>(
 ) -> NodeReadinessRuleStatus {
     let generation = rule.generation;
     // What was found under an older spec says nothing about this one.
-    let entries: Vec<_> =
-        entries.filter(|(_, entry)| entry.finding.generation == generation).collect();
+    let entries: Vec<_> = entries.filter(|(_, entry)| entry.generation == generation).collect();
     let counts = count(covered, &entries);
     let named = select(&entries);
     let omitted = counts.matched - saturated(named.len());
@@ -110,8 +109,8 @@ fn count(covered: usize, entries: &[(&str, &Entry)]) -> NodeCounts {
         ready: number(entries, is_ready),
         held: number(entries, |entry| entry.grip.held),
         failed: number(entries, |entry| entry.failure.is_some()),
-        deferred: number(entries, |entry| entry.finding.standing == Standing::Deferred),
-        stale: number(entries, |entry| entry.finding.evaluation.has_stale()),
+        deferred: number(entries, |entry| entry.standing == Standing::Deferred),
+        stale: number(entries, |entry| entry.evaluation.has_stale()),
     }
 }
 
@@ -124,11 +123,11 @@ fn saturated(number: usize) -> u32 {
 }
 
 fn is_ready(entry: &Entry) -> bool {
-    matches!(entry.finding.standing, Standing::Ready | Standing::Bootstrapped)
+    matches!(entry.standing, Standing::Ready | Standing::Bootstrapped)
 }
 
 fn is_held(entry: &Entry) -> bool {
-    entry.finding.standing == Standing::Held
+    entry.standing == Standing::Held
 }
 
 /// The nodes that the lists name: all while they are few, and beyond that those that need a person,
@@ -162,7 +161,7 @@ fn failure(node: &str, entry: &Entry) -> Option<NodeFailure> {
 fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
     NodeEvaluation {
         node_name: node.to_owned(),
-        condition_results: entry.finding.evaluation.results(rule),
+        condition_results: entry.evaluation.results(rule),
         taint_status: if entry.grip.tainted {
             TaintPresence::Present
         } else {
@@ -175,7 +174,7 @@ fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
 fn dry_run(entries: &[(&str, &Entry)]) -> DryRunResults {
     let taints_to_add = number(entries, |e| is_held(e) && !e.grip.tainted);
     let taints_to_remove = number(entries, |e| is_ready(e) && e.grip.tainted);
-    let risky_operations = number(entries, |e| e.finding.evaluation.has_missing());
+    let risky_operations = number(entries, |e| e.evaluation.has_missing());
     let parts: Vec<_> = [
         (taints_to_add, format!("would add {taints_to_add} taints")),
         (taints_to_remove, format!("would remove {taints_to_remove} taints")),
@@ -233,9 +232,8 @@ fn ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict
     }
     if ready < matched {
         let unready = entries.iter().filter(|(_, entry)| !is_ready(entry));
-        let causes = few(unready, |(node, entry)| {
-            format!("{node}: {}", entry.finding.evaluation.unmet(rule))
-        });
+        let causes =
+            few(unready, |(node, entry)| format!("{node}: {}", entry.evaluation.unmet(rule)));
         let number = matched - ready;
         let message = if rule.suspend {
             format!(

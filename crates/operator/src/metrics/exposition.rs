@@ -50,7 +50,8 @@ impl fmt::Debug for Source {
 
 impl Collector for Source {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        encode(&self.view(), self.leadership.may_write(), &mut encoder)
+        let leads = self.leadership.may_write();
+        encode(&self.view(), leads, self.metrics.events_dropped(), &mut encoder)
     }
 }
 
@@ -102,7 +103,7 @@ impl Nodes {
         let conditions = rule.conditions.iter().map(|condition| condition.type_.clone()).collect();
         let mut nodes = Self { conditions, ..Self::default() };
         for (_, entry) in ledger.of(&rule.uid) {
-            let state = match (entry.finding.standing, rule.mode) {
+            let state = match (entry.standing, rule.mode) {
                 (Standing::Ready | Standing::Bootstrapped, _) => &mut nodes.ready,
                 (Standing::Held, EnforcementMode::BootstrapOnly) => &mut nodes.bootstrapping,
                 (Standing::Held | Standing::Deferred, _) => &mut nodes.not_ready,
@@ -119,19 +120,36 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 /// Every metric, in the order of the documentation. The names of counters are without their
 /// `_total`, which is appended to each.
-fn encode(rules: &[RuleView], leads: bool, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn encode(
+    rules: &[RuleView],
+    leads: bool,
+    events_dropped: u64,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
     let version = vec![("version", env!("CARGO_PKG_VERSION"))];
     let build = [(version, ConstGauge::new(1_i64))];
     family(encoder, "build_info", "Version of the operator.", build)?;
     let help = "1 where this process may write, and 0 on a standby.";
-    single(encoder, "leader", help, i64::from(leads))?;
+    single(encoder, "leader", help, &ConstGauge::new(i64::from(leads)))?;
     let existing = i64::try_from(rules.len()).unwrap_or(i64::MAX);
     // A gauge, though its name ends like a counter's.
-    single(encoder, "rules_total", "Rules that exist.", existing)?;
+    single(encoder, "rules_total", "Rules that exist.", &ConstGauge::new(existing))?;
+    let help = "Events that were not written, since too many were waiting.";
+    single(encoder, "events_dropped", help, &ConstCounter::new(events_dropped))?;
     encode_nodes(rules, encoder)?;
     encode_taints(rules, encoder)?;
     encode_bootstraps(rules, encoder)?;
     encode_evaluations(rules, encoder)
+}
+
+/// A metric without labels.
+fn single(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
 fn encode_nodes(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -222,13 +240,6 @@ impl RuleView {
     fn labels<'a>(&'a self, label: &'static str, value: &'a str) -> Labels<'a> {
         vec![("rule", &self.name), (label, value)]
     }
-}
-
-/// A gauge without labels.
-fn single(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
-    let gauge = ConstGauge::new(value);
-    let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-    gauge.encode(metric)
 }
 
 /// One metric with all its samples. What has no sample now is left out.

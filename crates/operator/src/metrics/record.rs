@@ -1,6 +1,7 @@
 //! Where node path and rule path record what they did.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,15 +15,16 @@ use super::series::{Reason, RuleSeries};
 pub(crate) struct Metrics {
     /// `None` where nobody asks: nothing is kept then.
     series: Option<Arc<Mutex<HashMap<String, RuleSeries>>>>,
+    events_dropped: Arc<AtomicU64>,
 }
 
 /// Conditions of rules that a node has come to fail, as uid of the rule and condition type.
-pub(crate) type NewlyUnmet = Vec<(String, String)>;
+pub(crate) type NewlyUnmet = Vec<(Arc<str>, String)>;
 
 impl Metrics {
     /// Metrics that are kept, or, where nobody will ask for them, not.
     pub(crate) fn new(kept: bool) -> Self {
-        Self { series: kept.then(Arc::default) }
+        Self { series: kept.then(Arc::default), events_dropped: Arc::default() }
     }
 
     /// Records that a node was planned, over all rules at once. Each rule that covers it is charged
@@ -89,6 +91,16 @@ impl Metrics {
         self.of(uid, |series| series.reconciled = Some(now.as_second()));
     }
 
+    /// Records that an event was not written, since too many were waiting.
+    pub(crate) fn event_dropped(&self) {
+        self.events_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events were not written.
+    pub(super) fn events_dropped(&self) -> u64 {
+        self.events_dropped.load(Ordering::Relaxed)
+    }
+
     /// What was recorded of each of these rules. Of others it is forgotten.
     pub(super) fn retain(&self, uids: &HashSet<String>) -> HashMap<String, RuleSeries> {
         let Some(series) = &self.series else { return HashMap::new() };
@@ -123,14 +135,14 @@ fn bootstrap_seconds(node: &Node, rule: &Rule, now: Timestamp) -> f64 {
 fn failures<'a>(plan: &'a NodePlan, rules: &'a RuleSet) -> Vec<(&'a str, Reason)> {
     if plan.changes.is_empty() {
         let covering = plan.findings.iter();
-        return covering.map(|finding| (finding.rule_uid.as_str(), Reason::Evaluation)).collect();
+        return covering.map(|finding| (&*finding.rule_uid, Reason::Evaluation)).collect();
     }
     let changes = plan.changes.iter().filter_map(|change| {
         let reason = match change.kind {
             ChangeKind::Added | ChangeKind::Adopted => Reason::AddTaint,
             ChangeKind::Removed => Reason::RemoveTaint,
         };
-        Some((rules.get(&change.rule)?.uid.as_str(), reason))
+        Some((&*rules.get(&change.rule)?.uid, reason))
     });
     changes.collect()
 }
@@ -146,14 +158,12 @@ pub(crate) fn newly_unmet(
     let mut newly = Vec::new();
     for finding in &plan.findings {
         let Some(rule) = rules.by_uid(&finding.rule_uid) else { continue };
-        let known = ledger
-            .entry(&rule.uid, node)
-            .filter(|entry| entry.finding.generation == finding.generation);
-        let failed_before = |type_: &str| {
-            known.is_some_and(|e| e.finding.evaluation.unmet_types(rule).any(|t| t == type_))
-        };
+        let known =
+            ledger.entry(&rule.uid, node).filter(|entry| entry.generation == finding.generation);
+        let failed_before =
+            |type_: &str| known.is_some_and(|e| e.evaluation.unmet_types(rule).any(|t| t == type_));
         let unmet = finding.evaluation.unmet_types(rule).filter(|type_| !failed_before(type_));
-        newly.extend(unmet.map(|type_| (rule.uid.clone(), type_.to_owned())));
+        newly.extend(unmet.map(|type_| (Arc::clone(&rule.uid), type_.to_owned())));
     }
     newly
 }

@@ -35,12 +35,12 @@ struct State {
     /// Rules whose limits plans take up that are not settled yet, by node.
     reserved: HashMap<String, Vec<String>>,
     coverage: Coverage,
-    /// The rules that the coverage was counted for; `None` when nodes or labels changed since.
+    /// The rules that the coverage was counted for; `None` when nodes were listed anew since.
     counted: Option<Arc<RuleSet>>,
     /// Nodes for which the next heartbeat decides something.
     awaiting: HashSet<String>,
     /// By the uid of the rule: nodes that wait for room under its limit.
-    deferred: HashMap<String, BTreeSet<String>>,
+    deferred: HashMap<Arc<str>, BTreeSet<String>>,
 }
 
 /// A plan, and what there is to measure of it.
@@ -72,7 +72,7 @@ impl Memory {
             Ok(Event::Init | Event::InitApply(_)) => {}
             Ok(Event::Apply(node)) => {
                 state.heartbeats.resume(uptime);
-                state.counted = None;
+                state.follow(node);
                 // Who leads has its own count, which is ahead of what it reads.
                 if !self.leadership.may_write() {
                     state.regressions.follow(node);
@@ -112,10 +112,9 @@ impl Memory {
     /// are planned at the same time cannot take the same room.
     pub(super) fn plan(&self, node: &Node, rules: &Arc<RuleSet>, store: &NodeStore) -> Planned {
         let mut state = self.lock();
-        let is_counted = state.counted.as_ref().is_some_and(|counted| Arc::ptr_eq(counted, rules));
-        if !is_counted && Coverage::matters(rules) {
+        if !state.counted.as_ref().is_some_and(|counted| Arc::ptr_eq(counted, rules)) {
             let nodes = store.state();
-            state.coverage = Coverage::count(rules, &nodes.iter().map(AsRef::as_ref));
+            state.coverage = Coverage::count(rules, nodes.iter().map(AsRef::as_ref));
             state.counted = Some(Arc::clone(rules));
         }
         let begun = Instant::now();
@@ -150,7 +149,7 @@ impl Memory {
         plan: &NodePlan,
         failure: Option<&Failure>,
         store: &NodeStore,
-    ) -> HashSet<String> {
+    ) -> HashSet<Arc<str>> {
         let mut state = self.lock();
         state.give_back(node.name());
         // A node that went while it was written is not to come back by what was planned for it.
@@ -162,10 +161,11 @@ impl Memory {
             state.regressions.set(node.name(), &plan.regressed);
         }
         for finding in &plan.findings {
-            let deferred = state.deferred.entry(finding.rule_uid.clone()).or_default();
+            let uid = &finding.rule_uid;
             if finding.standing == Standing::Deferred {
+                let deferred = state.deferred.entry(Arc::clone(uid)).or_default();
                 deferred.insert(node.name().to_owned());
-            } else {
+            } else if let Some(deferred) = state.deferred.get_mut(uid) {
                 deferred.remove(node.name());
             }
         }
@@ -213,6 +213,13 @@ impl State {
         }
     }
 
+    /// Counts a node that is new or changed.
+    fn follow(&mut self, node: &Node) {
+        if let Some(rules) = &self.counted {
+            self.coverage.follow(rules, node);
+        }
+    }
+
     fn give_back(&mut self, node: &str) {
         for rule in self.reserved.remove(node).unwrap_or_default() {
             self.regressions.release(&rule, node);
@@ -220,7 +227,7 @@ impl State {
     }
 
     fn forget(&mut self, node: &str) {
-        self.counted = None;
+        self.coverage.forget(node);
         self.heartbeats.forget(node);
         self.regressions.forget(node);
         self.awaiting.remove(node);

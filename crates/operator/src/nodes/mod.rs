@@ -3,6 +3,7 @@
 //! Each node is planned over all rules when it or a rule changes, and written in one patch if need
 //! be. What came of it is entered in the ledger; events follow behind.
 
+mod lanes;
 mod memory;
 mod waits;
 mod writer;
@@ -14,7 +15,6 @@ use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt, stream};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 use node_readiness_engine::{Failure, Node, NodePlan, RuleSet, Standing};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -29,10 +29,8 @@ use crate::metrics::Metrics;
 use crate::retries::Retries;
 use crate::watches::NodeStore;
 pub(crate) use memory::Memory;
+use memory::Planned;
 use writer::{Outcome, Writer};
-
-/// How many nodes are written at the same time.
-const CONCURRENCY: u16 = 32;
 
 /// The rules as the node path reads them.
 pub(crate) type Rules = watch::Receiver<Option<Arc<RuleSet>>>;
@@ -72,7 +70,7 @@ impl NodePath {
     pub(crate) async fn run(
         self,
         store: NodeStore,
-        changes: impl Stream<Item = watcher::Result<Node>> + Send + 'static,
+        changes: impl Stream<Item = Arc<Node>> + Send + 'static,
         look_again: UnboundedReceiver<ObjectRef<Node>>,
         end: CancellationToken,
     ) {
@@ -87,11 +85,7 @@ impl NodePath {
             move |node: &str| memory.waits.note(node)
         };
         let note = noting();
-        let changes = changes.inspect(move |change| {
-            if let Ok(node) = change {
-                note(node.name());
-            }
-        });
+        let changes = changes.inspect(move |node| note(node.name()));
         let note = noting();
         let look_again = look_again.inspect(move |node| note(&node.name));
         let (note, known) = (noting(), store.clone());
@@ -107,8 +101,8 @@ impl NodePath {
             leadership: leadership.clone(),
             retries: Retries::default(),
         });
-        Controller::for_stream(changes, store)
-            .with_config(Config::default().concurrency(CONCURRENCY))
+        Controller::for_shared_stream(changes, store)
+            .with_config(Config::default().concurrency(lanes::MOST))
             .reconcile_all_on(rules_changed)
             .reconcile_all_on(stream::once(leadership.acquired()))
             .reconcile_on(look_again)
@@ -123,14 +117,12 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     if !context.leadership.may_write() {
         return Ok(Action::await_change());
     }
-    let Some(rules) = context.rules.borrow().clone() else {
+    let waiting_since = context.memory.waits.end(node.name());
+    let Some(Done { node, rules, planned, outcome }) = carry_out(node, &context).await else {
         return Ok(Action::await_change());
     };
-    let waiting_since = context.memory.waits.end(node.name());
-    let planned = context.memory.plan(&node, &rules, &context.store);
     let plan = &planned.plan;
     context.metrics.planned(plan, planned.took);
-    let outcome = write(&node, plan, &context).await;
     match outcome.after(context.retries.in_a_row(node.name()), node.name()) {
         Outcome::Written => {
             context.retries.succeeded(node.name());
@@ -148,6 +140,13 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             debug!(node = node.name(), "the node changed in between");
             Ok(Action::requeue(context.retries.failed(node.name())))
         }
+        Outcome::Busy(wait) => {
+            context.memory.abandon(&node);
+            context.memory.waits.note_since(node.name(), waiting_since);
+            let wait = wait.max(context.retries.failed(node.name()));
+            debug!(node = node.name(), "the API server has too much to do; again in {wait:.1?}");
+            Ok(Action::requeue(wait))
+        }
         Outcome::Gone | Outcome::NotLeader => {
             context.memory.abandon(&node);
             Ok(Action::await_change())
@@ -163,15 +162,39 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     }
 }
 
-async fn write(node: &Node, plan: &NodePlan, context: &Context) -> Outcome {
-    match &plan.patch {
-        None => Outcome::Written,
-        Some(patch) => context.writer.write(node.name(), patch.clone()).await,
+/// What was planned from what, and what came of it.
+struct Done {
+    node: Arc<Node>,
+    rules: Arc<RuleSet>,
+    planned: Planned,
+    outcome: Outcome,
+}
+
+/// Plans a node, and writes it if need be; `None` while there are no rules to plan by.
+async fn carry_out(node: Arc<Node>, context: &Context) -> Option<Done> {
+    let plan = |node: &Node, rules: &Arc<RuleSet>| context.memory.plan(node, rules, &context.store);
+    let rules = context.rules.borrow().clone()?;
+    let planned = plan(&node, &rules);
+    if planned.plan.patch.is_none() {
+        return Some(Done { node, rules, planned, outcome: Outcome::Written });
     }
+    let lane = context.writer.turn().await;
+    // It may have had to wait: what would be written is decided by what is known now.
+    let latest =
+        context.store.get(&ObjectRef::from_obj(&*node)).unwrap_or_else(|| Arc::clone(&node));
+    let latest_rules = context.rules.borrow().clone()?;
+    let as_before = Arc::ptr_eq(&latest, &node) && Arc::ptr_eq(&latest_rules, &rules);
+    let (node, rules) = (latest, latest_rules);
+    let planned = if as_before { planned } else { plan(&node, &rules) };
+    let outcome = match &planned.plan.patch {
+        None => Outcome::Written,
+        Some(patch) => context.writer.write(lane, node.name(), patch.clone()).await,
+    };
+    Some(Done { node, rules, planned, outcome })
 }
 
 /// Tells of what was done to a node, and once of what was not done because of a limit.
-fn tell(node: &Node, plan: &NodePlan, rules: &RuleSet, news: &HashSet<String>, events: &Events) {
+fn tell(node: &Node, plan: &NodePlan, rules: &RuleSet, news: &HashSet<Arc<str>>, events: &Events) {
     for change in &plan.changes {
         let (kind, rule) = (change.kind, &change.rule);
         info!(node = node.name(), rule, taint = %change.taint, "taint {kind}");

@@ -1,15 +1,18 @@
 //! The one place that writes nodes.
 
+use std::time::Duration;
+
 use json_patch::Patch as JsonPatch;
 use kube::api::{Api, Patch, PatchParams};
 use node_readiness_api::CONTROLLER_NAME;
 use node_readiness_engine::{Failure, Node};
 
+use super::lanes::{Answer, Lane, Lanes};
 use crate::leadership::{Leadership, NotWritten};
 use crate::refusal;
 
-/// How many stale answers in a row are nobody's concern.
-const STALE_UNTOLD: u32 = 4;
+/// How many answers in a row that ask for patience are nobody's concern.
+const UNTOLD: u32 = 4;
 
 /// What came of a write.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,49 +26,69 @@ pub(super) enum Outcome {
     NotLeader,
     /// The node is no more.
     Gone,
+    /// The API server has too much to do, and asks to be left alone for this long.
+    Busy(Duration),
     /// The API server refused, or could not be reached.
     Failed(Failure),
 }
 
 impl Outcome {
-    /// This outcome of a node's write, after some before it that failed or were stale: a plan that is
-    /// void now and then is nobody's concern, one that always is.
+    /// This outcome of a node's write, after some before it that were none either: a plan that is void,
+    /// or an API server that is busy, is nobody's concern now and then, and is when it does not end.
     pub(super) fn after(self, misses: u32, node: &str) -> Self {
-        let Self::Stale(words) = self else { return self };
-        if misses < STALE_UNTOLD {
-            return Self::Stale(words);
+        if misses < UNTOLD {
+            return self;
         }
-        let message = format!(
-            "the API server answered the last {} writes as if the node had changed in between: \
-             {words}; see who writes its taints with kubectl get node {node} -o yaml \
-             --show-managed-fields, and whether an admission webhook refuses the change",
-            misses + 1
-        );
-        Self::Failed(Failure { reason: "Conflict".to_owned(), message })
+        let times = misses + 1;
+        let (reason, message) = match self {
+            Self::Stale(words) => (
+                "Conflict",
+                format!(
+                    "the API server answered the last {times} writes as if the node had changed in \
+                     between: {words}; see who writes its taints with kubectl get node {node} -o \
+                     yaml --show-managed-fields, and whether an admission webhook refuses the change"
+                ),
+            ),
+            Self::Busy(_) => (
+                "TooManyRequests",
+                format!(
+                    "the API server had too much to do for the last {times} writes; see its priority \
+                     and fairness, and what else sends requests"
+                ),
+            ),
+            other => return other,
+        };
+        Self::Failed(Failure { reason: reason.to_owned(), message })
     }
 }
 
 pub(super) struct Writer {
     nodes: Api<Node>,
     leadership: Leadership,
+    lanes: Lanes,
 }
 
 impl Writer {
     pub(super) fn new(client: kube::Client, leadership: Leadership) -> Self {
-        Self { nodes: Api::all(client), leadership }
+        Self { nodes: Api::all(client), leadership, lanes: Lanes::new() }
+    }
+
+    /// Waits until a write may begin. What is written is best decided afterwards, since it may have
+    /// to wait.
+    pub(super) async fn turn(&self) -> Lane<'_> {
+        self.lanes.take().await
     }
 
     /// Writes a node by a conditional patch. Only metadata is asked for in return: a whole node
     /// would be tens of kilobytes that nobody reads.
-    pub(super) async fn write(&self, node: &str, patch: JsonPatch) -> Outcome {
+    pub(super) async fn write(&self, lane: Lane<'_>, node: &str, patch: JsonPatch) -> Outcome {
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..Default::default() };
         let patch = Patch::Json::<()>(patch);
         let write = self.nodes.patch_metadata(node, &params, &patch);
-        match self.leadership.write(write).await {
-            Ok(_) => Outcome::Written,
-            Err(error) => not_written(&error),
-        }
+        let written = self.leadership.write(write).await;
+        lane.answered(written.as_ref().map_or_else(burden, |_| Answer::Taken));
+        written.map_or_else(|error| not_written(&error), |_| Outcome::Written)
     }
 }
 
@@ -74,10 +97,26 @@ fn not_written(error: &NotWritten<kube::Error>) -> Outcome {
     match error {
         NotWritten::NotLeader => Outcome::NotLeader,
         NotWritten::Failed(kube::Error::Api(status)) if status.code == 404 => Outcome::Gone,
+        NotWritten::Failed(kube::Error::Api(status)) if status.code == 429 => {
+            let details = status.details.as_ref();
+            let wait = details.map_or(0, |details| details.retry_after_seconds);
+            Outcome::Busy(Duration::from_secs(wait.into()))
+        }
         NotWritten::Failed(kube::Error::Api(status)) if refusal::is_stale(status) => {
             Outcome::Stale(status.message.clone())
         }
         error => Outcome::Failed(refusal::of_write(error)),
+    }
+}
+
+/// What it says of how much the API server bears that a write did not come about.
+fn burden(error: &NotWritten<kube::Error>) -> Answer {
+    match error {
+        NotWritten::NotLeader => Answer::Taken,
+        NotWritten::Failed(kube::Error::Api(status)) if status.code != 429 && status.code < 500 => {
+            Answer::Taken
+        }
+        NotWritten::Failed(_) | NotWritten::Timeout => Answer::TooMuch,
     }
 }
 
@@ -102,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_answers_that_do_not_end_are_told_with_the_api_servers_words() {
+    fn answers_that_do_not_end_are_told_with_the_api_servers_words() {
         let stale = || Outcome::Stale("the server rejected our request".to_owned());
         assert_eq!(stale().after(0, "n"), stale());
         assert_eq!(stale().after(3, "n"), stale());
@@ -112,6 +151,10 @@ mod tests {
         {
             assert!(failure.message.contains(part), "{}", failure.message);
         }
+        let busy = || Outcome::Busy(Duration::from_secs(1));
+        assert_eq!(busy().after(3, "n"), busy());
+        let Outcome::Failed(failure) = busy().after(4, "n") else { panic!("it is told") };
+        assert_eq!(failure.reason, "TooManyRequests");
         assert_eq!(Outcome::Written.after(9, "n"), Outcome::Written);
     }
 
@@ -123,5 +166,27 @@ mod tests {
         );
         assert!(matches!(not_written(&NotWritten::Timeout), Outcome::Failed(_)));
         assert_eq!(not_written(&NotWritten::NotLeader), Outcome::NotLeader);
+    }
+
+    #[test]
+    fn who_is_told_to_wait_waits_as_long_as_it_is_told() {
+        let busy = json!({"code": 429, "reason": "TooManyRequests", "message": "later",
+            "details": {"retryAfterSeconds": 3}});
+        assert_eq!(answered(busy), Outcome::Busy(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn only_what_the_api_server_could_not_bear_is_too_much() {
+        let of = |code: u16| {
+            let status = serde_json::from_value(json!({"code": code, "message": ""})).unwrap();
+            burden(&NotWritten::Failed(kube::Error::Api(Box::new(status))))
+        };
+        for taken in [404, 409, 422] {
+            assert!(matches!(of(taken), Answer::Taken), "{taken}");
+        }
+        for too_much in [429, 500, 503] {
+            assert!(matches!(of(too_much), Answer::TooMuch), "{too_much}");
+        }
+        assert!(matches!(burden(&NotWritten::Timeout), Answer::TooMuch));
     }
 }

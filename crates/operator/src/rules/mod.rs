@@ -14,7 +14,6 @@ mod turns;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt, stream};
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, Controller};
@@ -113,7 +112,7 @@ impl RulePath {
         store: RuleStore,
         changes: impl Stream<Item = watcher::Result<StoredRule>> + Send + 'static,
         owned: Owned,
-        news: UnboundedReceiver<String>,
+        news: impl Stream<Item = Arc<str>> + Send + 'static,
         end: CancellationToken,
     ) {
         let Self {

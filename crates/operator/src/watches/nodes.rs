@@ -1,15 +1,16 @@
 //! The watch of nodes.
 
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use kube::api::Api;
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{PredicateConfig, WatchStreamExt};
 use node_readiness_engine::Node;
 
-use super::{Reading, persistent, settled};
+use super::{Reading, persistent};
 
 /// How long one watch lasts before the next takes over. A connection that silently died is noticed a
 /// few seconds later, and so before anybody's silence could count as staleness.
@@ -18,30 +19,84 @@ const WATCH_SECONDS: u32 = 20;
 /// Every node, slim.
 pub type NodeStore = Store<Node>;
 
+/// How many nodes one page of a list has. A page is in memory as a whole, so this times what one node
+/// weighs is what reading a cluster takes.
+const PAGE: u32 = 100;
+
 /// Watches nodes. The stream yields a node when something changed that a decision can depend on;
 /// a heartbeat is not such a thing. `observe` is shown everything.
 pub fn nodes(
     client: kube::Client,
     reading: Reading,
     observe: impl Fn(&watcher::Result<Event<Node>>, &NodeStore) + Send + Sync + 'static,
-) -> (NodeStore, impl Stream<Item = watcher::Result<Node>> + Send + 'static) {
+) -> (NodeStore, impl Stream<Item = Arc<Node>> + Send + 'static) {
     let (store, writer) = reflector::store();
-    let known = store.clone();
-    let config = watcher::Config::default().timeout(WATCH_SECONDS);
-    let events = persistent("nodes", watcher(Api::<Node>::all(client), config), writer, reading)
-        .inspect(move |event| observe(event, &known));
-    let changes = settled(events, store.clone());
-    (store, changes.predicate_filter(decisive, PredicateConfig::default()))
+    let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+    let events = persistent("nodes", watcher(Api::<Node>::all(client), config), writer, reading);
+    let (known, mut decided) = (store.clone(), Decisive::default());
+    let changes = events.flat_map(move |event| {
+        observe(&event, &known);
+        stream::iter(decided.changed(&event, &known))
+    });
+    (store, changes)
+}
+
+/// Which nodes changed in what a decision can depend on.
+#[derive(Default)]
+struct Decisive {
+    /// By name of the node, a hash of all that.
+    known: HashMap<String, u64>,
+}
+
+impl Decisive {
+    /// The nodes that an event is news of. While nodes are listed anew there is none: the store has
+    /// the old ones.
+    fn changed(
+        &mut self,
+        event: &watcher::Result<Event<Node>>,
+        store: &NodeStore,
+    ) -> Vec<Arc<Node>> {
+        match event {
+            Ok(Event::Apply(node)) => {
+                let changed = self.is_news(node);
+                changed
+                    .then(|| store.get(&ObjectRef::from_obj(node)))
+                    .flatten()
+                    .into_iter()
+                    .collect()
+            }
+            Ok(Event::Delete(node)) => {
+                self.known.remove(node.name());
+                Vec::new()
+            }
+            Ok(Event::InitDone) => {
+                let nodes = store.state();
+                let names: HashSet<_> = nodes.iter().map(|node| node.name()).collect();
+                self.known.retain(|known, _| names.contains(&**known));
+                nodes.iter().filter(|node| self.is_news(node)).cloned().collect()
+            }
+            Ok(Event::Init | Event::InitApply(_)) | Err(_) => Vec::new(),
+        }
+    }
+
+    fn is_news(&mut self, node: &Node) -> bool {
+        let hash = decisive(node);
+        match self.known.get_mut(node.name()) {
+            Some(known) => std::mem::replace(known, hash) != hash,
+            None => self.known.insert(node.name().to_owned(), hash).is_none(),
+        }
+    }
 }
 
 /// A hash of everything about a node that a decision can depend on.
-#[expect(clippy::unnecessary_wraps, reason = "the form of a predicate")]
-fn decisive(node: &Node) -> Option<u64> {
+fn decisive(node: &Node) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let metadata = &node.metadata;
-    metadata.uid.hash(&mut hasher);
-    metadata.labels.hash(&mut hasher);
-    metadata.annotations.hash(&mut hasher);
+    node.metadata.uid.hash(&mut hasher);
+    node.labels().hash(&mut hasher);
+    node.has_annotations().hash(&mut hasher);
+    for annotation in node.annotations() {
+        annotation.hash(&mut hasher);
+    }
     for taint in node.taints() {
         (&taint.key, &taint.value, &taint.effect).hash(&mut hasher);
         for (field, value) in &taint.rest {
@@ -51,7 +106,7 @@ fn decisive(node: &Node) -> Option<u64> {
     for condition in node.conditions() {
         (&condition.type_, condition.status).hash(&mut hasher);
     }
-    Some(hasher.finish())
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -59,7 +114,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn hash(change: impl FnOnce(&mut Value)) -> Option<u64> {
+    fn hash(change: impl FnOnce(&mut Value)) -> u64 {
         let mut node = json!({
             "metadata": {"name": "n", "uid": "1", "labels": {"a": "b"}, "resourceVersion": "1"},
             "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]},

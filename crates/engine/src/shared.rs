@@ -1,0 +1,129 @@
+//! Text that many nodes have in common, kept once.
+//!
+//! Names of labels, conditions and taints, and most of their values, are the same on every node of a
+//! cluster. Kept once a node they are most of what a node takes; kept once they are nothing. That two
+//! nodes share them is not to be seen from outside.
+
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A text, which others may share.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shared(Arc<str>);
+
+/// All texts that are in use, and some that are no more.
+#[derive(Default)]
+struct Pool {
+    texts: HashSet<Arc<str>>,
+    /// How many there may be until those that nobody uses are dropped.
+    limit: usize,
+}
+
+/// How many texts are kept at least before any are looked for that nobody uses.
+const FEW: usize = 1024;
+
+static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
+
+impl Shared {
+    /// The text, shared with all who have the same.
+    pub(crate) fn new(text: &str) -> Self {
+        // A panic elsewhere leaves a set of texts as it is.
+        Self(POOL.lock().unwrap_or_else(PoisonError::into_inner).share(text))
+    }
+}
+
+impl Pool {
+    fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        // With a limit that follows what is in use, dropping takes constant time a text.
+        if self.texts.len() >= self.limit {
+            self.texts.retain(|text| Arc::strong_count(text) > 1);
+            self.texts.shrink_to(2 * self.texts.len());
+            self.limit = FEW.max(2 * self.texts.len());
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+}
+
+impl Deref for Shared {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Shared {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+impl Serialize for Shared {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Shared {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Shared;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Shared, E> {
+                Ok(Shared::new(text))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_text_is_kept_once() {
+        let (a, b) = (Shared::new("shared::same"), Shared::new("shared::same"));
+        assert!(Arc::ptr_eq(&a.0, &b.0));
+        assert_ne!(a, Shared::new("shared::other"));
+    }
+
+    #[test]
+    fn texts_that_nobody_uses_do_not_pile_up() {
+        let mut pool = Pool::default();
+        let used: Vec<_> = (0..10).map(|n| pool.share(&format!("used {n}"))).collect();
+        for n in 0..10 * FEW {
+            pool.share(&format!("passing {n}"));
+        }
+        assert!(pool.texts.len() <= FEW + 1, "{} texts", pool.texts.len());
+        assert!(used.iter().all(|text| pool.texts.contains(text)));
+    }
+}
