@@ -49,7 +49,9 @@ pub(crate) fn rows(results: &Results, others: &[Results]) -> Vec<Row> {
         events(results),
         steady_cpu(results),
     ];
-    rows.extend(memory(results));
+    if let Some(found) = &results.memory {
+        rows.extend(memory(results.nodes, found));
+    }
     rows.push(growth(results, others));
     rows.push(Row {
         figure: "engine, evaluations of a node under a rule, a second on one core",
@@ -150,17 +152,16 @@ fn steady_cpu(results: &Results) -> Row {
     }
 }
 
-fn memory(results: &Results) -> Vec<Row> {
-    let Some(Memory { most_resident_kib, churn_seconds, churn_kib, .. }) = &results.memory else {
-        return vec![];
-    };
+/// The figures of memory, for so many nodes.
+pub(crate) fn memory(nodes: usize, found: &Memory) -> [Row; 2] {
+    let Memory { most_resident_kib, churn_seconds, churn_kib, .. } = found;
     let mib = |kib: u64| count(kib) / 1024.0;
     let churned = churn_kib.iter().copied().max().unwrap_or(0).max(*most_resident_kib);
     let half = churn_kib.len() / 2;
     let most = |part: &[u64]| part.iter().copied().max().unwrap_or(0);
     let (early, late) = (most(&churn_kib[..half]), most(&churn_kib[half..]));
-    let enough = results.nodes >= 5000;
-    vec![
+    let enough = nodes >= 5000;
+    [
         Row {
             figure: "resident memory, nodes of 40 KB, 10 rules (bar: 5,000 nodes)",
             found: format!("{:.1} MiB", mib(churned)),

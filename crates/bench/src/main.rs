@@ -57,6 +57,9 @@ struct Options {
     /// How many times floor and operator take turns
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Measure nothing but memory, and write no results
+    #[arg(long)]
+    memory_only: bool,
     /// Seconds of churn while memory is measured
     #[arg(long, default_value_t = 60)]
     churn_seconds: u64,

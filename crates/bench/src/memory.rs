@@ -20,7 +20,9 @@ const PARTS: u32 = 10;
 pub(crate) async fn measure(world: &World, options: &Options) -> anyhow::Result<Memory> {
     let nodes = options.nodes;
     world.say(&format!("memory: replacing the nodes by {nodes} of {} KiB", options.large_node_kib));
-    fixture::delete_nodes(&world.administrator, nodes).await?;
+    if !options.memory_only {
+        fixture::delete_nodes(&world.administrator, nodes).await?;
+    }
     let bytes = options.large_node_kib * 1024;
     fixture::create_nodes(&world.administrator, nodes, RULES, bytes).await?;
     fixture::create_rules(&world.administrator, RULES).await?;

@@ -16,6 +16,11 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.rounds >= 1, "at least one round is needed");
     ensure!(options.nodes >= 10, "NODES may be 10 or more");
     let world = World::start(&options.cluster_dir, &options.root).await?;
+    if options.memory_only {
+        let memory = memory::measure(&world, options).await?;
+        report::print(&figures::memory(options.nodes, &memory));
+        return Ok(());
+    }
     world.say("engine: evaluations a second on one core");
     let evaluations_per_second = engine_rate::measure()?;
     let mut results = main_part(&world, options, evaluations_per_second).await?;

@@ -16,7 +16,7 @@ use crate::{Node, NodeCondition, Shared};
 /// never jumps, and kept as time spent watching, which stands still while the watch is interrupted.
 #[derive(Debug, Default)]
 pub struct Heartbeats {
-    /// By name of the node.
+    /// By name of the node, and type of the condition.
     nodes: HashMap<String, Box<[(Shared, Beat)]>>,
     /// For how long the watch was interrupted, up to the last time it went on.
     missed: Duration,
@@ -100,17 +100,16 @@ impl Heartbeats {
     pub fn pulse(&self, node: &Node, type_: &str, uptime: Duration) -> Option<Pulse> {
         let beat = find(self.nodes.get(node.name())?, type_)?;
         // A node that is not the one last observed does not have the beat that was observed.
-        let current = node
-            .conditions()
-            .iter()
-            .any(|condition| *condition.type_ == *type_ && condition.heartbeat() == beat.value);
+        let current = node.find_condition(type_);
+        let current = current.is_some_and(|condition| condition.heartbeat() == beat.value);
         let silent_for = self.watched(uptime).saturating_sub(beat.seen);
         Some(Pulse { silent_for, renewed: beat.renewed && current })
     }
 }
 
 fn find<'a>(beats: &'a [(Shared, Beat)], type_: &str) -> Option<&'a Beat> {
-    beats.iter().find(|(known, _)| **known == *type_).map(|(_, beat)| beat)
+    let found = beats.binary_search_by(|(known, _)| (**known).cmp(type_)).ok()?;
+    Some(&beats[found].1)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub struct Node {
     /// This project's only; `None` where the node has none of whomever.
     annotations: Option<Labels>,
     taints: Box<[Taint]>,
+    /// By type.
     conditions: Box<[NodeCondition]>,
 }
 
@@ -63,7 +64,8 @@ struct ReadStatus {
 
 impl From<Read> for Node {
     fn from(read: Read) -> Self {
-        let Read { metadata, spec, status } = read;
+        let Read { metadata, spec, mut status } = read;
+        status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
         let ReadMetadata { name, uid, resource_version, creation_timestamp, labels, annotations } =
             metadata;
         Self {
@@ -177,10 +179,16 @@ impl Node {
 
     /// Status of the condition of that type, if the node has it.
     pub fn condition(&self, type_: &str) -> Option<ConditionStatus> {
-        self.conditions.iter().find(|c| *c.type_ == *type_).map(|c| c.status)
+        self.find_condition(type_).map(|condition| condition.status)
     }
 
-    /// Conditions of the node.
+    /// The condition of that type, if the node has it.
+    pub(crate) fn find_condition(&self, type_: &str) -> Option<&NodeCondition> {
+        let found = self.conditions.binary_search_by(|known| (*known.type_).cmp(type_)).ok()?;
+        Some(&self.conditions[found])
+    }
+
+    /// Conditions of the node, by type.
     pub fn conditions(&self) -> &[NodeCondition] {
         &self.conditions
     }

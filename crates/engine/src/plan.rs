@@ -75,7 +75,7 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
     let decisions: Vec<_> =
         rules.iter().map(|rule| decide(node, rule, claim(rule), situation)).collect();
 
-    let taints = Taints::of(&decisions, &recorded.claims, rules);
+    let taints = Taints::of(&decisions, &recorded.claims, rules, node.taints());
     let next = taints.merged(node.taints());
     let claims = next_claims(&decisions, &recorded.claims, rules, situation.now);
     let completing = || decisions.iter().filter(|d| matches!(d.intent, Intent::Complete));
@@ -89,17 +89,16 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
     };
 
     let regressed = claims.iter().filter(|(_, claim)| is_regression(claim));
-    let before = |rule: &Rule| Grip {
-        tainted: node.carries(&rule.taint),
-        held: claim(rule).is_some_and(is_held),
-    };
-    let after = |rule: &Rule| Grip {
-        tainted: next.iter().any(|taint| taint.is(&rule.taint)),
-        held: claims.get(&*rule.name).is_some_and(|claim| is_held(claim)),
+    let grips = |rule: &Rule| {
+        let (before, after) = taints.before_and_after(&rule.taint);
+        let held_before = claim(rule).is_some_and(is_held);
+        let held_after = claims.get(&*rule.name).is_some_and(|claim| is_held(claim));
+        let grip = |tainted, held| Grip { tainted, held };
+        (grip(before, held_before), grip(after, held_after))
     };
     NodePlan {
         patch: patch::conditional(node, &next, &records),
-        changes: taints.changes(node.taints()),
+        changes: taints.changes(),
         regressed: regressed.map(|(rule, _)| (*rule).to_owned()).collect(),
         completed,
         recheck_in: decisions.iter().filter_map(|d| d.recheck_in).min(),
@@ -107,13 +106,14 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
             .into_iter()
             .filter_map(|Decision { rule, standing, .. }| {
                 let (standing, evaluation) = standing?;
+                let (before, after) = grips(rule);
                 Some(Finding {
                     rule_uid: Arc::clone(&rule.uid),
                     generation: rule.generation,
                     standing,
                     evaluation,
-                    before: before(rule),
-                    after: after(rule),
+                    before,
+                    after,
                 })
             })
             .collect(),

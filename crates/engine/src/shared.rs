@@ -21,12 +21,12 @@ pub struct Shared(Arc<str>);
 #[derive(Default)]
 struct Pool {
     texts: HashSet<Arc<str>>,
-    /// How many there may be until those that nobody uses are dropped.
-    limit: usize,
+    /// How many bytes may still come in until texts that nobody uses are dropped.
+    left: usize,
 }
 
-/// How many texts are kept at least before any are looked for that nobody uses.
-const FEW: usize = 1024;
+/// How many bytes may come in at least.
+const LEAST: usize = 64 * 1024;
 
 static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
 
@@ -43,15 +43,21 @@ impl Pool {
         if let Some(known) = self.texts.get(text) {
             return Arc::clone(known);
         }
-        // With a limit that follows what is in use, dropping takes constant time a text.
-        if self.texts.len() >= self.limit {
-            self.texts.retain(|text| Arc::strong_count(text) > 1);
-            self.texts.shrink_to(2 * self.texts.len());
-            self.limit = FEW.max(2 * self.texts.len());
+        if self.left < text.len() {
+            self.drop_unused();
         }
+        self.left = self.left.saturating_sub(text.len());
         let text: Arc<str> = text.into();
         self.texts.insert(Arc::clone(&text));
         text
+    }
+
+    /// Drops what nobody uses. That it is done again after an eighth of what is left bounds both the
+    /// memory and the time that this takes for each text.
+    fn drop_unused(&mut self) {
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
+        let used: usize = self.texts.iter().map(|text| text.len()).sum();
+        self.left = LEAST.max(used / 8);
     }
 }
 
@@ -120,10 +126,11 @@ mod tests {
     fn texts_that_nobody_uses_do_not_pile_up() {
         let mut pool = Pool::default();
         let used: Vec<_> = (0..10).map(|n| pool.share(&format!("used {n}"))).collect();
-        for n in 0..10 * FEW {
-            pool.share(&format!("passing {n}"));
+        let large = "x".repeat(1000);
+        for n in 0..1000 {
+            pool.share(&format!("{large}{n}"));
         }
-        assert!(pool.texts.len() <= FEW + 1, "{} texts", pool.texts.len());
+        assert!(pool.texts.len() < 100, "{} texts", pool.texts.len());
         assert!(used.iter().all(|text| pool.texts.contains(text)));
     }
 }

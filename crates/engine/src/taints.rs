@@ -1,6 +1,6 @@
 //! The rules' taints on one node: which should be there, which may be changed, and what that does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use node_readiness_api::{Claims, RuleTaint};
@@ -53,6 +53,8 @@ pub(crate) struct Taints<'a> {
 /// What there is to know of one taint.
 #[derive(Default)]
 struct Known<'a> {
+    /// Whether the node carries it.
+    there: bool,
     /// Which of the desired taints it is, if it is one.
     desired: Option<usize>,
     /// The taint with the rule that has a hand in it: what is claimed, and what belongs to rules that
@@ -64,9 +66,22 @@ struct Known<'a> {
     kept: bool,
 }
 
+impl Known<'_> {
+    /// Whether the node is to carry it.
+    fn stays(&self) -> bool {
+        self.desired.is_some() || (self.there && (self.managed.is_none() || self.kept))
+    }
+}
+
 impl<'a> Taints<'a> {
-    /// The taints that follow from what every rule wants of a node, and from its record.
-    pub(crate) fn of(decisions: &[Decision<'a>], recorded: &'a Claims, rules: &RuleSet) -> Self {
+    /// The taints that follow from what every rule wants of a node that carries these, and from its
+    /// record.
+    pub(crate) fn of(
+        decisions: &[Decision<'a>],
+        recorded: &'a Claims,
+        rules: &RuleSet,
+        current: &'a [Taint],
+    ) -> Self {
         let mut taints = Self { desired: Vec::new(), known: BTreeMap::new() };
         // A claim says more exactly than mere interest which rule lets go of a taint, so claims come
         // first.
@@ -77,10 +92,14 @@ impl<'a> Taints<'a> {
             known.kept |= rules.is_unreadable(name);
         }
         for Decision { rule, intent, .. } in decisions {
+            let known = taints.entry(&rule.taint);
             match intent {
-                Intent::Hold { .. } => taints.want(&rule.taint, &rule.name),
+                Intent::Hold { .. } => {
+                    known.managed.get_or_insert((&rule.taint, &rule.name));
+                    taints.want(&rule.taint, &rule.name);
+                }
                 Intent::Release | Intent::Complete => {
-                    taints.entry(&rule.taint).managed.get_or_insert((&rule.taint, &rule.name));
+                    known.managed.get_or_insert((&rule.taint, &rule.name));
                 }
                 Intent::Freeze => {
                     if let Some(claim) = recorded.get(&rule.name).filter(|claim| is_held(claim)) {
@@ -88,6 +107,11 @@ impl<'a> Taints<'a> {
                     }
                 }
                 Intent::Defer | Intent::Withdraw => {}
+            }
+        }
+        for taint in current {
+            if let Some(known) = taints.known.get_mut(&(&*taint.key, &*taint.effect)) {
+                known.there = true;
             }
         }
         taints
@@ -100,55 +124,53 @@ impl<'a> Taints<'a> {
     fn want(&mut self, taint: &'a RuleTaint, rule: &'a str) {
         let next = self.desired.len();
         let known = self.entry(taint);
-        known.managed.get_or_insert((taint, rule));
         if known.desired.is_none() {
             known.desired = Some(next);
             self.desired.push((taint, rule));
         }
     }
 
+    /// Whether the node carries a rule's taint now, and whether it is to.
+    pub(crate) fn before_and_after(&self, taint: &RuleTaint) -> (bool, bool) {
+        let known = self.known.get(&(&*taint.key, taint.effect.as_str()));
+        known.map_or((false, false), |known| (known.there, known.stays()))
+    }
+
     /// The node's taints with those of rules as they should be, and all others untouched.
     pub(crate) fn merged(&self, current: &[Taint]) -> Vec<Taint> {
-        let mut there = vec![false; self.desired.len()];
-        let mut merged = Vec::with_capacity(current.len() + self.desired.len());
-        for taint in current {
-            let known = self.known.get(&(&*taint.key, &*taint.effect));
-            if let Some(wanted) = known.and_then(|known| known.desired) {
-                there[wanted] = true;
-                let value = Shared::new(&self.desired[wanted].0.value);
-                merged.push(Taint { value, ..taint.clone() });
-            } else if known.is_none_or(|known| known.managed.is_none() || known.kept) {
-                merged.push(taint.clone());
+        let stay = current.iter().filter_map(|taint| {
+            let Some(known) = self.known.get(&(&*taint.key, &*taint.effect)) else {
+                return Some(taint.clone());
+            };
+            match known.desired.map(|wanted| self.desired[wanted].0) {
+                Some(wanted) if *taint.value != *wanted.value => {
+                    Some(Taint { value: Shared::new(&wanted.value), ..taint.clone() })
+                }
+                _ => known.stays().then(|| taint.clone()),
             }
-        }
-        let missing = self.desired.iter().zip(there).filter(|(_, there)| !there);
-        merged.extend(missing.map(|((wanted, _), _)| Taint::from(*wanted)));
-        merged
+        });
+        let missing = self.desired.iter().filter(|(wanted, _)| !self.before_and_after(wanted).0);
+        stay.chain(missing.map(|(wanted, _)| Taint::from(*wanted))).collect()
     }
 
     /// What that does to the taints that are there.
-    pub(crate) fn changes(&self, current: &[Taint]) -> Vec<Change> {
+    pub(crate) fn changes(&self) -> Vec<Change> {
         let change = |taint: &RuleTaint, rule: &str, kind| Change {
             rule: rule.to_owned(),
             taint: taint.clone(),
             kind,
         };
-        let there: BTreeSet<_> =
-            current.iter().map(|taint| (&*taint.key, &*taint.effect)).collect();
         let arrivals = self.desired.iter().filter_map(|(wanted, rule)| {
-            let key = (&*wanted.key, wanted.effect.as_str());
-            if !there.contains(&key) {
-                Some(change(wanted, rule, ChangeKind::Added))
-            } else if !self.known[&key].claimed {
-                Some(change(wanted, rule, ChangeKind::Adopted))
-            } else {
-                None
+            let known = &self.known[&(&*wanted.key, wanted.effect.as_str())];
+            match (known.there, known.claimed) {
+                (false, _) => Some(change(wanted, rule, ChangeKind::Added)),
+                (true, false) => Some(change(wanted, rule, ChangeKind::Adopted)),
+                (true, true) => None,
             }
         });
-        let departures = self.known.iter().filter_map(|(key, known)| {
+        let departures = self.known.values().filter_map(|known| {
             let (taint, rule) = known.managed?;
-            let goes = known.desired.is_none() && !known.kept && there.contains(key);
-            goes.then(|| change(taint, rule, ChangeKind::Removed))
+            (known.there && !known.stays()).then(|| change(taint, rule, ChangeKind::Removed))
         });
         arrivals.chain(departures).collect()
     }

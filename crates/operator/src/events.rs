@@ -21,7 +21,7 @@ use crate::refusal;
 
 /// How many events wait at most. An event that finds the queue full is dropped and counted: a taint
 /// never waits for an event. One takes about half a kilobyte.
-const QUEUE: usize = 8192;
+const QUEUE: usize = 4096;
 
 /// How many events are written before what is known of them is forgotten. The recorder remembers each
 /// for six minutes, to count repetitions, and looks through all of them for each: without a limit
