@@ -5,115 +5,10 @@
 //! knows the access.
 
 use super::changes::{self, Change};
-use super::setting::{Access, Fence, Setting};
-
-/// Rows about one thing.
-#[derive(Debug)]
-pub struct Section {
-    /// What they are about.
-    pub title: &'static str,
-    /// The rows.
-    pub rows: &'static [Row],
-}
-
-/// One thing that is tried.
-#[derive(Debug)]
-pub struct Row {
-    /// What it is, in words that complete "may a reporter …".
-    pub what: &'static str,
-    pub(super) who: Who,
-    pub(super) attempt: Attempt,
-    /// Whether it takes a second rule with a probe.
-    pub(super) needs_another_rule: bool,
-    /// By constrained impersonation under each fence, and by policy.
-    expected: [Cell; 3],
-}
-
-/// Whose name a request is made in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Who {
-    /// The one in which this access writes.
-    Reporter,
-    /// The same, with a token of the ServiceAccount that is bound to no pod, and so names no node.
-    Unbound,
-    /// The ServiceAccount's, whatever the access.
-    Itself,
-    /// That of the reporter's node, whatever the access.
-    ItsNode,
-    /// That of the other node.
-    OtherNode,
-    /// That of its node, with one more flag of kubectl.
-    ItsNodeWith(&'static str),
-    /// This user's.
-    User(&'static str),
-}
-
-/// What is asked. `{own}`, `{other}`, `{namespace}` and `{account}` in paths are names: of the
-/// reporter's node, of the other node, of the reporter's namespace and its ServiceAccount.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Attempt {
-    /// GET.
-    Read(&'static str),
-    /// PUT of the Node or its status at this path, changed.
-    Update(&'static str, Change),
-    /// The one update that is carried out: a heartbeat in its own condition.
-    Heartbeat,
-    /// POST of an object with nothing but its kind.
-    Create(&'static str, &'static str, &'static str),
-    /// DELETE.
-    Delete(&'static str),
-    /// PATCH of its node.
-    PatchNode,
-    /// PATCH of its node's status.
-    PatchStatus,
-}
-
-/// What should come of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cell {
-    /// It is done: it is a reporter's work.
-    Works,
-    /// It is done, though no reporter needs it: this way of running reporters leaves it open.
-    Open,
-    /// The request is carried out without what was tried.
-    Ignored,
-    /// RBAC grants nobody this verb on this resource.
-    Lacks(&'static str, &'static str),
-    /// It is refused by this, with a message that contains this text.
-    Refused(By, &'static str),
-}
-
-/// What refuses where RBAC does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// The API server's checks of who may impersonate whom.
-    Impersonation,
-    /// The authorizer of nodes, which knows what each has to do with.
-    NodeAuthorizer,
-    /// The admission plugin that knows what no node may change of itself.
-    NodeRestriction,
-    /// The operator's fence around nodes.
-    Fence,
-    /// The operator's policy for a rule's reporters.
-    Policy,
-}
-
-impl Row {
-    /// What should come of it in a setting.
-    pub fn cell(&self, setting: Setting) -> Cell {
-        let [impersonating_records, impersonating_strict, by_policy] = self.expected;
-        match (setting.access, setting.fence) {
-            (Access::ConstrainedImpersonation, Fence::Records) => impersonating_records,
-            (Access::ConstrainedImpersonation, Fence::Strict) => impersonating_strict,
-            (Access::AdmissionPolicy, _) => by_policy,
-        }
-    }
-
-    const fn with_another_rule(mut self) -> Self {
-        self.needs_another_rule = true;
-        self
-    }
-}
+use super::row::{
+    Attempt, By, Cell, Row, Section, Who, all, fence, impersonation, policy, read, restriction,
+    row, update,
+};
 
 /// All rows.
 pub fn matrix() -> &'static [Section] {
@@ -127,6 +22,9 @@ const OTHER_STATUS: &str = "/api/v1/nodes/{other}/status";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{own}";
 const TOKEN: &str = "/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token";
 const PODS: &str = "/api/v1/namespaces/{namespace}/pods";
+const RULES: &str = "/apis/readiness.node.x-k8s.io/v1alpha1/nodereadinessrules";
+const FENCE_POLICY: &str =
+    "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/nrr-fence-records";
 const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 const RECORDS: Cell =
@@ -199,7 +97,10 @@ static MATRIX: [Section; 7] = [
         row("patch its status", Who::Reporter, Attempt::PatchStatus,
             all(Lacks("patch", "nodes/status"))),
         row("delete it", Who::Reporter, Attempt::Delete(OWN), all(Lacks("delete", "nodes"))),
+        read("read its status by itself", OWN_STATUS, all(Lacks("get", "nodes/status"))),
         read("read its lease", LEASE, all(Lacks("get", "leases"))),
+        read("ask its kubelet through the API server", "/api/v1/nodes/{own}/proxy/pods",
+            all(Lacks("get", "nodes/proxy"))),
     ]},
     Section { title: "Other nodes", rows: &[
         read("read another node", OTHER, [NOT_READABLE, NOT_READABLE, Open]),
@@ -211,6 +112,8 @@ static MATRIX: [Section; 7] = [
             Attempt::Update(OTHER_STATUS, changes::ready), [NOT_OTHERS, NOT_OTHERS, NOT_ANYBODY]),
         row("create a node", Who::Reporter, Attempt::Create("/api/v1/nodes", "v1", "Node"),
             all(Lacks("create", "nodes"))),
+        row("delete all nodes", Who::Reporter, Attempt::Delete("/api/v1/nodes"),
+            all(Lacks("deletecollection", "nodes"))),
     ]},
     Section { title: "The cluster", rows: &[
         read("list nodes", "/api/v1/nodes", all(Lacks("list", "nodes"))),
@@ -234,6 +137,12 @@ static MATRIX: [Section; 7] = [
             all(Lacks("create", "certificatesigningrequests"))),
         row("create a pod", Who::Reporter, Attempt::Create(PODS, "v1", "Pod"),
             all(Lacks("create", "pods"))),
+        read("list rules", RULES, all(Lacks("list", "nodereadinessrules"))),
+        row("create a rule", Who::Reporter,
+            Attempt::Create(RULES, "readiness.node.x-k8s.io/v1alpha1", "NodeReadinessRule"),
+            all(Lacks("create", "nodereadinessrules"))),
+        row("delete the fence", Who::Reporter, Attempt::Delete(FENCE_POLICY),
+            all(Lacks("delete", "validatingadmissionpolicies"))),
     ]},
     Section { title: "In another name", rows: &[
         row("read its node as its ServiceAccount", Who::Itself, Attempt::Read(OWN),
@@ -262,49 +171,13 @@ static MATRIX: [Section; 7] = [
     ]},
 ];
 
-const fn row(what: &'static str, who: Who, attempt: Attempt, expected: [Cell; 3]) -> Row {
-    Row { what, who, attempt, needs_another_rule: false, expected }
-}
-
-const fn read(what: &'static str, path: &'static str, expected: [Cell; 3]) -> Row {
-    row(what, Who::Reporter, Attempt::Read(path), expected)
-}
-
-const fn update(
-    what: &'static str,
-    path: &'static str,
-    change: Change,
-    expected: [Cell; 3],
-) -> Row {
-    row(what, Who::Reporter, Attempt::Update(path, change), expected)
-}
-
 const fn status(what: &'static str, change: Change, expected: [Cell; 3]) -> Row {
     update(what, OWN_STATUS, change, expected)
 }
 
-const fn all(cell: Cell) -> [Cell; 3] {
-    [cell; 3]
-}
-
-const fn fence(says: &'static str) -> Cell {
-    Cell::Refused(By::Fence, says)
-}
-
-const fn policy(says: &'static str) -> Cell {
-    Cell::Refused(By::Policy, says)
-}
-
-const fn restriction(says: &'static str) -> Cell {
-    Cell::Refused(By::NodeRestriction, says)
-}
-
-const fn impersonation(says: &'static str) -> Cell {
-    Cell::Refused(By::Impersonation, says)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{Access, Fence, Setting};
     use super::*;
 
     /// Whoever acts as a node is kept from more by the stronger fence and from nothing less.

@@ -10,6 +10,7 @@ mod answer;
 mod changes;
 mod kubeconfig;
 mod matrix;
+mod row;
 mod scene;
 mod session;
 mod setting;
@@ -17,7 +18,8 @@ mod setting;
 use std::fmt;
 
 pub use answer::Answer;
-pub use matrix::{By, Cell, Row, Section, matrix};
+pub use matrix::matrix;
+pub use row::{By, Cell, Row, Section};
 pub use scene::Scene;
 pub use session::{Action, Identity, Session, Update};
 pub use setting::{Access, Fence, Setting};
@@ -148,7 +150,7 @@ pub fn verify(layout: &Layout, reporter: &Reporter, scene: &Scene) -> Result<Vec
     let rows = matrix().iter().flat_map(|section| section.rows);
     rows.filter(|row| !row.needs_another_rule || scene.other_rules_condition.is_some())
         .map(|row| {
-            let session = if row.who == matrix::Who::Unbound { &unbound } else { &bound };
+            let session = if row.who == row::Who::Unbound { &unbound } else { &bound };
             Ok(Check {
                 what: row.what.to_owned(),
                 expected: scene.expected(row),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Answer, Expected, Reporter,
-    matrix::{Attempt, Cell, Row, Who},
+    row::{Attempt, Cell, Row, Who},
     session::{self, Action, Identity, Session, Update},
     setting::{Access, Setting},
 };
