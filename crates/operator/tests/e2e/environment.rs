@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::counterparts::Counterparts;
 use crate::harness::{Turn, image};
-use crate::reporters::{Report, await_reports, type_of};
+use crate::reporters::{Report, await_reports, forget, type_of};
 use crate::shell::apply;
 
 const NODE: &str = "node-a";
@@ -23,6 +23,8 @@ const REPORTERS: [(&str, &str, &str, bool); 3] = [
 fn manifests_that_configure_reporters_by_environment_work() {
     let mut turn = Turn::with_operator();
     let counterparts = Counterparts::start(&mut turn, NODE);
+    let types = REPORTERS.map(|(_, condition, ..)| type_of(condition));
+    forget(NODE, &types.each_ref().map(String::as_str));
     turn.remove_at_the_end(&["configmap", NAME]);
     apply(&json!({
         "apiVersion": "v1",

@@ -42,6 +42,14 @@ pub fn await_reports(node: &str, expected: &[(&str, Report)]) {
     });
 }
 
+/// Removes conditions of these types from a node, which an earlier run of the test may have left.
+pub fn forget(node: &str, types: &[&str]) {
+    let deleted = |type_: &&str| json!({"type": type_, "$patch": "delete"});
+    let conditions: Vec<Value> = types.iter().map(deleted).collect();
+    let patch = json!({"status": {"conditions": conditions}}).to_string();
+    kubectl(&["patch", "node", node, "--subresource=status", "-p", &patch]);
+}
+
 /// A rule of one test for one node. Its probes run every second and decide at once.
 #[derive(Clone)]
 pub struct Rule {
@@ -82,8 +90,10 @@ impl Rule {
         self
     }
 
-    /// Creates it until the end of the turn.
+    /// Creates it until the end of the turn, on a node that has none of its conditions.
     pub fn apply(&self, turn: &mut Turn) {
+        let types = self.conditions.iter().map(|condition| condition["type"].as_str().unwrap());
+        forget(self.node, &types.collect::<Vec<_>>());
         turn.remove_at_the_end(&["nodereadinessrule", &self.name]);
         apply(&json!({
             "apiVersion": "readiness.node.x-k8s.io/v1alpha1",

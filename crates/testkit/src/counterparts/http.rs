@@ -10,8 +10,8 @@ use tokio::{
 
 use super::mood::Mood;
 
-/// What is sent in the mood for garbage.
-pub(crate) const GARBAGE: &[u8] = b"\x00\x01\x02 this is of no protocol\r\n\r\n";
+/// What is sent in the mood for garbage. To HTTP/2 it is the head of a frame that is too long.
+pub(crate) const GARBAGE: &[u8] = b"\xff\xfe\xfd this is of no protocol\r\n\r\n";
 
 /// Longest request.
 const REQUEST_LIMIT: u64 = 16 * 1024;
