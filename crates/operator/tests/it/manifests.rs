@@ -1,6 +1,8 @@
 //! Rules as users of the Go project have them, applied by kubectl as they are: each kind with what it
 //! is for. They have no field that this project added.
 
+use k8s_openapi::api::core::v1::{Node, Taint};
+use node_readiness_api::CONTROLLER_NAME;
 use serde_json::{Value, json};
 
 use crate::harness::{Fixture, kubectl, poll};
