@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The control plane's addresses.
-const LOOPBACK: LoopbackNet = LoopbackNet::new(3);
+const LOOPBACK: LoopbackNet = LoopbackNet::new(7);
 
 /// How long anything may take to come about.
 const DEADLINE: Duration = Duration::from_mins(1);
