@@ -81,6 +81,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if before.1 == 0 {
         bail!("the API server counted no request of the reporter, although it has reported");
     }
+    progress.say(&format!("it has reported, with {} requests", before.1));
     let took = wait(window, &progress);
     let after = (running.usage()?, api.requests()?);
     if !api.all_true()? {

@@ -57,14 +57,14 @@ pub(super) struct Cpu {
 }
 
 impl Usage {
-    /// What was used from one reading to a later one.
+    /// What was used from one reading to a later one, at most: ticks are counted when they are full.
     pub(super) fn cpu_since(later: &Self, earlier: &Self) -> Cpu {
         // What Linux reports to programs is in this unit on every architecture (proc(5), USER_HZ).
         let tick = Duration::from_millis(10);
         let time = |ticks: u64| tick * u32::try_from(ticks).unwrap_or(u32::MAX);
         Cpu {
-            own: time(later.own_ticks - earlier.own_ticks),
-            children: time(later.children_ticks - earlier.children_ticks),
+            own: time(later.own_ticks - earlier.own_ticks + 1),
+            children: time(later.children_ticks - earlier.children_ticks + 1),
         }
     }
 
@@ -161,7 +161,8 @@ mod tests {
         assert_eq!((earlier.resident, earlier.peak), (4_096_000, 5_120_000));
         assert_eq!((earlier.own_ticks, earlier.children_ticks), (12, 3));
         let later = Usage { own_ticks: 14, ..earlier };
-        assert_eq!(Usage::cpu_since(&later, &earlier).own, Duration::from_millis(20));
+        let cpu = Usage::cpu_since(&later, &earlier);
+        assert_eq!((cpu.own, cpu.children), (Duration::from_millis(30), Duration::from_millis(10)));
         assert!(Usage::parse("Name:\tx\n", stat).is_none());
     }
 }

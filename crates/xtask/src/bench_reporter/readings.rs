@@ -34,8 +34,8 @@ impl Readings {
         Self(vec![
             line("resident memory", megabytes(usage.resident), "MB", Some(8.0)),
             line("resident memory, peak", megabytes(usage.peak), "MB", Some(8.0)),
-            line("CPU, averaged", cores(cpu.own), "mCPU", Some(1.0)),
-            line("CPU of the program of the exec probe", cores(cpu.children), "mCPU", None),
+            line("CPU, averaged and rounded up", cores(cpu.own), "mCPU", Some(1.0)),
+            line("CPU of the exec probe's program", cores(cpu.children), "mCPU", None),
             line("API requests beyond heartbeats", count(*requests), "", Some(0.0)),
             line("image", megabytes(*image), "MB", Some(8.0)),
         ])
