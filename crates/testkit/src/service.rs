@@ -21,6 +21,9 @@ use crate::{
 /// this costs at most a few percent of it.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
+/// How long a program may take from losing its executable to being gone: no time, on an idle machine.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// How much of a log an error shows.
 const TAIL_LINES: usize = 15;
 
@@ -59,10 +62,13 @@ impl Service {
         let mut service = Self { name: name.to_owned(), log, child };
         match ProcessIdentity::of(service.pid()) {
             Ok(identity) => state.add_process(name, identity)?,
-            // No identity: it is gone already, or a zombie without an executable.
+            // No identity: it is ending already, and that a program has ended can be asked only a moment
+            // after its executable is gone.
             Err(source) => {
-                service.check()?;
-                return Err(Error::Start { program: name.to_owned(), source });
+                return match service.wait_until("its end", ENDS_WITHIN, || Ok(false)) {
+                    Err(ended @ Error::Ended { .. }) => Err(ended),
+                    _ => Err(Error::Start { program: name.to_owned(), source }),
+                };
             }
         }
         Ok(service)
@@ -158,15 +164,12 @@ mod tests {
     fn a_service_that_ends_early_is_reported_with_its_last_words() {
         let dir = tempfile::tempdir().unwrap();
         let mut state = State::load(dir.path().join("state.json")).unwrap();
-        let mut service = Service::start(
-            "short",
-            words("sh", ["-c", "echo no such port >&2; exit 3"]),
-            dir.path(),
-            &mut state,
-        )
-        .unwrap();
-
-        let error = service.wait_until("a miracle", LONG, || Ok(false)).unwrap_err().to_string();
+        let command = words("sh", ["-c", "echo no such port >&2; exit 3"]);
+        // So early perhaps that starting it notices.
+        let error = Service::start("short", command, dir.path(), &mut state)
+            .and_then(|mut service| service.wait_until("a miracle", LONG, || Ok(false)))
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("short ended with exit status: 3"), "{error}");
         assert!(error.contains("no such port"), "{error}");
         assert!(error.ends_with("short.log"), "{error}");

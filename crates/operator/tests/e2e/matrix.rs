@@ -43,10 +43,11 @@ fn every_answer_is_as_the_matrix_says() {
 }
 
 fn print_and_judge(setting: Setting, check: &Check, wrong: &mut String) {
-    let Check { what, expected, seen } = check;
+    let Check { section, what, expected, seen } = check;
     // Shown if the test fails.
-    println!("{setting}: {what}: {seen}");
+    println!("{setting}: {section}: {what}: {seen}");
     if !check.holds() {
-        writeln!(wrong, "{setting}: {what}: expected {expected:?}, seen {seen:?}").unwrap();
+        writeln!(wrong, "{setting}: {section}: {what}: expected {expected:?}, seen {seen:?}")
+            .unwrap();
     }
 }

@@ -122,8 +122,10 @@ impl fmt::Display for Expected {
 /// One thing that was tried.
 #[derive(Debug, Clone)]
 pub struct Check {
+    /// What it is about: the title of a section of the matrix.
+    pub section: &'static str,
     /// What was tried, in words.
-    pub what: String,
+    pub what: &'static str,
     /// What the answer should be.
     pub expected: Expected,
     /// What it was.
@@ -147,12 +149,14 @@ pub fn verify(layout: &Layout, reporter: &Reporter, scene: &Scene) -> Result<Vec
     scene.check(layout)?;
     let bound = Session::bound(layout, reporter)?;
     let unbound = Session::unbound(layout, reporter)?;
-    let rows = matrix().iter().flat_map(|section| section.rows);
-    rows.filter(|row| !row.needs_another_rule || scene.other_rules_condition.is_some())
-        .map(|row| {
+    let rows =
+        matrix().iter().flat_map(|section| section.rows.iter().map(move |row| (section, row)));
+    rows.filter(|(_, row)| !row.needs_another_rule || scene.other_rules_condition.is_some())
+        .map(|(section, row)| {
             let session = if row.who == row::Who::Unbound { &unbound } else { &bound };
             Ok(Check {
-                what: row.what.to_owned(),
+                section: section.title,
+                what: row.what,
                 expected: scene.expected(row),
                 seen: scene.attempt(row, session)?,
             })

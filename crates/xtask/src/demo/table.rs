@@ -4,11 +4,15 @@ use node_readiness_testkit::verification::Check;
 
 use super::screen::Screen;
 
-/// Prints one line a check. The reason of a refusal is last, since it is the longest.
+/// Prints one line a check, below what it is about. The reason of a refusal is last, since it is the
+/// longest.
 pub(super) fn print(screen: &Screen, checks: &[Check]) {
     let width = checks.iter().map(|check| check.what.len()).max().unwrap_or_default();
     screen.output(&format!("    {:width$}  {:8}  seen", "what", "expected"));
-    for check in checks {
+    for (at, check) in checks.iter().enumerate() {
+        if at == 0 || checks[at - 1].section != check.section {
+            screen.output(check.section);
+        }
         let mark = screen.mark(check.holds());
         let expected = check.expected.to_string();
         screen.output(&format!("{mark}  {:width$}  {expected:8}  {}", check.what, check.seen));
@@ -21,7 +25,8 @@ pub(super) fn differences(checks: &[Check]) -> Vec<String> {
         .iter()
         .filter(|check| !check.holds())
         .map(|check| {
-            format!("{}: expected {:?}, seen {:?}", check.what, check.expected, check.seen)
+            let Check { section, what, expected, seen } = check;
+            format!("{section}: {what}: expected {expected:?}, seen {seen:?}")
         })
         .collect()
 }
