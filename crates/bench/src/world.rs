@@ -6,16 +6,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use node_readiness_api::NodeReadinessRule;
 use node_readiness_testkit::{Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes};
 use serde_json::json;
+use tokio::time::sleep;
 
 /// The loopback /24 of this control plane. Those below are taken by the local cluster and by tests.
 const LOOPBACK: LoopbackNet = LoopbackNet::new(6);
+
+/// How long the API server may take to serve rules.
+const SERVED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A control plane with all that the operator needs.
 pub(crate) struct World {
@@ -48,6 +54,7 @@ impl World {
         let kubeconfig = cluster.layout().dir().join("operator.kubeconfig");
         std::fs::write(&kubeconfig, serde_json::to_string(&as_operator)?)?;
         let client = connect(as_operator).await?;
+        await_rules(&administrator).await?;
         Ok(Self { administrator, client, kubeconfig, progress, _cluster: cluster })
     }
 
@@ -92,6 +99,20 @@ fn install(cluster: &Cluster, root: &Path) -> anyhow::Result<String> {
     let account = ["create", "token", "nrr-controller-manager", "--namespace=nrr-system"];
     let token = kubectl(&[&account[..], &["--duration=12h"]].concat())?;
     Ok(token.trim().to_owned())
+}
+
+/// Waits until rules are served: for a moment after their definition is, the API server asks to be
+/// tried again.
+async fn await_rules(client: &Client) -> anyhow::Result<()> {
+    let rules: Api<NodeReadinessRule> = Api::all(client.clone());
+    let begun = Instant::now();
+    loop {
+        match rules.list(&ListParams::default()).await {
+            Ok(_) => return Ok(()),
+            Err(error) => ensure!(begun.elapsed() < SERVED_WITHIN, "rules are not served: {error}"),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 fn with_token(mut file: Kubeconfig, token: &str) -> anyhow::Result<Kubeconfig> {
