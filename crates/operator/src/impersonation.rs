@@ -3,7 +3,8 @@
 //! No version or API says so, and a feature gate can be switched either way. So the operator asks who
 //! it would be as a node that does not exist. Nothing can come of the question: whoever may not
 //! impersonate is refused, and the words of the refusal tell which rules were consulted. Who may
-//! impersonate anybody is told who they would be, which only the feature puts in the group of nodes.
+//! impersonate anybody, as an administrator may, is told who they would be: in the group of nodes if the
+//! feature was used. If not, that says nothing, since the API server tries first what worked last.
 
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ fn answered(review: &SelfSubjectReview) -> ConstrainedImpersonation {
     if groups.is_some_and(|groups| groups.iter().any(|group| group == "system:nodes")) {
         Works
     } else {
-        Missing
+        Unknown
     }
 }
 
@@ -105,12 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn who_may_impersonate_anybody_is_a_node_only_with_the_feature() {
+    fn who_may_impersonate_anybody_learns_only_that_the_feature_is_there() {
         let review = |groups: &[&str]| {
             let review = json!({"status": {"userInfo": {"username": NOBODY, "groups": groups}}});
             answered(&serde_json::from_value(review).unwrap())
         };
         assert_eq!(review(&["system:authenticated", "system:nodes"]), Works);
-        assert_eq!(review(&["system:authenticated"]), Missing);
+        assert_eq!(review(&["system:authenticated"]), Unknown);
     }
 }
