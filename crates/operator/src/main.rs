@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use node_readiness_operator::{Args, logging, run, termination};
 
-// On a machine with many cores a thread a core would take memory and nothing else: the API server is
-// slower than two threads, whatever it runs on.
-#[tokio::main(worker_threads = 2)]
+// One thread: it waits for the API server nearly all the time, and a thread more would cost memory and
+// wake-ups and nothing would be faster.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::from_go(std::env::args_os()).unwrap_or_else(|error| error.exit());
     logging::init(&args);
