@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// How many writes an operator may have under way when it is killed.
-const RESENT: usize = 64;
+const RESENT: usize = 96;
 
 /// A node is written at most once for each change, however many rules there are; a rule's status
 /// at most once a second.

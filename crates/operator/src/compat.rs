@@ -140,7 +140,7 @@ impl Compat {
             (
                 node_concurrent_reconciles.is_some(),
                 "--node-concurrent-reconciles",
-                "up to 64 nodes are written at the same time, fewer if the API server is slow",
+                "up to 96 nodes are written at the same time, fewer if the API server is slow",
             ),
             (
                 rule_concurrent_reconciles.is_some(),

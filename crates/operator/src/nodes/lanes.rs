@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The fewest and the most writes at a time, and how many it begins with.
 const LEAST: f64 = 2.0;
-pub(super) const MOST: u16 = 64;
+pub(super) const MOST: u16 = 96;
 const FIRST: f64 = 16.0;
 
 /// An answer that takes so long shows an API server that has too much to do: a write takes it
@@ -104,7 +104,7 @@ impl Window {
         Self { size: FIRST, quick: f64::from(MOST), shrunk: now }
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "2 to 64")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "2 to 96")]
     fn size(&self) -> usize {
         self.size as usize
     }

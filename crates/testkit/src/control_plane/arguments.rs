@@ -105,6 +105,9 @@ pub(super) fn etcd(layout: &Layout, addresses: &Addresses, files: &Files) -> Vec
         format!("--initial-cluster=default={peer}"),
         format!("--listen-metrics-urls=http://{}", addresses.etcd_health()),
         "--unsafe-no-fsync".to_owned(),
+        // Five minutes of thousands of large nodes that change all the time, until they are compacted,
+        // are more than the usual 2 GiB.
+        format!("--quota-backend-bytes={}", 8_u64 << 30),
     ];
     for side in ["", "peer-"] {
         arguments.push(format!("--{side}client-cert-auth"));
