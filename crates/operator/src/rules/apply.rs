@@ -41,8 +41,9 @@ pub(super) async fn apply(
             return Ok(Reporters::AwaitingPolicy);
         }
     }
+    let mut regranted = false;
     for role in roles {
-        applier.ensure(&applier.cluster(), role, &stores.cluster_roles).await?;
+        regranted |= applier.ensure(&applier.cluster(), role, &stores.cluster_roles).await?.written;
     }
     for binding in role_bindings {
         applier.ensure(&applier.cluster(), binding, &stores.cluster_role_bindings).await?;
@@ -51,15 +52,17 @@ pub(super) async fn apply(
     applier.ensure(&applier.namespaced(), config_map, config_maps).await?;
     let daemon_sets = &stores.daemon_sets;
     let live = applier.ensure(&applier.namespaced(), daemon_set, daemon_sets).await?;
-    delete_outdated(applier, &uid, desired, stores, settling).await?;
+    delete_outdated(applier, &uid, desired, regranted, stores, settling).await?;
     Ok(reporters(&live.object))
 }
 
-/// Deletes what a rule had under another access: permissions before what limits them.
+/// Deletes what a rule had under another access: permissions before what limits them. A role that both
+/// have is not deleted but changed, which `regranted` tells.
 async fn delete_outdated(
     applier: &Applier,
     uid: &str,
     desired: &ReporterObjects,
+    regranted: bool,
     stores: &OwnedStores,
     settling: &Settling,
 ) -> Result<(), ApplyError> {
@@ -71,7 +74,8 @@ async fn delete_outdated(
     let outdated = |object: &ClusterRole| is_of(object, uid) && !is_among(object, roles);
     withdrawn += applier.delete(&applier.cluster(), &stores.cluster_roles, outdated).await?;
     if guard.is_none() {
-        delete_guards(applier, uid, withdrawn > 0, stores, settling).await?;
+        let withdrawn = regranted || withdrawn > 0;
+        delete_guards(applier, uid, withdrawn, stores, settling).await?;
     }
     Ok(())
 }

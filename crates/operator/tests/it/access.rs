@@ -91,6 +91,8 @@ async fn a_rule_can_change_its_access_and_keeps_nothing_of_the_other() {
     gone(&roles(&t), impersonator).await;
     t.apply(&probing(&t)).await;
     eventually(&grants, impersonator, |_| true).await;
+    // The role that both have is another by now, and API servers are given time to see that.
+    assert!(policies(&t).get_opt(guard).await.unwrap().is_some(), "the policy outlives the grant");
     gone(&policies(&t), guard).await;
     let granted = roles(&t).get("nrr-reporter-switched-status-updater").await.unwrap();
     let rules = serde_json::to_string(&granted.rules).unwrap();
