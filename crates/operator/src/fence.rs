@@ -22,10 +22,10 @@ use crate::applier::{Applier, ApplyError};
 use crate::leadership::Leadership;
 use crate::nodes::Rules;
 use crate::retries::Retries;
-use crate::rules::SETTLE;
+use crate::settling::Settling;
 use crate::watches::OwnedStores;
 
-/// The one object that waits for itself in [`Retries`].
+/// What it is called among what waits for itself in [`Retries`], and for API servers in [`Settling`].
 const FENCE: &str = "fence";
 
 /// What the fence works with.
@@ -100,9 +100,9 @@ impl FencePath {
             return;
         }
         self.leadership.clone().acquired().await;
-        let retries = Retries::default();
+        let (retries, settling) = (Retries::default(), Settling::default());
         loop {
-            let wait = match self.put_up(&standing).await {
+            let wait = match self.put_up(&standing, &settling).await {
                 Ok(()) => {
                     retries.succeeded(FENCE);
                     Duration::MAX
@@ -123,21 +123,26 @@ impl FencePath {
     }
 
     /// Puts the fence up as it should be now, and says so once API servers have had time to see it.
-    async fn put_up(&mut self, standing: &watch::Sender<Standing>) -> Result<(), ApplyError> {
+    async fn put_up(
+        &mut self,
+        standing: &watch::Sender<Standing>,
+        settling: &Settling,
+    ) -> Result<(), ApplyError> {
         let Some(rules) = self.rules.borrow_and_update().clone() else { return Ok(()) };
         let types = rules.written_as_nodes();
         let guards = fence(self.strength, &types);
-        let mut written = false;
         for guard in &guards {
-            written |= self.applier.put_in_place(guard, &self.stores).await?;
+            let placed = self.applier.put_in_place(guard, &self.stores).await;
+            settling.note(FENCE, &placed);
+            placed?;
         }
         self.delete_outdated(&guards).await?;
         let in_force = Standing::InForce(types);
         if *standing.borrow() == in_force {
             return Ok(());
         }
-        if written {
-            sleep(SETTLE).await;
+        if let Some(left) = settling.left(FENCE) {
+            sleep(left).await;
             info!(strength = ?self.strength, "the fence is in force");
         }
         standing.send_replace(in_force);

@@ -39,6 +39,7 @@ mod reporter_args;
 mod retries;
 pub mod rules;
 mod run;
+mod settling;
 pub mod termination;
 pub mod watches;
 

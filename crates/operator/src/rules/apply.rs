@@ -8,8 +8,8 @@ use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL, ReporterStatus};
 use node_readiness_engine::reporter::ReporterObjects;
 use node_readiness_engine::status::Reporters;
 
-use super::settling::Settling;
 use crate::applier::{Applier, ApplyError};
+use crate::settling::Settling;
 use crate::watches::OwnedStores;
 
 /// Applies what a rule should have, in the order that [`ReporterObjects`] states, and deletes what it
@@ -34,17 +34,19 @@ pub(super) async fn apply(
         desired;
     applier.ensure(&applier.namespaced(), service_account, &stores.service_accounts).await?;
     if let Some(guard) = guard {
-        if applier.put_in_place(guard, stores).await? {
-            settling.note(&uid);
-        }
+        let placed = applier.put_in_place(guard, stores).await;
+        settling.note(&uid, &placed);
+        placed?;
         if settling.left(&uid).is_some() {
             return Ok(Reporters::AwaitingPolicy);
         }
     }
-    let mut regranted = false;
-    for role in roles {
-        regranted |= applier.ensure(&applier.cluster(), role, &stores.cluster_roles).await?.written;
+    let granted = grant(applier, roles, stores).await;
+    if guard.is_none() {
+        // A role under the same name as one that a policy limits is not deleted but changed.
+        note_changed(&uid, &granted, stores, settling);
     }
+    granted?;
     for binding in role_bindings {
         applier.ensure(&applier.cluster(), binding, &stores.cluster_role_bindings).await?;
     }
@@ -52,32 +54,74 @@ pub(super) async fn apply(
     applier.ensure(&applier.namespaced(), config_map, config_maps).await?;
     let daemon_sets = &stores.daemon_sets;
     let live = applier.ensure(&applier.namespaced(), daemon_set, daemon_sets).await?;
-    delete_outdated(applier, &uid, desired, regranted, stores, settling).await?;
+    delete_outdated(applier, &uid, desired, stores, settling).await?;
     Ok(reporters(&live.object))
 }
 
-/// Deletes what a rule had under another access: permissions before what limits them. A role that both
-/// have is not deleted but changed, which `regranted` tells.
+/// Applies roles, and says whether that took a write.
+async fn grant(
+    applier: &Applier,
+    roles: &[ClusterRole],
+    stores: &OwnedStores,
+) -> Result<bool, ApplyError> {
+    let mut written = false;
+    for role in roles {
+        written |= applier.ensure(&applier.cluster(), role, &stores.cluster_roles).await?.written;
+    }
+    Ok(written)
+}
+
+/// Deletes what a rule had under another access: permissions before what limits them.
 async fn delete_outdated(
     applier: &Applier,
     uid: &str,
     desired: &ReporterObjects,
-    regranted: bool,
     stores: &OwnedStores,
     settling: &Settling,
 ) -> Result<(), ApplyError> {
     let ReporterObjects { role_bindings, roles, guard, .. } = desired;
-    let outdated =
+    let bindings =
         |object: &ClusterRoleBinding| is_of(object, uid) && !is_among(object, role_bindings);
-    let mut withdrawn =
-        applier.delete(&applier.cluster(), &stores.cluster_role_bindings, outdated).await?;
-    let outdated = |object: &ClusterRole| is_of(object, uid) && !is_among(object, roles);
-    withdrawn += applier.delete(&applier.cluster(), &stores.cluster_roles, outdated).await?;
+    let roles = |object: &ClusterRole| is_of(object, uid) && !is_among(object, roles);
+    let withdrawn = withdraw(applier, stores, bindings, roles).await;
     if guard.is_none() {
-        let withdrawn = regranted || withdrawn > 0;
-        delete_guards(applier, uid, withdrawn, stores, settling).await?;
+        note_changed(uid, &withdrawn, stores, settling);
+        withdrawn?;
+        delete_guards(applier, uid, stores, settling).await?;
+    } else {
+        withdrawn?;
     }
     Ok(())
+}
+
+/// Deletes permissions, and says whether there were any.
+async fn withdraw(
+    applier: &Applier,
+    stores: &OwnedStores,
+    bindings: impl Fn(&ClusterRoleBinding) -> bool,
+    roles: impl Fn(&ClusterRole) -> bool,
+) -> Result<bool, ApplyError> {
+    let all = applier.cluster();
+    let bindings = applier.delete(&all, &stores.cluster_role_bindings, bindings).await?;
+    let all = applier.cluster();
+    let roles = applier.delete(&all, &stores.cluster_roles, roles).await?;
+    Ok(bindings + roles > 0)
+}
+
+/// Notes that what a rule's policies limit has changed, if it has any.
+fn note_changed(
+    uid: &str,
+    changed: &Result<bool, ApplyError>,
+    stores: &OwnedStores,
+    settling: &Settling,
+) {
+    if has_policies(uid, stores) {
+        settling.note(uid, changed);
+    }
+}
+
+fn has_policies(uid: &str, stores: &OwnedStores) -> bool {
+    !stores.policies.state_filter(|policy| is_of(policy, uid)).is_empty()
 }
 
 /// Deletes everything generated for a rule, the pods first: a reporter that has lost its permissions
@@ -92,18 +136,18 @@ pub(super) async fn delete_all(
         service_accounts,
         config_maps,
         daemon_sets,
-        cluster_roles,
-        cluster_role_bindings,
+        cluster_roles: _,
+        cluster_role_bindings: _,
         policies: _,
         policy_bindings: _,
     } = stores;
     applier.delete(&applier.namespaced(), daemon_sets, |object| is_of(object, uid)).await?;
     applier.delete(&applier.namespaced(), config_maps, |object| is_of(object, uid)).await?;
-    let bindings = |object: &_| is_of(object, uid);
-    let mut withdrawn = applier.delete(&applier.cluster(), cluster_role_bindings, bindings).await?;
-    withdrawn +=
-        applier.delete(&applier.cluster(), cluster_roles, |object| is_of(object, uid)).await?;
-    let gone = delete_guards(applier, uid, withdrawn > 0, stores, settling).await?;
+    let (bindings, roles) = (|object: &_| is_of(object, uid), |object: &_| is_of(object, uid));
+    let withdrawn = withdraw(applier, stores, bindings, roles).await;
+    note_changed(uid, &withdrawn, stores, settling);
+    withdrawn?;
+    let gone = delete_guards(applier, uid, stores, settling).await?;
     applier.delete(&applier.namespaced(), service_accounts, |object| is_of(object, uid)).await?;
     Ok(gone)
 }
@@ -113,15 +157,11 @@ pub(super) async fn delete_all(
 async fn delete_guards(
     applier: &Applier,
     uid: &str,
-    withdrawn: bool,
     stores: &OwnedStores,
     settling: &Settling,
 ) -> Result<bool, ApplyError> {
-    if stores.policies.state_filter(|policy| is_of(policy, uid)).is_empty() {
+    if !has_policies(uid, stores) {
         return Ok(true);
-    }
-    if withdrawn {
-        settling.note(uid);
     }
     if settling.left(uid).is_some() {
         return Ok(false);

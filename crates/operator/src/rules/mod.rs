@@ -8,7 +8,6 @@ mod carry;
 mod cleanup;
 mod report;
 mod resting;
-mod settling;
 mod turns;
 
 use std::sync::Arc;
@@ -36,13 +35,12 @@ use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
 use crate::nodes::Rules;
 use crate::retries::Retries;
+use crate::settling::Settling;
 use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
 use carry::{Carried, carry_out};
 use cleanup::Next;
 use report::StatusWriter;
 use resting::Resting;
-pub(crate) use settling::SETTLE;
-use settling::Settling;
 
 /// How many rules are worked on at the same time.
 const CONCURRENCY: u16 = 8;
