@@ -5,9 +5,14 @@ use std::time::Duration;
 use node_readiness_api::{
     ConditionEvaluation, ConditionPolicy, ConditionRequirement, ConditionStatus,
 };
+use smallvec::SmallVec;
 
 use crate::heartbeats::Pulse;
 use crate::{Node, Rule};
+
+/// How many conditions a rule has at most for what was found to take no memory of its own: as many as
+/// fit where the pointer to it would be. There is an evaluation for each node and rule.
+const FEW: usize = 16;
 
 /// How a node stands to a rule's conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +20,7 @@ pub struct Evaluation {
     /// Whether the rule's policy is satisfied.
     pub satisfied: bool,
     /// Each of the rule's conditions as it was found on the node, in the rule's order.
-    pub found: Box<[Found]>,
+    pub found: SmallVec<[Found; FEW]>,
 }
 
 /// How one condition was found on a node.
@@ -58,7 +63,7 @@ impl Evaluation {
     /// Evaluates a node against a rule's conditions. `held` is whether the rule holds the node now;
     /// `pulse` tells of a condition's heartbeat.
     pub fn of(node: &Node, rule: &Rule, held: bool, pulse: impl Fn(&str) -> Option<Pulse>) -> Self {
-        let found: Box<[_]> = rule
+        let found: SmallVec<[Found; FEW]> = rule
             .conditions
             .iter()
             .zip(&rule.stale_after)

@@ -6,9 +6,8 @@
 //! lifecycle controller works on observed time for the same reason.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
-
-use k8s_openapi::jiff::Timestamp;
 
 use crate::{Node, NodeCondition, Shared};
 
@@ -24,13 +23,14 @@ pub struct Heartbeats {
     interrupted: Option<Duration>,
 }
 
-/// What was observed of one condition's heartbeat.
+/// What was observed of one condition's heartbeat, in little space: there is one for each condition of
+/// each node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Beat {
     /// The heartbeat as the condition has it, by whatever clock. Only whether it changes matters.
-    value: Option<Timestamp>,
-    /// When it was first seen to be this.
-    seen: Duration,
+    value: Option<NonZeroU32>,
+    /// When it was first seen to be this, in milliseconds.
+    seen: u64,
     /// Whether it was ever seen to change, so that somebody writes it.
     renewed: bool,
 }
@@ -47,7 +47,7 @@ pub struct Pulse {
 impl Heartbeats {
     /// Notes a node as it is now. Returns whether any of its conditions beat.
     pub fn observe(&mut self, node: &Node, uptime: Duration) -> bool {
-        let watched = self.watched(uptime);
+        let watched = u64::try_from(self.watched(uptime).as_millis()).unwrap_or(u64::MAX);
         let known = self.nodes.get(node.name());
         let mut beat = false;
         let mut observe = |condition: &NodeCondition| {
@@ -102,7 +102,7 @@ impl Heartbeats {
         // A node that is not the one last observed does not have the beat that was observed.
         let current = node.find_condition(type_);
         let current = current.is_some_and(|condition| condition.heartbeat() == beat.value);
-        let silent_for = self.watched(uptime).saturating_sub(beat.seen);
+        let silent_for = self.watched(uptime).saturating_sub(Duration::from_millis(beat.seen));
         Some(Pulse { silent_for, renewed: beat.renewed && current })
     }
 }

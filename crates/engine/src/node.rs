@@ -4,9 +4,9 @@
 //! out, such as images and heartbeats' bookkeeping, changes often and decides nothing.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use node_readiness_api::{ConditionStatus, RuleTaint};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -121,7 +121,6 @@ impl From<&RuleTaint> for Taint {
 
 /// Type, status and heartbeat of a node condition.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct NodeCondition {
     /// Type of the condition.
     #[serde(rename = "type")]
@@ -129,14 +128,15 @@ pub struct NodeCondition {
     /// Its status.
     #[serde(default = "unknown", deserialize_with = "lenient_status")]
     pub status: ConditionStatus,
-    #[serde(default)]
-    last_heartbeat_time: Option<Time>,
+    #[serde(default, rename = "lastHeartbeatTime", deserialize_with = "seconds")]
+    heartbeat: Option<NonZeroU32>,
 }
 
 impl NodeCondition {
-    /// When the condition was last written, by the clock of whoever wrote it.
-    pub fn heartbeat(&self) -> Option<Timestamp> {
-        self.last_heartbeat_time.as_ref().map(|time| time.0)
+    /// When the condition was last written, by the clock of whoever wrote it: seconds since 1970, in as
+    /// few bits as tell two heartbeats apart. Kubernetes writes no fractions of them.
+    pub fn heartbeat(&self) -> Option<NonZeroU32> {
+        self.heartbeat
     }
 }
 
@@ -206,6 +206,12 @@ fn lenient_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conditio
         "False" => ConditionStatus::False,
         _ => ConditionStatus::Unknown,
     })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as is wanted")]
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
+    let time = Option::<Time>::deserialize(deserializer)?;
+    Ok(time.and_then(|time| NonZeroU32::new(time.0.as_second() as u32)))
 }
 
 fn is_empty(text: &str) -> bool {
