@@ -9,9 +9,11 @@
 //! - [`fixture`]: nodes, conditions and rules as they are made here.
 //! - [`watching`]: what every node is like, and when it came to be so.
 //! - [`floor`], [`phases`], [`memory`], [`steady`]: what is measured.
+//! - [`answers`]: when the operator's writes were answered, by its log.
 //! - [`figures`], [`report`], [`plot`]: what it comes to.
 //! - [`quick`]: requests counted on a small cluster, for `make test`.
 
+mod answers;
 mod engine_rate;
 mod figures;
 mod fixture;
@@ -60,9 +62,9 @@ struct Options {
     /// Measure nothing but memory, and write no results
     #[arg(long)]
     memory_only: bool,
-    /// Seconds of churn while memory is measured
-    #[arg(long, default_value_t = 60)]
-    churn_seconds: u64,
+    /// Seconds of churn while memory is measured [default: 600 for 5000 nodes and more, else 60]
+    #[arg(long)]
+    churn_seconds: Option<u64>,
     /// Seconds of heartbeats and nothing else
     #[arg(long, default_value_t = 60)]
     steady_seconds: u64,
@@ -82,7 +84,8 @@ struct Options {
 
 impl Options {
     fn churn(&self) -> Duration {
-        Duration::from_secs(self.churn_seconds)
+        let default = if self.nodes >= figures::MANY { 600 } else { 60 };
+        Duration::from_secs(self.churn_seconds.unwrap_or(default))
     }
 
     fn steady(&self) -> Duration {

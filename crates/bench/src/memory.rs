@@ -39,7 +39,7 @@ pub(crate) async fn measure(world: &World, options: &Options) -> anyhow::Result<
     let node_bytes = fixture::node_bytes(&world.administrator).await?;
     let most_resident_kib = operator.usage()?.most_resident.max(cold_start.most_resident_kib);
     operator.stop()?;
-    let churn_seconds = options.churn_seconds;
+    let churn_seconds = options.churn().as_secs();
     Ok(Memory { node_bytes, rules: RULES, most_resident_kib, churn_seconds, churn_kib })
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::fs::File;
-use std::path::Path;
+use std::io::{self, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
@@ -13,7 +14,11 @@ use rustix::process::{Pid, Signal, kill_process};
 const TICKS: f64 = 100.0;
 
 /// An operator that runs. It is killed when it is dropped.
-pub(crate) struct Operator(Child);
+pub(crate) struct Operator {
+    process: Child,
+    /// What it and those before it wrote.
+    log: PathBuf,
+}
 
 /// What a process took so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,9 +33,9 @@ pub(crate) struct Usage {
 impl Operator {
     /// Starts an operator with the flags that it cannot do without.
     pub(crate) fn start(program: &Path, kubeconfig: &Path) -> anyhow::Result<Self> {
-        let log = kubeconfig.with_file_name("log").join("operator.log");
-        let log = File::options().append(true).create(true).open(log)?;
-        let child = Command::new(program)
+        let path = kubeconfig.with_file_name("log").join("operator.log");
+        let log = File::options().append(true).create(true).open(&path)?;
+        let process = Command::new(program)
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(["--reporter-image=reporter:bench", "--health-probe-bind-address=0"])
@@ -39,20 +44,32 @@ impl Operator {
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Self(child))
+        Ok(Self { process, log: path })
     }
 
     /// Asks it to end, and waits until it has.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.context("a process has a number")?, Signal::TERM)?;
-        self.0.wait()?;
+        self.process.wait()?;
         Ok(())
+    }
+
+    /// How long its log is.
+    pub(crate) fn log_bytes(&self) -> anyhow::Result<u64> {
+        Ok(fs::metadata(&self.log)?.len())
+    }
+
+    /// What it wrote since its log was so long.
+    pub(crate) fn log_since(&self, bytes: u64) -> anyhow::Result<String> {
+        let mut log = File::open(&self.log)?;
+        log.seek(SeekFrom::Start(bytes))?;
+        Ok(io::read_to_string(log)?)
     }
 
     /// What it took so far.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
-        let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.0.id()));
+        let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.process.id()));
         let (stat, status) = (of("stat")?, of("status")?);
         // proc_pid_stat(5): after the name in parentheses, fields 14 and 15 are utime and stime.
         let after_name = stat.rsplit_once(") ").context("/proc/PID/stat has a name")?.1;
@@ -73,7 +90,7 @@ impl Operator {
 impl Drop for Operator {
     fn drop(&mut self) {
         // It may have ended by itself, which is seen by what it did not do.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }

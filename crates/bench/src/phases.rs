@@ -8,11 +8,12 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use tokio::time::sleep;
 
+use crate::answers;
 use crate::fixture::{self, each};
 use crate::operator::{Operator, Usage};
 use crate::requests::{self, Requests};
 use crate::results::{Curve, Events, Latencies, Phase};
-use crate::watching::{Counts, Watching};
+use crate::watching::{Change, Counts, Watching};
 use crate::world::World;
 
 /// How long nothing may have been written until all is at rest. A status is written once a second.
@@ -35,6 +36,8 @@ pub(crate) struct Mark {
     begun: Instant,
     requests: Requests,
     cpu: f64,
+    /// How long the operator's log was; `None` where none runs from the beginning to the end.
+    log: Option<u64>,
 }
 
 impl Stage<'_> {
@@ -81,21 +84,26 @@ impl Stage<'_> {
         };
         let ((), (operator, spent)) = tokio::try_join!(self.report_all("False"), replace)?;
         let done = self.until("tainting", |c| c.tainted == self.nodes && c.met == 0).await?;
-        let mark = Mark { cpu: mark.cpu - spent, ..mark };
+        let mark = Mark { cpu: mark.cpu - spent, log: None, ..mark };
         let phase = self.finish(&mark, done, &operator, |counts| counts.tainted).await?;
         Ok((operator, phase))
     }
 
     /// Flips one node after the other, each when the one before has been answered.
-    pub(crate) async fn idle_latency(&self) -> anyhow::Result<Latencies> {
+    pub(crate) async fn idle_latency(
+        &self,
+        operator: &Operator,
+    ) -> anyhow::Result<Option<Latencies>> {
         self.world.say(&format!("operator: {SINGLES} single nodes flip, one after the other"));
         self.watching.take_notes();
+        let log = operator.log_bytes()?;
         let singles = SINGLES.min(self.nodes);
         for number in 0..singles {
             fixture::report(&self.world.administrator, number, self.rules, "False").await?;
             self.until("a single node", |c| c.tainted == number + 1).await?;
         }
-        let latencies = Latencies::of(self.watching.take_notes().latencies);
+        let changes = self.watching.take_notes().changes;
+        let latencies = self.latencies(&operator.log_since(log)?, &changes);
         each(0..singles, async |n| self.report(n, "True").await).await?;
         self.until("single nodes", |c| c.clean == self.nodes).await?;
         self.at_rest().await?;
@@ -134,8 +142,9 @@ impl Stage<'_> {
     pub(crate) async fn mark(&self, operator: Option<&Operator>) -> anyhow::Result<Mark> {
         let requests = requests::count(&self.world.administrator).await?;
         let cpu = operator.map(Operator::usage).transpose()?.unwrap_or_default().cpu;
+        let log = operator.map(Operator::log_bytes).transpose()?;
         self.watching.take_notes();
-        Ok(Mark { begun: Instant::now(), requests, cpu })
+        Ok(Mark { begun: Instant::now(), requests, cpu, log })
     }
 
     /// Waits for everything to come to rest, and puts together what a phase took.
@@ -150,6 +159,7 @@ impl Stage<'_> {
         let Usage { cpu, resident, most_resident } = operator.usage()?;
         let requests = requests::count(&self.world.administrator).await?;
         let notes = self.watching.take_notes();
+        let log = mark.log.map(|bytes| operator.log_since(bytes)).transpose()?;
         let phase = Phase {
             seconds: (done - mark.begun).as_secs_f64(),
             seconds_to_rest: (rest - mark.begun).as_secs_f64(),
@@ -157,21 +167,35 @@ impl Stage<'_> {
             resident_kib: resident,
             most_resident_kib: most_resident,
             requests: requests::between(&mark.requests, &requests),
-            changes: notes.changes,
+            changes: notes.changes.len(),
             curve: Curve::of(&notes.curve, mark.begun, count),
-            latencies: Latencies::of(notes.latencies),
+            latencies: log.and_then(|log| self.latencies(&log, &notes.changes)),
         };
         self.world.say(&format!(
-            "  {:.2} s, at rest after {:.1} s; {:.2} s of processor time, {} MiB resident; latency p50 \
-             {:.0} ms, p99 {:.0} ms",
+            "  {:.2} s, at rest after {:.1} s; {:.2} s of processor time, {} MiB resident",
             phase.seconds,
             phase.seconds_to_rest,
             phase.cpu_seconds,
             phase.resident_kib / 1024,
-            phase.latencies.p50,
-            phase.latencies.p99
         ));
+        if let Some(Latencies { answered, shown }) = phase.latencies {
+            self.world.say(&format!(
+                "  latency p50 {:.0} ms, p99 {:.0} ms; until a watch shows it {:.0} and {:.0} ms",
+                answered.p50, answered.p99, shown.p50, shown.p99
+            ));
+        }
         Ok(phase)
+    }
+
+    fn latencies(&self, log: &str, changes: &[Change]) -> Option<Latencies> {
+        if changes.is_empty() {
+            return None;
+        }
+        let found = answers::latencies(log, changes, self.rules);
+        if let Err(error) = &found {
+            self.world.say(&format!("  latency cannot be told: {error}"));
+        }
+        found.ok()
     }
 
     /// Waits until nothing is written any more. Returns when that began to be so.

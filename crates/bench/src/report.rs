@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::figures::Row;
 use crate::plot;
-use crate::results::{Latencies, Phase, Results, Round};
+use crate::results::{Latencies, Percentiles, Phase, Results, Round};
 
 /// Prints every figure beside its bar.
 pub(crate) fn print(rows: &[Row]) {
@@ -100,25 +100,20 @@ fn phases(text: &mut String, results: &Results) -> anyhow::Result<()> {
         ("steady state", &results.steady),
     ];
     let all: Vec<_> = rounds.chain(others).collect();
-    writeln!(text, "\n| phase | s | p50, ms | p90 | p99 | processor, s | resident, MiB |")?;
-    writeln!(text, "| --- | --- | --- | --- | --- | --- | --- |")?;
+    writeln!(text, "\nLatency is told as p50 / p90 / p99 in milliseconds.\n")?;
+    writeln!(text, "| phase | s | latency | until shown | processor, s | resident, MiB |")?;
+    writeln!(text, "| --- | --- | --- | --- | --- | --- |")?;
     for (name, phase) in &all {
         let Phase { seconds, cpu_seconds, resident_kib, .. } = phase;
-        // Elsewhere conditions are written while no operator runs, or not at all.
-        let latencies = if ["flip", "storm of four flips"].contains(name) {
-            let Latencies { p50, p90, p99, .. } = phase.latencies;
-            format!("{p50:.0} | {p90:.0} | {p99:.0}")
-        } else {
-            "– | – | –".to_owned()
-        };
+        let (answered, shown) = told(phase.latencies.as_ref());
         let resident = resident_kib / 1024;
-        writeln!(text, "| {name} | {seconds:.2} | {latencies} | {cpu_seconds:.2} | {resident} |")?;
+        writeln!(
+            text,
+            "| {name} | {seconds:.2} | {answered} | {shown} | {cpu_seconds:.2} | {resident} |"
+        )?;
     }
-    let Latencies { p50, p90, p99, count, .. } = results.idle;
-    writeln!(
-        text,
-        "| one node of {count} at a time | – | {p50:.0} | {p90:.0} | {p99:.0} | – | – |"
-    )?;
+    let (answered, shown) = told(results.idle.as_ref());
+    writeln!(text, "| one node at a time | – | {answered} | {shown} | – | – |")?;
     writeln!(
         text,
         "\nRequests that the API server answered to anybody, bench included (which writes"
@@ -131,6 +126,16 @@ fn phases(text: &mut String, results: &Results) -> anyhow::Result<()> {
         writeln!(text, "| {name} | {} |", requests.collect::<Vec<_>>().join(", "))?;
     }
     Ok(())
+}
+
+/// Latencies as a table has them.
+fn told(latencies: Option<&Latencies>) -> (String, String) {
+    let told =
+        |Percentiles { p50, p90, p99, .. }: &Percentiles| format!("{p50:.0} / {p90:.0} / {p99:.0}");
+    match latencies {
+        Some(Latencies { answered, shown }) => (told(answered), told(shown)),
+        None => ("–".to_owned(), "–".to_owned()),
+    }
 }
 
 /// Whether requests of this kind have to do with what is measured.

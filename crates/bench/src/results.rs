@@ -27,7 +27,7 @@ pub(crate) struct Results {
     pub(crate) restart: Phase,
     pub(crate) steady: Phase,
     /// One node at a time, while nothing else happens.
-    pub(crate) idle: Latencies,
+    pub(crate) idle: Option<Latencies>,
     pub(crate) events: Events,
     /// Bytes of the largest status of a rule.
     pub(crate) status_bytes: usize,
@@ -67,14 +67,24 @@ pub(crate) struct Phase {
     pub(crate) requests: Requests,
     /// How many times the taints of a node changed.
     pub(crate) changes: usize,
-    pub(crate) latencies: Latencies,
+    /// Where an operator ran all the time.
+    pub(crate) latencies: Option<Latencies>,
     #[serde(skip)]
     pub(crate) curve: Curve,
 }
 
-/// From a node's condition being seen to its taints having followed, in milliseconds.
+/// From a node's condition being seen to its taints having followed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Latencies {
+    /// Until the API server has answered that they are changed.
+    pub(crate) answered: Percentiles,
+    /// Until its watch has shown it.
+    pub(crate) shown: Percentiles,
+}
+
+/// Of so many durations, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Percentiles {
     pub(crate) count: usize,
     pub(crate) p50: f64,
     pub(crate) p90: f64,
@@ -120,14 +130,14 @@ impl Curve {
     }
 }
 
-impl Latencies {
-    pub(crate) fn of(mut latencies: Vec<Duration>) -> Self {
-        latencies.sort();
-        let Some(most) = latencies.last() else { return Self::default() };
+impl Percentiles {
+    pub(crate) fn of(mut durations: Vec<Duration>) -> Self {
+        durations.sort();
+        let Some(most) = durations.last() else { return Self::default() };
         let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
         // The smallest that at least so many of a hundred do not exceed.
-        let at = |percent: usize| ms(latencies[(latencies.len() * percent).div_ceil(100) - 1]);
-        Self { count: latencies.len(), p50: at(50), p90: at(90), p99: at(99), most: ms(*most) }
+        let at = |percent: usize| ms(durations[(durations.len() * percent).div_ceil(100) - 1]);
+        Self { count: durations.len(), p50: at(50), p90: at(90), p99: at(99), most: ms(*most) }
     }
 }
 
@@ -169,8 +179,8 @@ mod tests {
 
     #[test]
     fn a_percentile_is_the_smallest_that_so_many_do_not_exceed() {
-        let latencies = Latencies::of((1..=200).map(Duration::from_millis).collect());
-        let Latencies { count, p50, p90, p99, most } = latencies;
+        let all = (1..=200).map(Duration::from_millis).collect();
+        let Percentiles { count, p50, p90, p99, most } = Percentiles::of(all);
         assert_eq!(count, 200);
         for (found, wanted) in [(p50, 100.0), (p90, 180.0), (p99, 198.0), (most, 200.0)] {
             assert!((found - wanted).abs() < 1e-9, "{found} {wanted}");

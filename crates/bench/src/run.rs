@@ -78,7 +78,7 @@ async fn main_part(
 
     let operator = stage.start()?;
     stage.at_rest().await?;
-    let idle = stage.idle_latency().await?;
+    let idle = stage.idle_latency(&operator).await?;
     let storm = stage.storm(&operator).await?;
     let (operator, restart) = stage.restart(operator).await?;
     let status_bytes = fixture::status_bytes(administrator).await?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures::StreamExt;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt};
@@ -50,12 +51,20 @@ pub(crate) struct Watching {
 /// What is noted while a phase runs.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// From a node's condition being seen to its taints having followed.
-    pub(crate) latencies: Vec<Duration>,
+    /// Each time that the taints of a node changed, in the order in which it was seen.
+    pub(crate) changes: Vec<Change>,
     /// When how many nodes were done.
     pub(crate) curve: Vec<(Instant, Counts)>,
-    /// How many times the taints of a node changed.
-    pub(crate) changes: usize,
+}
+
+/// A change of a node's taints.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) node: String,
+    /// When it was seen.
+    pub(crate) seen: Timestamp,
+    /// When the conditions were seen to change that they follow from, if they do.
+    pub(crate) since: Option<Timestamp>,
 }
 
 struct Seen {
@@ -69,7 +78,7 @@ struct Known {
     node: Arc<Node>,
     likeness: Likeness,
     /// Since when its taints do not follow from its conditions.
-    waits: Option<Instant>,
+    waits: Option<Timestamp>,
     /// The version with which its taints came to be as they are.
     taint_version: u64,
 }
@@ -180,16 +189,14 @@ impl Seen {
         self.counts = self.counted(likeness, 1);
         let mut waits = before.as_ref().and_then(|known| known.waits);
         if was.is_none_or(|was| was.met != likeness.met) {
-            waits = Some(now);
+            waits = Some(Timestamp::now());
         }
-        let retainted = was.is_some_and(|was| was.taints != likeness.taints);
-        self.notes.changes += usize::from(retainted);
         let follows = likeness.taints == if likeness.met { 0 } else { self.rules };
-        if follows
-            && let Some(since) = waits.take()
-            && retainted
-        {
-            self.notes.latencies.push(now - since);
+        let since = if follows { waits.take() } else { None };
+        let retainted = was.is_some_and(|was| was.taints != likeness.taints);
+        if retainted {
+            let change = Change { node: name.clone(), seen: Timestamp::now(), since };
+            self.notes.changes.push(change);
         }
         let taint_version = match &before {
             Some(known) if !retainted => known.taint_version,
