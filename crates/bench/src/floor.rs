@@ -17,7 +17,8 @@ use crate::results::{Curve, Floor};
 use crate::watching::{Counts, Watching};
 use crate::world::World;
 
-/// Taints all nodes, then flips all conditions and untaints them. It begins with nodes that are not
+/// Taints all nodes, then flips all conditions and untaints them, and takes the time until the watch has
+/// shown it of all, as for the operator. It begins with nodes that are not
 /// tainted and whose conditions are not met, and leaves them untainted with conditions met.
 pub(crate) async fn measure(
     world: &World,
@@ -30,8 +31,8 @@ pub(crate) async fn measure(
     let patches = patches(watching, rules, "False");
     let begun = Instant::now();
     each(0..nodes, async |n| send(world, n, patches[n].as_ref()).await).await?;
-    let taint = begun.elapsed();
-    watching.until(world.progress(), "tainting", |c| c.tainted == nodes).await?;
+    let done = watching.until(world.progress(), "tainting", |c| c.tainted == nodes).await?;
+    let taint_seconds = (done - begun).as_secs_f64();
     let taint_curve = curve(watching, begun, |counts| counts.tainted);
 
     world.say("floor: it flips all conditions and takes the taints off");
@@ -42,20 +43,13 @@ pub(crate) async fn measure(
         send(world, n, patches[n].as_ref()).await
     })
     .await?;
-    let flip = begun.elapsed();
-    watching.until(world.progress(), "untainting", |c| c.clean == nodes).await?;
+    let done = watching.until(world.progress(), "untainting", |c| c.clean == nodes).await?;
+    let flip_seconds = (done - begun).as_secs_f64();
     let flip_curve = curve(watching, begun, |counts| counts.clean);
-    let floor = Floor {
-        taint_seconds: taint.as_secs_f64(),
-        flip_seconds: flip.as_secs_f64(),
-        taint_curve,
-        flip_curve,
-    };
     world.say(&format!(
-        "floor: {:.2} s to taint, {:.2} s to flip and untaint",
-        floor.taint_seconds, floor.flip_seconds
+        "floor: {taint_seconds:.2} s to taint, {flip_seconds:.2} s to flip and untaint"
     ));
-    Ok(floor)
+    Ok(Floor { taint_seconds, flip_seconds, taint_curve, flip_curve })
 }
 
 /// How many nodes were done when, since `begun`. Takes the watch's notes.
