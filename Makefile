@@ -19,6 +19,10 @@ LOCAL_KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
 # Not empty when that is the local cluster, whose nodes take images from here.
 LOCAL = $(filter $(LOCAL_KUBECONFIG),$(or $(KUBECONFIG),$(shell ls $(LOCAL_KUBECONFIG) 2>/dev/null)))
 KUBECTL = $(if $(LOCAL),$(CURDIR)/.cluster/bin/kubectl --kubeconfig $(LOCAL_KUBECONFIG),kubectl)
+# Name of the kind cluster that kubectl works on, if it does: its nodes take images from Docker.
+KIND = $(if $(LOCAL),,$(patsubst kind-%,%,$(filter kind-%,$(shell kubectl config current-context 2>/dev/null))))
+# Not empty when the images have the names under which they are in no registry.
+UNPUBLISHED = $(filter file,$(origin IMG_PREFIX))
 # Flags to give the operator beyond those of config/manager, such as --fence=strict.
 OPERATOR_FLAGS ?=
 # Whether undeploy and uninstall are content with what is not there.
@@ -85,6 +89,7 @@ uninstall: ## Delete all rules and the CustomResourceDefinition
 .PHONY: deploy
 deploy: overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG, OPERATOR_FLAGS)
 	$(if $(LOCAL),@$(MAKE) --no-print-directory load-images)
+	$(if $(and $(KIND),$(UNPUBLISHED)),@$(MAKE) --no-print-directory kind-load)
 	$(KUBECTL) apply -k $(OVERLAY)
 	$(KUBECTL) -n nrr-system rollout status deployment/nrr-controller-manager --timeout=180s
 
@@ -95,8 +100,10 @@ undeploy: ## Delete all rules, then the operator (ignore-not-found=true)
 	$(KUBECTL) delete validatingadmissionpolicybindings,validatingadmissionpolicies -l $(MANAGED)
 
 .PHONY: run
-run: ## Run the operator from source against your cluster
-	$(if $(LOCAL),KUBECONFIG=$(LOCAL_KUBECONFIG)) cargo run -p node-readiness-operator -- --reporter-image=$(IMG_PREFIX)/reporter:$(IMG_TAG)
+run: ## Run the operator from source against your cluster (OPERATOR_FLAGS)
+	$(KUBECTL) apply -k config/reporters
+	$(if $(LOCAL),KUBECONFIG=$(LOCAL_KUBECONFIG)) cargo run -p node-readiness-operator -- \
+		--reporter-image=$(IMG_PREFIX)/reporter:$(IMG_TAG) $(OPERATOR_FLAGS)
 
 .PHONY: build-installer
 build-installer: overlay ## Write all that install and deploy apply to dist/install.yaml
@@ -116,6 +123,7 @@ cluster-down: ## End it and remove all that it left on the machine
 
 .PHONY: kind-up
 kind-up: ## With Docker instead: create a kind cluster with the feature gate on
+	$(if $(LOCAL),@echo "the local cluster is what make works on: make cluster-down and unset KUBECONFIG first" >&2; exit 1)
 	kind create cluster --config $(KIND_CONFIG) --image kindest/node:v1.35.0
 
 ##@ Images
@@ -138,7 +146,7 @@ docker-build-reporter: ## With Docker: build the reporter's image
 
 .PHONY: kind-load
 kind-load: docker-build docker-build-reporter ## With Docker: build both and load them into kind
-	kind load docker-image $(IMG_PREFIX)/operator:$(IMG_TAG) $(IMG_PREFIX)/reporter:$(IMG_TAG)
+	kind load docker-image $(IMG_PREFIX)/operator:$(IMG_TAG) $(IMG_PREFIX)/reporter:$(IMG_TAG) $(if $(KIND),--name $(KIND))
 
 # cargo says nothing while it compiles what runs the tasks.
 define say-if-first

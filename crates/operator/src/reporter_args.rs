@@ -20,7 +20,8 @@ pub struct ReporterArgs {
 
     /// What nodes, and reporters that act as their node, are kept from: records keeps all of them from
     /// changing the operator's annotations; strict also keeps reporters from changing anything but the
-    /// conditions that rules probe, and takes kubelets that authenticate with client certificates.
+    /// conditions that rules probe, and takes Kubernetes 1.32 and kubelets that authenticate with client
+    /// certificates.
     #[arg(long, value_enum, default_value_t = FenceArg::Records)]
     pub fence: FenceArg,
 

@@ -2,7 +2,7 @@
 //!
 //! RBAC lets that ServiceAccount update the status of every Node. The policy reads from the token
 //! which Node the pod runs on: the API server puts it into tokens that are bound to a pod (KEP-4193,
-//! from Kubernetes 1.32 on by default), and a token without it opens nothing.
+//! from Kubernetes 1.30 on by default), and a token without it opens nothing.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

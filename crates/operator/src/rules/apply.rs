@@ -84,14 +84,12 @@ async fn delete_outdated(
         |object: &ClusterRoleBinding| is_of(object, uid) && !is_among(object, role_bindings);
     let roles = |object: &ClusterRole| is_of(object, uid) && !is_among(object, roles);
     let withdrawn = withdraw(applier, stores, bindings, roles).await;
-    if guard.is_none() {
-        note_changed(uid, &withdrawn, stores, settling);
-        withdrawn?;
-        delete_guards(applier, uid, stores, settling).await?;
-    } else {
-        withdrawn?;
+    if guard.is_some() {
+        return withdrawn.map(drop);
     }
-    Ok(())
+    note_changed(uid, &withdrawn, stores, settling);
+    withdrawn?;
+    delete_guards(applier, uid, stores, settling).await.map(drop)
 }
 
 /// Deletes permissions, and says whether there were any.
@@ -101,11 +99,10 @@ async fn withdraw(
     bindings: impl Fn(&ClusterRoleBinding) -> bool,
     roles: impl Fn(&ClusterRole) -> bool,
 ) -> Result<bool, ApplyError> {
-    let all = applier.cluster();
-    let bindings = applier.delete(&all, &stores.cluster_role_bindings, bindings).await?;
-    let all = applier.cluster();
-    let roles = applier.delete(&all, &stores.cluster_roles, roles).await?;
-    Ok(bindings + roles > 0)
+    let OwnedStores { cluster_roles, cluster_role_bindings, .. } = stores;
+    let bound = applier.delete(&applier.cluster(), cluster_role_bindings, bindings).await?;
+    let granted = applier.delete(&applier.cluster(), cluster_roles, roles).await?;
+    Ok(bound + granted > 0)
 }
 
 /// Notes that what a rule's policies limit has changed, if it has any.
