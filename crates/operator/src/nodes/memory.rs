@@ -84,6 +84,11 @@ impl Memory {
                 state.forget(node.name());
                 self.waits.forget(node.name());
                 self.ledger.forget(node.name());
+                // It may have left room under a limit.
+                match state.counted.clone() {
+                    Some(rules) => self.fill(&mut state, &rules),
+                    None => self.look_again_at_deferred(&mut state),
+                }
             }
             // Nodes may have come and gone while nobody watched.
             Ok(Event::InitDone) => {
@@ -94,6 +99,7 @@ impl Memory {
                 self.waits.retain(&names);
                 state.recount(&nodes);
                 self.ledger.retain(|node| names.contains(node));
+                self.look_again_at_deferred(&mut state);
                 for node in &nodes {
                     self.hear(&mut state, node, uptime);
                 }
@@ -131,7 +137,8 @@ impl Memory {
         let mut reserved = plan.regressed.clone();
         reserved.retain(|rule| state.regressions.hold(rule, node.name()));
         if !reserved.is_empty() {
-            state.reserved.insert(node.name().to_owned(), reserved);
+            // Beside what an earlier plan took up that was not carried out, since rules changed.
+            state.reserved.entry(node.name().to_owned()).or_default().extend(reserved);
         }
         if plan.findings.iter().any(|finding| finding.evaluation.awaits_heartbeat()) {
             state.awaiting.insert(node.name().to_owned());
@@ -191,6 +198,13 @@ impl Memory {
         }
     }
 
+    /// Has all deferred nodes looked at again, where it is not known for how many there is room.
+    fn look_again_at_deferred(&self, state: &mut State) {
+        for node in state.deferred.drain().flat_map(|(_, nodes)| nodes).collect::<BTreeSet<_>>() {
+            self.look_again(&node);
+        }
+    }
+
     fn look_again(&self, node: &str) {
         // The reader is gone only when the process ends.
         let _ = self.again.unbounded_send(ObjectRef::new(node));
@@ -243,5 +257,84 @@ impl State {
         for nodes in self.deferred.values_mut() {
             nodes.retain(|node| exists.contains(node.as_str()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::runtime::reflector;
+    use node_readiness_engine::Rule;
+    use serde_json::json;
+
+    /// A rule that may hold one regressed node, for all nodes.
+    fn rule(name: &str) -> Rule {
+        let rule = json!({
+            "apiVersion": "readiness.node.x-k8s.io/v1alpha1", "kind": "NodeReadinessRule",
+            "metadata": {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {
+                "nodeSelector": {}, "maxUnavailable": 1, "enforcementMode": "continuous",
+                "conditions": [{"type": "C", "requiredStatus": "True"}],
+                "taint": {"key": format!("readiness.k8s.io/{name}"), "effect": "NoSchedule"},
+            },
+        });
+        Rule::compile(&serde_json::from_value(rule).unwrap()).unwrap()
+    }
+
+    /// A node that these rules have let go of, and that is not ready any more.
+    fn regressed(name: &str, rules: &[&str]) -> Node {
+        let claim = |rule: &&str| {
+            let key = format!("readiness.k8s.io/{rule}");
+            let claim = json!({"state": "released", "since": "2026-01-01T00:00:00Z",
+                "taint": {"key": key, "effect": "NoSchedule"}});
+            ((*rule).to_owned(), claim)
+        };
+        let claims: serde_json::Map<_, _> = rules.iter().map(claim).collect();
+        let node = json!({
+            "metadata": {"name": name, "uid": name, "annotations": {
+                "readiness.k8s.io/rules": serde_json::to_string(&claims).unwrap(),
+            }},
+            "status": {"conditions": [{"type": "C", "status": "False"}]},
+        });
+        serde_json::from_value(node).unwrap()
+    }
+
+    fn memory() -> (Memory, UnboundedReceiver<ObjectRef<Node>>) {
+        let (ledger, _) = SharedLedger::new();
+        Memory::new(Arc::new(ledger), Leadership::unlimited())
+    }
+
+    #[test]
+    fn a_node_that_was_planned_twice_gives_back_all_that_its_plans_took_up() {
+        let (memory, _looked_at) = memory();
+        let (store, _) = reflector::store();
+        let (one, both) = (
+            Arc::new(RuleSet::new([rule("a")], [])),
+            Arc::new(RuleSet::new([rule("a"), rule("b")], [])),
+        );
+        let node = regressed("n", &["a", "b"]);
+        assert_eq!(memory.plan(&node, &one, &store).plan.regressed, ["a"]);
+        assert_eq!(memory.plan(&node, &both, &store).plan.regressed, ["a", "b"]);
+        memory.abandon(&node);
+        let next = memory.plan(&regressed("m", &["a", "b"]), &both, &store).plan;
+        assert_eq!(next.regressed, ["a", "b"], "there is room again");
+    }
+
+    #[test]
+    fn a_deferred_node_is_looked_at_when_the_one_that_is_held_goes() {
+        let (memory, mut looked_at) = memory();
+        let (store, mut writer) = reflector::store();
+        let rules = Arc::new(RuleSet::new([rule("a")], []));
+        let [held, deferred] = ["held", "deferred"].map(|name| regressed(name, &["a"]));
+        for node in [&held, &deferred] {
+            writer.apply_watcher_event(&Event::Apply(node.clone()));
+        }
+        for node in [&held, &deferred] {
+            let plan = memory.plan(node, &rules, &store).plan;
+            memory.settle(node, &rules, &plan, None, &store);
+        }
+        assert!(looked_at.try_recv().is_err(), "there is no room");
+        memory.observe(&Ok(Event::Delete(held)), &store);
+        assert_eq!(looked_at.try_recv().unwrap().name, "deferred");
     }
 }

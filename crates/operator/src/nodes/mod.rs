@@ -114,10 +114,11 @@ impl NodePath {
 }
 
 async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, WriteFailed> {
+    // Also for one that only stands by: it waits for nothing.
+    let waiting_since = context.memory.waits.end(node.name());
     if !context.leadership.may_write() {
         return Ok(Action::await_change());
     }
-    let waiting_since = context.memory.waits.end(node.name());
     let Some(Done { node, rules, planned, outcome }) = carry_out(node, &context).await else {
         return Ok(Action::await_change());
     };

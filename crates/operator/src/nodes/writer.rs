@@ -39,21 +39,20 @@ impl Outcome {
         if misses < UNTOLD {
             return self;
         }
-        let times = misses + 1;
         let (reason, message) = match self {
             Self::Stale(words) => (
                 "Conflict",
                 format!(
-                    "the API server answered the last {times} writes as if the node had changed in \
-                     between: {words}; see who writes its taints with kubectl get node {node} -o \
+                    "after {misses} writes that did not come about, the API server answered as if the \
+                     node had changed in between: {words}; see who writes its taints with kubectl get node {node} -o \
                      yaml --show-managed-fields, and whether an admission webhook refuses the change"
                 ),
             ),
             Self::Busy(_) => (
                 "TooManyRequests",
                 format!(
-                    "the API server had too much to do for the last {times} writes; see its priority \
-                     and fairness, and what else sends requests"
+                    "after {misses} writes that did not come about, the API server still has too much \
+                     to do; see its priority and fairness, and what else sends requests"
                 ),
             ),
             other => return other,
@@ -147,8 +146,7 @@ mod tests {
         assert_eq!(stale().after(3, "n"), stale());
         let Outcome::Failed(failure) = stale().after(4, "n") else { panic!("it is told") };
         assert_eq!(failure.reason, "Conflict");
-        for part in ["the last 5 writes", "the server rejected our request", "kubectl get node n "]
-        {
+        for part in ["after 4 writes", "the server rejected our request", "kubectl get node n "] {
             assert!(failure.message.contains(part), "{}", failure.message);
         }
         let busy = || Outcome::Busy(Duration::from_secs(1));

@@ -1,6 +1,6 @@
 //! What keeps a rule from acting: suspension, limits, and silence that is no proof.
 
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use node_readiness_api::NodeReadinessRuleStatus;
 use serde_json::{Value, json};
 
@@ -56,13 +56,23 @@ async fn lesson_9_one_bad_probe_cannot_take_every_node() {
     assert!(ready.message.contains("2 of them not held because of maxUnavailable"), "{ready:?}");
     warned(&t, "TaintDeferred").await;
     // Whichever is held recovers, and another takes its place.
-    let held = t.nodes().list(&ListParams::default().labels("test=limited")).await.unwrap();
-    let held = held.items.into_iter().find(|node| {
+    t.report(&held_now(&t).await, "example.com/Ready", "True").await;
+    t.expect_status("limited", |status| counts(status) == Some((1, 1, 1))).await;
+    // So it does when that one is deleted.
+    let held = held_now(&t).await;
+    t.nodes().delete(&held, &DeleteParams::default()).await.unwrap();
+    t.expect_status("limited", |status| counts(status) == Some((1, 1, 0))).await;
+    assert_ne!(held_now(&t).await, held);
+}
+
+/// Name of the one node that carries the taint.
+async fn held_now(t: &Fixture) -> String {
+    let nodes = t.nodes().list(&ListParams::default().labels("test=limited")).await.unwrap();
+    let held = nodes.items.into_iter().find(|node| {
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
         taints.is_some_and(|taints| taints.iter().any(|taint| taint.key == KEY))
     });
-    t.report(&held.unwrap().metadata.name.unwrap(), "example.com/Ready", "True").await;
-    t.expect_status("limited", |status| counts(status) == Some((1, 1, 1))).await;
+    held.unwrap().metadata.name.unwrap()
 }
 
 #[tokio::test]
