@@ -2,8 +2,13 @@
 
 use serde_json::Value;
 
+use crate::quantity;
+
+/// Members that hold quantities by resource.
+const QUANTITIES: [&str; 2] = ["limits", "requests"];
+
 /// Whether `live` has everything that `wanted` says. What the API server or others added beside it
-/// does not matter; lists must be alike, item by item.
+/// does not matter; lists must be alike, item by item, and quantities be the same amounts.
 ///
 /// A field that was generated once and is no more does not show here; the digest annotation on
 /// each generated object differs then.
@@ -11,6 +16,7 @@ pub fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
             wanted.iter().all(|(key, wanted)| match live.get(key) {
+                Some(live) if QUANTITIES.contains(&key.as_str()) => has_amounts(live, wanted),
                 Some(live) => contains(live, wanted),
                 None => is_empty(wanted),
             })
@@ -20,6 +26,19 @@ pub fn contains(live: &Value, wanted: &Value) -> bool {
         }
         (live, wanted) => live == wanted,
     }
+}
+
+/// Whether `live` has these quantities. The API server adds requests where there are limits only.
+fn has_amounts(live: &Value, wanted: &Value) -> bool {
+    let (Value::Object(live), Value::Object(wanted)) = (live, wanted) else {
+        return contains(live, wanted);
+    };
+    wanted.iter().all(|(resource, wanted)| match (live.get(resource), wanted) {
+        (Some(Value::String(live)), Value::String(wanted)) => {
+            live == wanted || quantity::are_equal(live, wanted)
+        }
+        _ => false,
+    })
 }
 
 /// Whether a value is one that the API server leaves out.
@@ -50,6 +69,17 @@ mod tests {
         let wanted = json!({"a": false, "b": [], "c": {"d": ""}, "e": 0, "f": null});
         assert!(contains(&json!({}), &wanted));
         assert!(!contains(&json!({}), &json!({"a": true})));
+    }
+
+    #[test]
+    fn quantities_are_compared_by_amount_and_nothing_else_is() {
+        let wanted = json!({"limits": {"cpu": "1000m", "memory": "1024Mi"}, "args": ["1000m"]});
+        let live = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "args": ["1000m"]});
+        assert!(contains(&live, &wanted));
+        let less = json!({"limits": {"cpu": "1"}, "args": ["1000m"]});
+        assert!(!contains(&less, &wanted));
+        let other = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "args": ["1"]});
+        assert!(!contains(&other, &wanted));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod ledger;
 mod node;
 mod patch;
 mod plan;
+mod quantity;
 pub mod rbac;
 mod regressions;
 pub mod reporter;

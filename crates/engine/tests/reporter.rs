@@ -42,6 +42,14 @@ fn template_digest(rule: &TestRule) -> String {
 fn a_rule_without_probes_or_on_its_way_out_has_no_reporters() {
     assert!(generated(&TestRule::new("cni")).is_none());
     assert!(generated(&probing().deleting()).is_none());
+    // No node can match, and an affinity without terms is none that the API server takes.
+    let nowhere = probing().spec(
+        "nodeSelector",
+        json!({"matchLabels": {"a": "x"}, "matchExpressions": [
+            {"key": "a", "operator": "NotIn", "values": ["x"]},
+        ]}),
+    );
+    assert!(generated(&nowhere).is_none());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use node_readiness_engine::reporter::digest_of;
 use node_readiness_engine::status::Reporters;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use thiserror::Error;
 use tracing::info;
 
@@ -27,6 +28,9 @@ use crate::{ownership, refusal};
 /// A POST would do the same, and leave the fields to a manager of another kind (operation `Update`),
 /// from which no later apply could take those that are generated no more.
 const NO_VERSION: &str = "9223372036854775807";
+
+/// What of an object says which it is, and not what it is like.
+const IDENTITY: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// A generated object could not be applied or deleted.
 #[derive(Debug, Error)]
@@ -123,6 +127,7 @@ impl Applier {
     {
         let name = wanted.name_any();
         let encode = |cause| ApplyError::Encode { kind: kind::<K>(), name: name.clone(), cause };
+        let as_json = |object: &K| serde_json::to_value(object).map_err(encode);
         let mut wanted = wanted.clone();
         let digest = digest_of(&wanted).map_err(encode)?;
         wanted.annotations_mut().insert(DIGEST_ANNOTATION.to_owned(), digest);
@@ -130,7 +135,6 @@ impl Applier {
         let known = store.get(&ObjectRef::from_obj(&wanted));
         if let Some(live) = &known {
             ownership::check(&**live, &wanted)?;
-            let as_json = |object: &K| serde_json::to_value(object).map_err(encode);
             if contains(&as_json(live)?, &as_json(&wanted)?) {
                 return Ok(Ensured { object: (**live).clone(), written: false });
             }
@@ -149,9 +153,39 @@ impl Applier {
             }
             other => other,
         };
-        let object = applied.map_err(|cause| refused::<K>(&name, "applied", &cause))?;
+        let mut object = applied.map_err(|cause| refused::<K>(&name, "applied", &cause))?;
         info!(kind = kind::<K>(), name, "applied");
+        if !contains(&as_json(&object)?, &as_json(&wanted)?) {
+            object = self.put_back(api, &object, &as_json(&wanted)?).await?;
+        }
         Ok(Ensured { object, written: true })
+    }
+
+    /// Replaces all of an object but its metadata. Applying leaves to others what they added to lists
+    /// that are kept by key, such as a container's environment.
+    async fn put_back<K>(&self, api: &Api<K>, live: &K, wanted: &Value) -> Result<K, ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let name = live.name_any();
+        let members = wanted.as_object().into_iter().flatten();
+        let members = members.filter(|(member, _)| !IDENTITY.contains(&member.as_str()));
+        let test = json!({"op": "test", "path": "/metadata/resourceVersion",
+            "value": live.resource_version()});
+        let replace = |(member, value): (&String, &Value)| json!({"op": "add", "path": format!("/{member}"), "value": value});
+        let patch: Value = [test].into_iter().chain(members.map(replace)).collect();
+        let patch = serde_json::from_value(patch).map_err(|cause| ApplyError::Encode {
+            kind: kind::<K>(),
+            name: name.clone(),
+            cause,
+        })?;
+        let params =
+            PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Json::<()>(patch);
+        let object = self.leadership.write(api.patch(&name, &params, &patch)).await;
+        let object = object.map_err(|cause| refused::<K>(&name, "put back", &cause))?;
+        info!(kind = kind::<K>(), name, "put back without what others added");
+        Ok(object)
     }
 
     /// Applies an object in place of the one of that uid, or where there is none.

@@ -66,8 +66,8 @@ pub struct ReporterObjects {
     pub daemon_set: DaemonSet,
 }
 
-/// Generates the objects for a rule; `None` for one without probes, or with none but those that
-/// older rules make wherever it can apply.
+/// Generates the objects for a rule; `None` for one without probes, with none but those that older
+/// rules make wherever it can apply, or with a selector that contradicts itself.
 ///
 /// # Errors
 /// When an object cannot be written as JSON, which plain values always can.
@@ -78,7 +78,8 @@ pub fn generate(
 ) -> serde_json::Result<Option<ReporterObjects>> {
     let mut probes = rule.spec.probes.clone();
     probes.retain(|probe| share.has(&probe.condition_type));
-    if probes.is_empty() || rule.metadata.deletion_timestamp.is_some() {
+    let nowhere = probes.is_empty() || share.nodes.is_empty();
+    if nowhere || rule.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
     let rule_name = rule.metadata.name.as_deref().unwrap_or_default();

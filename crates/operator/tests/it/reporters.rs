@@ -110,6 +110,16 @@ async fn what_is_edited_or_deleted_comes_back() {
     eventually(&g.roles, name, |role| role.rules.as_ref().is_some_and(|rules| rules.len() == 2))
         .await;
 
+    // Applying alone would leave what somebody added to a list that is kept by key.
+    let more = json!({"spec": {"template": {"spec": {"containers": [
+        {"name": "reporter", "env": [{"name": "ADDED", "value": "by hand"}]},
+    ]}}}});
+    let added = |set: &DaemonSet| format!("{:?}", set.spec).contains("ADDED");
+    let params = PatchParams::default();
+    let edited = g.daemon_sets.patch("reporter-repaired", &params, &Patch::Strategic(&more)).await;
+    assert!(added(&edited.unwrap()));
+    eventually(&g.daemon_sets, "reporter-repaired", |set| !added(set)).await;
+
     let uid = g.bindings.get(name).await.unwrap().metadata.uid;
     g.bindings.delete(name, &DeleteParams::default()).await.unwrap();
     eventually(&g.bindings, name, |binding| binding.metadata.uid != uid).await;
