@@ -30,10 +30,12 @@ use crate::watches::{self, AllRead, NodeStore, Owned, Reading, RuleStore};
 /// How long writes may take to come to an end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How long the watch of nodes may take to connect, and how long nothing may come of it. One watch
-/// lasts for 20 seconds, and the shortest time after which a condition can be stale is 30.
+/// How long a watch may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_TIMEOUT: Duration = Duration::from_secs(22);
+
+/// How long nothing may come of a watch beyond the time that it lasts, before its connection counts as
+/// dead.
+const READ_SLACK: Duration = Duration::from_secs(2);
 
 /// Why the operator cannot run.
 #[derive(Debug, Error)]
@@ -89,15 +91,17 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let metrics = Metrics::new(args.metrics.metrics_bind_address.is_some());
     let (events, write_events) = Events::new(client.clone(), leadership.clone(), metrics.clone());
     let (reading, all_read) = Reading::new();
-    let (rule_store, rules, rule_changes) = watches::rules(client.clone(), reading.clone());
+    let watching = connect(attentive(config.clone(), watches::LASTS))?;
+    let (rule_store, rules, rule_changes) = watches::rules(watching.clone(), reading.clone());
     let (memory, look_again) = Memory::new(Arc::clone(&ledger), leadership.clone());
     let memory = Arc::new(memory);
     let observer = Arc::clone(&memory);
+    let watching_nodes = connect(attentive(config, watches::NODES_LAST))?;
     let (node_store, node_changes) =
-        watches::nodes(connect(attentive(config))?, reading.clone(), move |event, store| {
+        watches::nodes(watching_nodes, reading.clone(), move |event, store| {
             observer.observe(event, store);
         });
-    let owned = Owned::watch(&client, &args.reporter.reporters_namespace, reading);
+    let owned = Owned::watch(&watching, &args.reporter.reporters_namespace, reading);
     let (synced_tx, synced) = watch::channel(false);
 
     let sync = announce(all_read, rule_store.clone(), node_store.clone(), synced_tx);
@@ -239,11 +243,11 @@ fn connect(mut config: Config) -> Result<Client, Fatal> {
     Client::try_from(config).map_err(|error| Fatal::Client(error.to_string()))
 }
 
-/// A configuration with which a connection that silently died is given up before anybody's silence on
-/// it could count as staleness.
-fn attentive(mut config: Config) -> Config {
+/// A configuration for watches that last for so many seconds, with which a connection that silently died
+/// is given up. By default nothing would give it up.
+fn attentive(mut config: Config, lasts: u32) -> Config {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
+    config.read_timeout = Some(Duration::from_secs(lasts.into()) + READ_SLACK);
     config
 }
 

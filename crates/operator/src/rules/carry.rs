@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use node_readiness_api::NodeReadinessRule;
@@ -55,10 +54,7 @@ pub(super) async fn carry_out(
     // The status tells of a failure before the rule is put back to be tried again.
     let reporting = Reporting { reporters: &reporters, conflicts: &share.conflicts };
     let turn = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
-    if let Err(error) = applied {
-        context.events.rule_failed(rule_reference(rule), "ApplyReporters", &error.to_string());
-        return Err(error.into());
-    }
+    applied?;
     let left = resting.map(|rest| rest.left());
     let settles = context.settling.left(&rule.uid().unwrap_or_default());
     let again = [turn, left, settles].into_iter().flatten().min();
@@ -116,8 +112,4 @@ fn has_reporters(rule: &Rule, context: &Context) -> bool {
     let daemon_set = ObjectRef::new(&names.namespaced).within(&context.settings.namespace);
     admitted(object, context).is_ok()
         && (!rule.suspend || context.owned.daemon_sets.get(&daemon_set).is_some())
-}
-
-fn rule_reference(rule: &NodeReadinessRule) -> ObjectReference {
-    kube::Resource::object_ref(rule, &())
 }

@@ -14,10 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
+use kube::{Resource, ResourceExt};
+use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::Rule;
 use node_readiness_engine::reporter::{ConstrainedImpersonation, Settings};
 use thiserror::Error;
@@ -127,7 +129,7 @@ impl RulePath {
             leadership,
             settings,
         } = self;
-        let Owned { stores, touched, fence_touched: _ } = owned;
+        let Owned { stores, touched, listed_anew, fence_touched: _ } = owned;
         let fence_changes = fence.changes();
         let found_out = impersonation.clone();
         let context = Arc::new(Context {
@@ -160,12 +162,35 @@ impl RulePath {
             // Reporters wait for both.
             .reconcile_all_on(WatchStream::from_changes(fence_changes).map(|_| ()))
             .reconcile_all_on(WatchStream::from_changes(found_out).map(|_| ()))
+            .reconcile_all_on(WatchStream::from_changes(listed_anew))
             .reconcile_on(touched)
             .reconcile_on(news)
             .graceful_shutdown_on(end.cancelled_owned())
             .run(reconcile, retry, context)
             .for_each(async |_| ())
             .await;
+    }
+}
+
+impl RuleError {
+    /// What could not be done, as events name it.
+    fn action(&self) -> &'static str {
+        match self {
+            Self::Generate(_) | Self::Apply(_) => "ApplyReporters",
+            Self::Report(_) => "ReportStatus",
+            Self::Cleanup(_) => "CleanUp",
+        }
+    }
+}
+
+/// A rule as events name it, also one that cannot be read.
+fn reference(rule: &StoredRule) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(NodeReadinessRule::api_version(&()).into_owned()),
+        kind: Some(NodeReadinessRule::kind(&()).into_owned()),
+        name: Some(rule.name_any()),
+        uid: rule.uid(),
+        ..ObjectReference::default()
     }
 }
 
@@ -220,6 +245,7 @@ fn retry(rule: Arc<StoredRule>, error: &RuleError, context: Arc<Context>) -> Act
     if let RuleError::Apply(error) = error {
         context.resting.rest(&*rule, wait, error.reporters());
     }
+    context.events.rule_failed(reference(&rule), error.action(), &error.to_string());
     warn!(rule = name, "{error}; trying again in {wait:.1?}");
     Action::requeue(wait)
 }

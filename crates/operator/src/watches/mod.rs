@@ -24,6 +24,15 @@ pub use nodes::{NodeStore, nodes};
 pub use owned::{Owned, OwnedStores};
 pub use rules::{RuleStore, StoredRule, rules};
 
+/// How many seconds a watch lasts before the next takes over, so that a connection on which nothing
+/// comes any more is noticed: a rule that nobody hears of is not suspended, and one that a standby does
+/// not know is cleaned up after.
+pub const LASTS: u32 = 20;
+
+/// The same for the watch of nodes. Silence on it must not pass for a condition's: one is stale after 30
+/// seconds at the soonest, which leaves 20 for heartbeats that are not at the very end of theirs.
+pub const NODES_LAST: u32 = 8;
+
 /// How long a watch that failed waits at most before it is started again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 

@@ -10,11 +10,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use node_readiness_engine::Node;
 
-use super::{Reading, persistent};
-
-/// How long one watch lasts before the next takes over. A connection that silently died is noticed a
-/// few seconds later, and so before anybody's silence could count as staleness.
-const WATCH_SECONDS: u32 = 20;
+use super::{NODES_LAST, Reading, persistent};
 
 /// Every node, slim.
 pub type NodeStore = Store<Node>;
@@ -31,7 +27,7 @@ pub fn nodes(
     observe: impl Fn(&watcher::Result<Event<Node>>, &NodeStore) + Send + Sync + 'static,
 ) -> (NodeStore, impl Stream<Item = Arc<Node>> + Send + 'static) {
     let (store, writer) = reflector::store();
-    let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+    let config = watcher::Config::default().timeout(NODES_LAST).page_size(PAGE);
     let events = persistent("nodes", watcher(Api::<Node>::all(client), config), writer, reading);
     let (known, mut decided) = (store.clone(), Decisive::default());
     let changes = events.flat_map(move |event| {

@@ -10,17 +10,16 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::Api;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
 use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL, NodeReadinessRule};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::{Reading, StoredRule, persistent};
+use super::{LASTS, Reading, StoredRule, persistent};
 
 /// Everything that the operator generated, by kind.
 #[derive(Clone)]
@@ -49,6 +48,9 @@ pub struct Owned {
     pub touched: BoxStream<'static, ObjectRef<StoredRule>>,
     /// Told whenever something changed or went that is no rule's.
     pub fence_touched: Arc<Notify>,
+    /// Changes whenever a kind was listed anew: whatever changed or went while nobody watched is not
+    /// among the rest.
+    pub listed_anew: watch::Receiver<()>,
 }
 
 impl Owned {
@@ -56,8 +58,9 @@ impl Owned {
     /// and cluster-wide ones.
     pub fn watch(client: &Client, namespace: &str, reading: Reading) -> Self {
         let fence_touched = Arc::new(Notify::new());
-        let mut touched =
-            Touched { streams: SelectAll::new(), reading, others: Arc::clone(&fence_touched) };
+        let (anew, listed_anew) = watch::channel(());
+        let others = Arc::clone(&fence_touched);
+        let mut touched = Touched { streams: SelectAll::new(), reading, others, anew };
         let stores = OwnedStores {
             service_accounts: touched
                 .watch("ServiceAccounts", Api::namespaced(client.clone(), namespace)),
@@ -69,7 +72,7 @@ impl Owned {
             policy_bindings: touched
                 .watch("ValidatingAdmissionPolicyBindings", Api::all(client.clone())),
         };
-        Self { stores, touched: touched.streams.boxed(), fence_touched }
+        Self { stores, touched: touched.streams.boxed(), fence_touched, listed_anew }
     }
 }
 
@@ -79,6 +82,7 @@ struct Touched {
     reading: Reading,
     /// Told of what is no rule's.
     others: Arc<Notify>,
+    anew: watch::Sender<()>,
 }
 
 impl Touched {
@@ -87,17 +91,28 @@ impl Touched {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let (store, writer) = reflector::store();
-        let others = Arc::clone(&self.others);
-        let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-        let touched = persistent(what, watcher(api, ours), writer, self.reading.clone())
-            .touched_objects()
-            .filter_map(move |object| {
-                let rule = object.ok().and_then(|object| owner(&object));
-                if rule.is_none() {
-                    others.notify_one();
+        let (others, anew) = (Arc::clone(&self.others), self.anew.clone());
+        let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
+        let ours = watcher::Config::default().labels(&ours).timeout(LASTS);
+        let events = persistent(what, watcher(api, ours), writer, self.reading.clone());
+        let touched = events.filter_map(move |event| {
+            ready(match event {
+                Ok(Event::Apply(object) | Event::Delete(object)) => {
+                    let rule = owner(&object);
+                    if rule.is_none() {
+                        others.notify_one();
+                    }
+                    rule
                 }
-                ready(rule)
-            });
+                Ok(Event::InitDone) => {
+                    others.notify_one();
+                    anew.send_replace(());
+                    None
+                }
+                // Until a list is complete the store has what was there before it.
+                Ok(Event::Init | Event::InitApply(_)) | Err(_) => None,
+            })
+        });
         self.streams.push(touched.boxed());
         store
     }

@@ -12,7 +12,7 @@ use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::{Rule, RuleSet, Unreadable};
 use tokio::sync::watch;
 
-use super::{Reading, persistent, settled};
+use super::{LASTS, Reading, persistent, settled};
 
 /// A rule as it is stored, which may have a form that this version cannot read.
 pub type StoredRule = DeserializeGuard<NodeReadinessRule>;
@@ -33,7 +33,8 @@ pub fn rules(
     let (store, writer) = reflector::store();
     let (publish, set) = watch::channel(None);
     let known = store.clone();
-    let watch = watcher(Api::<StoredRule>::all(client), watcher::Config::default());
+    let config = watcher::Config::default().timeout(LASTS);
+    let watch = watcher(Api::<StoredRule>::all(client), config);
     let what = "NodeReadinessRules (if they are not installed: make install)";
     let changes = persistent(what, watch, writer, reading).inspect(move |event| {
         // While a list is being read the store is not complete.

@@ -4,13 +4,13 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use node_readiness_engine::rbac;
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, KEY, kubeconfig, warned};
+use crate::harness::{Fixture, KEY, kubeconfig, poll, warned};
 use crate::metrics::counted;
 
 /// A client with what `config/` grants the operator.
@@ -58,29 +58,90 @@ async fn the_operator_can_grant_what_reporters_need_and_nothing_wider() {
     }
 }
 
+/// A policy that refuses to change what bears a test's label.
+struct Refusal {
+    name: &'static str,
+    resources: Value,
+    policies: Api<ValidatingAdmissionPolicy>,
+    bindings: Api<ValidatingAdmissionPolicyBinding>,
+}
+
+impl Refusal {
+    fn of(t: &Fixture, name: &'static str, resources: Value) -> Self {
+        let (policies, bindings) = (Api::all(t.client.clone()), Api::all(t.client.clone()));
+        Self { name, resources, policies, bindings }
+    }
+
+    async fn begin(&self) {
+        let Self { name, resources, policies, bindings } = self;
+        let policy = json!({
+            "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {
+                    "resourceRules": [resources],
+                    "objectSelector": {"matchLabels": {"test": name}},
+                },
+                "validations": [{"expression": "false", "message": "not today"}],
+            },
+        });
+        let binding = json!({
+            "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": ["Deny"]},
+        });
+        let params = PostParams::default();
+        policies.create(&params, &serde_json::from_value(policy).unwrap()).await.unwrap();
+        bindings.create(&params, &serde_json::from_value(binding).unwrap()).await.unwrap();
+    }
+
+    async fn end(&self) {
+        self.bindings.delete(self.name, &DeleteParams::default()).await.unwrap();
+        self.policies.delete(self.name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_rule_whose_finalizer_is_refused_says_so_and_goes_on_when_it_is_not() {
+    let t = Fixture::new("unfinalized").await;
+    let refusal = Refusal::of(
+        &t,
+        "unfinalized",
+        json!({"apiGroups": ["readiness.node.x-k8s.io"],
+        "apiVersions": ["v1alpha1"], "resources": ["nodereadinessrules"],
+        "operations": ["UPDATE"]}),
+    );
+    refusal.begin().await;
+    let mut rule = t.rule();
+    rule["metadata"]["labels"] = json!({"test": "unfinalized"});
+    // One to see by that the policy is in force.
+    let mut other = rule.clone();
+    other["metadata"]["name"] = json!(t.named("other"));
+    t.apply(&other).await;
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    let change = Patch::Merge(json!({"spec": {"suspend": true}}));
+    let refused = poll(async || {
+        let answer = t.rules().patch(&t.named("other"), &params, &change).await;
+        answer.is_err_and(|error| error.to_string().contains("not today")).then_some(())
+    });
+    refused.await.expect("the policy is in force");
+
+    let late = t.named("late");
+    rule["metadata"]["name"] = json!(late);
+    t.apply(&rule).await;
+    warned(&t, "CleanUpFailed").await;
+    refusal.end().await;
+    t.expect_status(&late, |status| !status.conditions.is_empty()).await;
+}
+
 #[tokio::test]
 async fn lesson_217_234_362_408_468_a_refused_write_is_told_and_tried_until_it_succeeds() {
     let t = Fixture::new("refusal").await;
-    let policies: Api<ValidatingAdmissionPolicy> = Api::all(t.client.clone());
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(t.client.clone());
-    let policy = json!({
-        "metadata": {"name": "refusal"},
-        "spec": {
-            "matchConstraints": {
-                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
-                                   "resources": ["nodes"], "operations": ["UPDATE"]}],
-                "objectSelector": {"matchLabels": {"test": "refusal"}},
-            },
-            "validations": [{"expression": "false", "message": "not today"}],
-        },
-    });
-    let binding = json!({
-        "metadata": {"name": "refusal"},
-        "spec": {"policyName": "refusal", "validationActions": ["Deny"]},
-    });
-    let params = PostParams::default();
-    policies.create(&params, &serde_json::from_value(policy).unwrap()).await.unwrap();
-    bindings.create(&params, &serde_json::from_value(binding).unwrap()).await.unwrap();
+    let refusal = Refusal::of(
+        &t,
+        "refusal",
+        json!({"apiGroups": [""], "apiVersions": ["v1"],
+        "resources": ["nodes"], "operations": ["UPDATE"]}),
+    );
+    refusal.begin().await;
     let node = t.node("a", &Value::Null).await;
     t.await_refusal(&node, "not today").await;
 
@@ -97,8 +158,7 @@ async fn lesson_217_234_362_408_468_a_refused_write_is_told_and_tried_until_it_s
     let failures = r#"node_readiness_failures_total{rule="refusal",reason="AddTaintError"} "#;
     assert!(counted("refusal", failures).await >= 1);
 
-    bindings.delete("refusal", &DeleteParams::default()).await.unwrap();
-    policies.delete("refusal", &DeleteParams::default()).await.unwrap();
+    refusal.end().await;
     t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
     t.expect_status("refusal", |status| status.failed_nodes.is_empty()).await;
 }
