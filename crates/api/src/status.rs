@@ -102,7 +102,7 @@ pub struct NodeFailure {
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// When it was tried last.
+    /// Since when it fails in this way. It is tried again all the time.
     pub last_evaluation_time: Time,
 }
 

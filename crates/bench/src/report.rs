@@ -3,8 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::Context;
-
 use crate::figures::Row;
 use crate::plot;
 use crate::results::{Latencies, Percentiles, Phase, Results, Round};
@@ -34,19 +32,20 @@ pub(crate) fn write(out: &Path, results: &Results, rows: &[Row]) -> anyhow::Resu
     plot::draw(&path("svg"), results)
 }
 
-/// Results of other runs that lie in the same place.
+/// Results of other runs that lie in the same place. One that an older version wrote in another form is
+/// told of and left out: a run of half an hour does not end in that.
 pub(crate) fn others(out: &Path, results: &Results) -> anyhow::Result<Vec<Results>> {
     let Ok(files) = std::fs::read_dir(out) else { return Ok(Vec::new()) };
     let mut others = Vec::new();
     for file in files {
         let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            let text = std::fs::read_to_string(&path)?;
-            let other: Results = serde_json::from_str(&text)
-                .with_context(|| format!("{} is no result of a run", path.display()))?;
-            if (other.nodes, other.rules) != (results.nodes, results.rules) {
-                others.push(other);
-            }
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        match serde_json::from_str::<Results>(&std::fs::read_to_string(&path)?) {
+            Ok(other) if (other.nodes, other.rules) == (results.nodes, results.rules) => {}
+            Ok(other) => others.push(other),
+            Err(error) => println!("{} is left out: {error}", path.display()),
         }
     }
     Ok(others)

@@ -2,7 +2,7 @@
 #![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
 
 use std::ffi::OsString;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
@@ -106,7 +106,13 @@ pub(crate) fn bind_address(text: &str) -> Result<BindAddress, String> {
     if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse::<u16>().ok()) {
         return Ok(Some((Ipv6Addr::UNSPECIFIED, port).into()));
     }
-    text.parse().map(Some).map_err(|_| "must be :PORT, IP:PORT, or 0 to serve nothing".to_owned())
+    let addresses = text.to_socket_addrs().map_err(|cause| {
+        format!("must be :PORT, HOST:PORT, or 0 to serve nothing, and cannot be used: {cause}")
+    })?;
+    // Where a name has addresses of both kinds, as Go chooses.
+    let mut addresses: Vec<_> = addresses.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.first().copied().map(Some).ok_or_else(|| format!("{text} has no address"))
 }
 
 #[cfg(test)]
@@ -122,6 +128,14 @@ mod tests {
     fn zero_is_off_and_an_ip_is_itself() {
         assert_eq!(bind_address("0").unwrap(), None);
         assert_eq!(bind_address("127.0.0.1:9").unwrap().unwrap().to_string(), "127.0.0.1:9");
+    }
+
+    #[test]
+    fn a_name_is_its_first_address_and_what_is_none_is_told() {
+        assert_eq!(bind_address("localhost:9").unwrap().unwrap().to_string(), "127.0.0.1:9");
+        for wrong in ["localhost", "8081", ":http", "1.2.3.4:99999"] {
+            assert!(bind_address(wrong).unwrap_err().starts_with("must be :PORT, HOST:PORT"));
+        }
     }
 
     #[test]
