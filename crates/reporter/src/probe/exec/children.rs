@@ -5,9 +5,10 @@
 //! its group's mean nobody else.
 //!
 //! A process whose parent has ended becomes a child of the container's first process, which is the
-//! reporter: a pod has no other init. [`reap_orphans`] reaps those, so that no zombies gather, and
-//! the processes of probes that were cut. It leaves those that somebody waits for alone. A process
-//! that makes itself a daemon, leaving its group, is reaped in the end but not killed.
+//! reporter: a pod has no other init. [`reap_orphans`] reaps those, so that no zombies gather. It
+//! leaves those that somebody waits for alone, and those that ended after one of them until that one
+//! is reaped: so whoever waits must do so until the end. A process that makes itself a daemon,
+//! leaving its group, is reaped in the end but not killed.
 
 use std::{
     collections::BTreeSet,

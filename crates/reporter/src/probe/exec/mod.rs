@@ -7,18 +7,22 @@
 //!
 //! The program and whatever it starts are one process group. It is killed as a whole when the
 //! program ends, when the probe is cut, and when the reporter stops ([`children`]). A program that
-//! a disk holds fast outlives even that. So that not every probe adds one, the next waits for its
-//! end.
+//! a disk holds fast outlives even that. So its [`life`] is a task of its own, and so that not every
+//! probe adds one, the next waits for its end.
 
 mod children;
 
-use std::{io, process::Command, time::Duration};
+use std::{io, process::Command, sync::Arc, time::Duration};
 
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task,
+};
+use tokio_util::sync::CancellationToken;
 
 pub use self::children::reap_orphans;
 use self::children::{Child, End};
-use super::{Outcome, fault::Fault};
+use super::{Outcome, blocking::joined, fault::Fault};
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +37,8 @@ pub struct ExecCheck {
 #[derive(Debug)]
 pub struct ExecProber {
     check: ExecCheck,
-    /// What the latest probe started, unless it is known to have ended.
-    latest: Mutex<Option<Child>>,
+    /// Held from before a program starts until it has ended.
+    alone: Arc<Mutex<()>>,
     /// The program without its arguments, which can be secrets.
     subject: String,
 }
@@ -42,7 +46,7 @@ pub struct ExecProber {
 impl ExecProber {
     pub(super) fn new(check: ExecCheck) -> Self {
         let subject = format!("exec {}", check.program);
-        Self { check, latest: Mutex::default(), subject }
+        Self { check, alone: Arc::default(), subject }
     }
 
     pub(super) async fn probe(&self) -> Outcome {
@@ -55,20 +59,13 @@ impl ExecProber {
     }
 
     async fn run(&self) -> Result<(), Fault> {
-        let mut latest = self.latest.lock().await;
-        if let Some(cut) = latest.as_mut() {
-            cut.ended().await.map_err(|_| Fault::Other)?;
-        }
-        *latest = None;
+        let alone = Arc::clone(&self.alone).lock_owned().await;
         let mut command = Command::new(&self.check.program);
         command.args(&self.check.arguments);
-        let child = latest.insert(Child::start(command).map_err(|error| not_started(&error))?);
-        // A cut ends this function here. The child is then killed, and kept until it has ended.
-        let running = KilledOnDrop(child);
-        let end = running.0.ended().await.map_err(|_| Fault::Other)?;
-        drop(running);
-        *latest = None;
-        match end {
+        let cut = CancellationToken::new();
+        // Where the probe is cut, this function ends at an await, and drops this.
+        let _cut = cut.clone().drop_guard();
+        match joined(task::spawn(life(command, cut, alone))).await? {
             End::Status(0) => Ok(()),
             End::Status(status) => Err(Fault::Exit(status)),
             End::Signal => Err(Fault::Signal),
@@ -76,13 +73,23 @@ impl ExecProber {
     }
 }
 
-/// A child that does not outlive the probe which waits for it.
-struct KilledOnDrop<'a>(&'a mut Child);
-
-impl Drop for KilledOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.kill();
-    }
+/// A program from before its start until after its end, which may come later than its probe's: one
+/// that is cut is killed, and then waited for.
+async fn life(
+    command: Command,
+    cut: CancellationToken,
+    _alone: OwnedMutexGuard<()>,
+) -> Result<End, Fault> {
+    let mut child = Child::start(command).map_err(|error| not_started(&error))?;
+    let end = tokio::select! {
+        biased;
+        end = child.ended() => end,
+        () = cut.cancelled() => {
+            child.kill();
+            child.ended().await
+        }
+    };
+    end.map_err(|_| Fault::Other)
 }
 
 fn not_started(error: &io::Error) -> Fault {
