@@ -2,9 +2,17 @@
 //!
 //! Only what kubelet mounts into a pod is used: no kubeconfig, and none of the variables by which
 //! kube's `Config::infer` lets its server or identity be overridden. The token and the CA are files
-//! that rotate; kube reads both again about once a minute.
+//! that rotate. kube reads the CA again about once a minute; the token is read for each request.
 
-use kube::{Client, Config, config::InClusterError};
+use std::{fs, io};
+
+use http::{HeaderValue, Request, header};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder},
+    config::InClusterError,
+};
+use tower::util::{MapRequestLayer, option_layer};
 
 use crate::{probe::install_crypto, settings::Settings};
 
@@ -20,7 +28,15 @@ pub enum ClusterError {
          (automountServiceAccountToken)"
     )]
     NotInCluster(#[from] InClusterError),
-    /// What the pod has cannot be used.
+    /// The token cannot be used.
+    #[error("the ServiceAccount's token {file} cannot be used ({source}): let kubelet mount it")]
+    Token {
+        /// Its file.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What else the pod has cannot be used.
     #[error(
         "the ServiceAccount's credentials under /var/run/secrets/kubernetes.io/serviceaccount \
          cannot be used ({0}): let kubelet mount them"
@@ -47,8 +63,38 @@ pub fn connect(mut config: Config, settings: &Settings) -> Result<Client, Cluste
         // with groups, uid or extra (KEP-5284).
         config.auth_info.impersonate = Some(format!("system:node:{}", settings.node));
     }
-    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
+    config.headers.push((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
     // kube would try a request 15 times, up to 1000 s. The writer retries with what is news by then.
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| ClusterError::Credentials(Box::new(error)))
+    // kube would keep the token that it read for a minute by the wall clock, which is for days where
+    // that is set back by days.
+    let authorized = config.auth_info.token_file.take().map(authorized).transpose()?;
+    let builder = ClientBuilder::try_from(config)
+        .map_err(|error| ClusterError::Credentials(Box::new(error)))?;
+    Ok(builder.with_layer(&option_layer(authorized)).build())
+}
+
+/// Adds to each request the token that is in the file then, or the one before if none can be read.
+fn authorized(
+    file: String,
+) -> Result<MapRequestLayer<impl FnMut(Request<Body>) -> Request<Body> + Clone>, ClusterError> {
+    let mut token = match bearer(&file) {
+        Ok(token) => token,
+        Err(source) => return Err(ClusterError::Token { file, source }),
+    };
+    Ok(MapRequestLayer::new(move |mut request: Request<Body>| {
+        if let Ok(current) = bearer(&file) {
+            token = current;
+        }
+        request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+        request
+    }))
+}
+
+fn bearer(file: &str) -> io::Result<HeaderValue> {
+    let token = fs::read_to_string(file)?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
+        .map_err(|_| io::Error::other("it holds what no header may"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }

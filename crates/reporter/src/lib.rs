@@ -20,8 +20,8 @@
 //! Invariants: one task writes; a write carries the `resourceVersion` that was read and every field
 //! that was read; what a probe received never reaches a condition; memory does not depend on how
 //! long anything has been failing; no request is made while nothing changes and no heartbeat is
-//! due; a probe has one blocking call, one process or one connection at a time, and none of them
-//! holds up the one thread.
+//! due; a probe has one blocking call, one process or one connection at a time (several attempts
+//! where an address does not answer), and none of them holds up the one thread.
 
 pub mod alive;
 pub mod cli;

@@ -85,10 +85,12 @@ async fn whatever_a_program_does_no_process_of_it_is_left() {
         let cut = time::timeout(Duration::from_millis(100), stuck.probe()).await;
         assert!(cut.is_err());
         // The next probe waits for the program's end, so that one more is not started every time.
-        assert_eq!(programs(), 1, "{:?}", children());
+        assert!(programs() <= 1, "{:?}", children());
     }
-    drop(stuck);
+    // None of it waits for that probe's next run, nor do the orphans of others behind it.
+    prober("sleep 1000 & exit 1").probe().await;
     no_children_are_left().await;
+    drop(stuck);
 
     // While orphans are reaped, nobody loses the status of a program that is waited for.
     let (quick, slow) = (prober("(sleep 0.01 &); exit 0"), prober("(exit 0 &); sleep 0.1; exit 4"));

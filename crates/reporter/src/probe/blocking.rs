@@ -14,7 +14,10 @@ use std::{
     },
 };
 
-use tokio::{sync::Semaphore, task};
+use tokio::{
+    sync::Semaphore,
+    task::{self, JoinHandle},
+};
 
 /// Makes one blocking call at a time.
 #[derive(Clone, Debug)]
@@ -42,14 +45,19 @@ impl BlockingCalls {
             drop(permit);
             result
         });
-        match call.await {
-            Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => panic::resume_unwind(panic),
-                // The process stops, and this task with it.
-                Err(_) => future::pending().await,
-            },
-        }
+        joined(call).await
+    }
+}
+
+/// What a task or a call on another thread comes to. Its panic is the caller's.
+pub(super) async fn joined<T>(task: JoinHandle<T>) -> T {
+    match task.await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => panic::resume_unwind(panic),
+            // The process stops, and the caller with it.
+            Err(_) => future::pending().await,
+        },
     }
 }
 

@@ -1,14 +1,19 @@
 //! The `tcpSocket` probe: opens a connection and closes it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use tokio::net::TcpStream;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::{net::TcpStream, time};
 
 use super::{
     Outcome,
     fault::Fault,
     resolve::{Resolver, authority},
 };
+
+/// Time that an address has to itself before the next one is tried as well: RFC 8305, section 5,
+/// with the number that kubelet's dialer has. That races one address of each family, this all.
+const HEAD_START: Duration = Duration::from_millis(300);
 
 /// Where to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +49,97 @@ impl TcpProber {
     }
 }
 
-/// A connection to the first of the host's addresses that takes one.
+/// A connection to whichever of the host's addresses is the first to take one.
 pub(super) async fn connect(
     resolver: &Resolver,
     host: &str,
     port: u16,
 ) -> Result<TcpStream, Fault> {
     let addresses = resolver.resolve(host, port).await?;
-    TcpStream::connect(&addresses[..]).await.map_err(|error| Fault::from(&error))
+    connect_to_any(addresses).await
+}
+
+/// Tries the next address as soon as an earlier one has failed, or has had its head start. Where
+/// none takes a connection, the first one's failure is told.
+async fn connect_to_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, Fault> {
+    let mut untried = addresses.into_iter().enumerate();
+    let mut attempts = FuturesUnordered::new();
+    let mut failures = BTreeMap::new();
+    loop {
+        if let Some((place, address)) = untried.next() {
+            attempts.push(async move { (place, TcpStream::connect(address).await) });
+        }
+        let patience = if untried.len() == 0 { Duration::MAX } else { HEAD_START };
+        match time::timeout(patience, attempts.next()).await {
+            Ok(Some((_, Ok(stream)))) => return Ok(stream),
+            Ok(Some((place, Err(error)))) => {
+                failures.insert(place, Fault::from(&error));
+            }
+            Ok(None) => return Err(failures.into_values().next().unwrap_or(Fault::Other)),
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// An address where nothing answers: its listener's backlog is full. It lasts as long as what
+    /// is returned with it.
+    async fn silent() -> (impl Sized, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) =
+            time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            waiting.push(stream.unwrap());
+            assert!(waiting.len() < 10, "the backlog is never full");
+        }
+        ((listener, waiting), address)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_is_not_waited_for() {
+        let (_silent, silent) = silent().await;
+        let (_listener, good) = listener().await;
+        let stream = time::timeout(PATIENCE, connect_to_any(vec![silent, silent, good])).await;
+        assert_eq!(stream.unwrap().unwrap().peer_addr().unwrap(), good);
+    }
+
+    #[tokio::test]
+    async fn the_first_address_that_takes_a_connection_is_used_and_those_that_refuse_are_passed() {
+        let (listener, refusing) = listener().await;
+        drop(listener);
+        let (_first, first) = self::listener().await;
+        let (_second, second) = self::listener().await;
+        let stream = connect_to_any(vec![refusing, first, second]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn if_none_takes_a_connection_the_first_says_why() {
+        let (listener, refusing) = listener().await;
+        drop(listener);
+        // The kernel routes no connection there.
+        let unreachable = SocketAddr::from(([255; 4], 1));
+        let found = connect_to_any(vec![refusing, unreachable]).await.map(drop);
+        assert_eq!(found, Err(Fault::ConnectionRefused));
+        let found = connect_to_any(vec![unreachable, refusing]).await.map(drop);
+        assert_eq!(found, Err(Fault::Unreachable));
+    }
 }

@@ -1,9 +1,8 @@
 //! The two requests that a reporter makes: GET its Node, PUT its Node's status.
 //!
-//! They go through kube's client for its connection, its trust in the cluster's CA and its reading
-//! of the rotating token, but below its typed API: an answer's `Retry-After` is wanted, and the Node
-//! as it was sent. Every request has a deadline, and an answer a largest size. Nothing is retried
-//! here.
+//! They go through kube's client for its connection and its trust in the cluster's CA, but below
+//! its typed API: an answer's `Retry-After` is wanted, and the Node as it was sent. Every request
+//! has a deadline, and an answer a largest size. Nothing is retried here.
 
 use std::{error::Error, fmt::Write as _, time::Duration};
 

@@ -15,6 +15,7 @@ mod observe;
 mod probes;
 mod site;
 mod tcp;
+mod token;
 mod troubles;
 mod unix;
 mod writing;

@@ -5,9 +5,13 @@
 //! its group's mean nobody else.
 //!
 //! A process whose parent has ended becomes a child of the container's first process, which is the
-//! reporter: a pod has no other init. [`reap_orphans`] reaps those, so that no zombies gather, and
-//! the processes of probes that were cut. It leaves those that somebody waits for alone. A process
-//! that makes itself a daemon, leaving its group, is reaped in the end but not killed.
+//! reporter: a pod has no other init. [`reap_orphans`] reaps those, so that no zombies gather. It
+//! leaves those that somebody waits for alone, and those that ended after one of them until that one
+//! is reaped: so whoever waits must do so until the end. A process that makes itself a daemon,
+//! leaving its group, is reaped in the end but not killed.
+//!
+//! To start a program can take for ever, where its file is on a disk that hangs. So no lock is held
+//! meanwhile, and orphans are reaped then, too: all that cannot be mistaken for what is started.
 
 use std::{
     collections::BTreeSet,
@@ -24,21 +28,60 @@ use nix::{
         signal::{Signal, killpg},
         wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
-    unistd::Pid,
+    unistd::{Pid, getpgid, getpgrp},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
 };
 
-/// The children that somebody waits for. Children belong to a process, and so does this list.
-static AWAITED: Mutex<BTreeSet<Pid>> = Mutex::new(BTreeSet::new());
+/// The children that somebody waits for. Children belong to a process, and so does this.
+static AWAITED: Mutex<Awaited> = Mutex::new(Awaited { starting: 0, started: BTreeSet::new() });
 
-/// Wakes [`reap_orphans`] when a child is no longer waited for.
+/// Wakes [`reap_orphans`] when a child is no longer waited for, or is known.
 static LEFT: Notify = Notify::const_new();
 
-fn awaited() -> MutexGuard<'static, BTreeSet<Pid>> {
+struct Awaited {
+    /// How many are being started, so that their ids are not known yet.
+    starting: usize,
+    started: BTreeSet<Pid>,
+}
+
+impl Awaited {
+    fn is_empty(&self) -> bool {
+        self.starting == 0 && self.started.is_empty()
+    }
+
+    fn may_have(&self, child: Pid) -> bool {
+        self.started.contains(&child) || self.starting > 0 && may_be_starting(child)
+    }
+}
+
+/// Whether a child may be a program whose start is under way: that is in the reporter's own group
+/// until it leads one.
+fn may_be_starting(child: Pid) -> bool {
+    getpgid(Some(child)).map_or(true, |group| group == child || group == getpgrp())
+}
+
+fn awaited() -> MutexGuard<'static, Awaited> {
     AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A start that is under way.
+struct Starting;
+
+impl Starting {
+    fn new() -> Self {
+        awaited().starting += 1;
+        Self
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        awaited().starting -= 1;
+        LEFT.notify_one();
+    }
 }
 
 /// Looks for a child that has ended, and does not reap it.
@@ -65,15 +108,19 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts a command as a process group of its own, without input and output.
-    pub(super) fn start(mut command: Command) -> io::Result<Self> {
+    /// Starts a command as a process group of its own, without input and output. It may block for
+    /// as long as it likes, in `spawn`, which is [`Command::spawn`].
+    pub(super) fn start(
+        mut command: Command,
+        spawn: impl FnOnce(&mut Command) -> io::Result<process::Child>,
+    ) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let ends = signal(SignalKind::child())?;
-        // Held until the child is in the list, so that it is never taken for an orphan.
-        let mut awaited = awaited();
-        let process = command.spawn()?;
+        // Until the child is in the list, so that it is never taken for an orphan.
+        let _starting = Starting::new();
+        let process = spawn(&mut command)?;
         let pid = Pid::from_raw(process.id().cast_signed());
-        awaited.insert(pid);
+        awaited().started.insert(pid);
         Ok(Self { process, pid, ends })
     }
 
@@ -101,9 +148,11 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
+        // Once it is reaped its id can be that of the next child, which must not be removed.
+        let mut awaited = awaited();
         // One that has not ended yet is left to `reap_orphans`.
         let _ = self.process.try_wait();
-        awaited().remove(&self.pid);
+        awaited.started.remove(&self.pid);
         LEFT.notify_one();
     }
 }
@@ -136,9 +185,70 @@ fn reap_one() -> bool {
         _ => return false,
     };
     // Whoever waits for it will reap it, and say so.
-    !awaited.contains(&ended)
+    !awaited.may_have(ended)
         && !matches!(
             waitpid(ended, Some(WaitPidFlag::WNOHANG)),
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD)
         )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use std::{sync::mpsc, time::Duration};
+
+    use tokio::{sync::oneshot, task, time};
+
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[tokio::test]
+    async fn while_one_start_hangs_the_orphans_of_other_programs_are_reaped() {
+        let reaping = tokio::spawn(reap_orphans());
+        let (begun, is_begun) = oneshot::channel();
+        let (release, hanging) = mpsc::channel::<()>();
+        let start = task::spawn_blocking(move || {
+            Child::start(shell("exit 4"), |command| {
+                begun.send(()).unwrap();
+                // Until the test lets go.
+                let _ = hanging.recv();
+                command.spawn()
+            })
+        });
+        is_begun.await.unwrap();
+
+        let mut other = Child::start(shell("sleep 1000 & exit 3"), Command::spawn).unwrap();
+        assert_eq!(other.ended().await.unwrap(), End::Status(3));
+        let group = other.pid;
+        drop(other);
+        let gone = async {
+            while killpg(group, None) != Err(Errno::ESRCH) {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        time::timeout(Duration::from_secs(20), gone).await.expect("the orphan is still there");
+
+        release.send(()).unwrap();
+        let mut late = start.await.unwrap().unwrap();
+        assert_eq!(late.ended().await.unwrap(), End::Status(4));
+        assert!(!reaping.is_finished());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_ends_before_its_start_returns_is_no_orphan() {
+        let mut child = Child::start(shell("exit 5"), |command| {
+            let process = command.spawn()?;
+            let id = Id::Pid(Pid::from_raw(process.id().cast_signed()));
+            waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
+            while reap_one() {}
+            Ok(process)
+        })
+        .unwrap();
+        assert_eq!(child.ended().await.unwrap(), End::Status(5));
+    }
 }

@@ -7,18 +7,28 @@
 //!
 //! The program and whatever it starts are one process group. It is killed as a whole when the
 //! program ends, when the probe is cut, and when the reporter stops ([`children`]). A program that
-//! a disk holds fast outlives even that. So that not every probe adds one, the next waits for its
+//! a disk holds fast outlives even that, and so does one that such a disk keeps from starting. So
+//! its [`life`] is a task of its own, and so that not every probe adds one, the next waits for its
 //! end.
 
 mod children;
 
-use std::{io, process::Command, time::Duration};
+use std::{
+    io,
+    process::{self, Command},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task,
+};
+use tokio_util::sync::CancellationToken;
 
 pub use self::children::reap_orphans;
 use self::children::{Child, End};
-use super::{Outcome, fault::Fault};
+use super::{Outcome, blocking::joined, fault::Fault};
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +43,8 @@ pub struct ExecCheck {
 #[derive(Debug)]
 pub struct ExecProber {
     check: ExecCheck,
-    /// What the latest probe started, unless it is known to have ended.
-    latest: Mutex<Option<Child>>,
+    /// Held from before a program starts until it has ended.
+    alone: Arc<Mutex<()>>,
     /// The program without its arguments, which can be secrets.
     subject: String,
 }
@@ -42,11 +52,11 @@ pub struct ExecProber {
 impl ExecProber {
     pub(super) fn new(check: ExecCheck) -> Self {
         let subject = format!("exec {}", check.program);
-        Self { check, latest: Mutex::default(), subject }
+        Self { check, alone: Arc::default(), subject }
     }
 
     pub(super) async fn probe(&self) -> Outcome {
-        let found = self.run().await.map(|()| "exit status 0".into());
+        let found = self.run(Command::spawn).await.map(|()| "exit status 0".into());
         Outcome::of_pod_probe(&self.subject, found)
     }
 
@@ -54,21 +64,18 @@ impl ExecProber {
         Outcome::of_pod_probe(&self.subject, Err(Fault::TimedOut("not ended", timeout)))
     }
 
-    async fn run(&self) -> Result<(), Fault> {
-        let mut latest = self.latest.lock().await;
-        if let Some(cut) = latest.as_mut() {
-            cut.ended().await.map_err(|_| Fault::Other)?;
-        }
-        *latest = None;
+    async fn run(
+        &self,
+        spawn: impl FnOnce(&mut Command) -> io::Result<process::Child> + Send + 'static,
+    ) -> Result<(), Fault> {
+        let alone = Arc::clone(&self.alone).lock_owned().await;
         let mut command = Command::new(&self.check.program);
         command.args(&self.check.arguments);
-        let child = latest.insert(Child::start(command).map_err(|error| not_started(&error))?);
-        // A cut ends this function here. The child is then killed, and kept until it has ended.
-        let running = KilledOnDrop(child);
-        let end = running.0.ended().await.map_err(|_| Fault::Other)?;
-        drop(running);
-        *latest = None;
-        match end {
+        let start = move || Child::start(command, spawn);
+        let cut = CancellationToken::new();
+        // Where the probe is cut, this function ends at an await, and drops this.
+        let _cut = cut.clone().drop_guard();
+        match joined(task::spawn(life(start, cut, alone))).await? {
             End::Status(0) => Ok(()),
             End::Status(status) => Err(Fault::Exit(status)),
             End::Signal => Err(Fault::Signal),
@@ -76,13 +83,24 @@ impl ExecProber {
     }
 }
 
-/// A child that does not outlive the probe which waits for it.
-struct KilledOnDrop<'a>(&'a mut Child);
-
-impl Drop for KilledOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.kill();
-    }
+/// A program from before its start until after its end, which may come later than its probe's: one
+/// that is cut is killed as soon as it has been started, and then waited for.
+async fn life(
+    start: impl FnOnce() -> io::Result<Child> + Send + 'static,
+    cut: CancellationToken,
+    _alone: OwnedMutexGuard<()>,
+) -> Result<End, Fault> {
+    let started = joined(task::spawn_blocking(start)).await;
+    let mut child = started.map_err(|error| not_started(&error))?;
+    let end = tokio::select! {
+        biased;
+        end = child.ended() => end,
+        () = cut.cancelled() => {
+            child.kill();
+            child.ended().await
+        }
+    };
+    end.map_err(|_| Fault::Other)
 }
 
 fn not_started(error: &io::Error) -> Fault {
@@ -93,5 +111,52 @@ fn not_started(error: &io::Error) -> Fault {
             Fault::NotExecutable
         }
         _ => Fault::NotStarted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use std::{
+        future::{self, Future as _},
+        pin::pin,
+        sync::mpsc,
+        task::Poll,
+    };
+
+    use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_start_that_hangs_can_be_cut_and_what_it_starts_late_is_killed_before_the_next() {
+        let (program, arguments) = ("sleep".to_owned(), vec!["1000".to_owned()]);
+        let prober = ExecProber::new(ExecCheck { program, arguments });
+        let (begun, is_begun) = oneshot::channel();
+        let (release, hanging) = mpsc::channel::<()>();
+        let (started, has_started) = mpsc::channel();
+        let first = prober.run(move |command| {
+            begun.send(()).unwrap();
+            hanging.recv_timeout(Duration::from_secs(20)).expect("the test is held up");
+            let process = command.spawn()?;
+            started.send(Pid::from_raw(process.id().cast_signed())).unwrap();
+            Ok(process)
+        });
+        tokio::select! {
+            _ = first => unreachable!("it hangs"),
+            begun = is_begun => begun.unwrap(),
+        }
+
+        let mut second = pin!(prober.run(move |_| {
+            let late = has_started.try_recv().expect("it waits for the first");
+            assert_eq!(kill(late, None), Err(Errno::ESRCH), "it has been killed and reaped");
+            Err(io::ErrorKind::NotFound.into())
+        }));
+        let waits = future::poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx).is_pending())).await;
+        assert!(waits);
+        release.send(()).unwrap();
+        let found = tokio::time::timeout(Duration::from_secs(20), second).await;
+        assert_eq!(found.unwrap(), Err(Fault::NoSuchProgram));
     }
 }
