@@ -24,7 +24,7 @@ fn up(dir: &Path, third_octet: u8) -> Cluster {
         version: KubernetesVersion::V1_37,
         nodes: Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(third_octet) },
     };
-    Cluster::up(&spec, &|line| eprintln!("{line}")).unwrap()
+    Cluster::up(&spec, &|line| eprintln!("{line}")).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
