@@ -23,12 +23,17 @@ KUBECTL = $(if $(LOCAL),$(CURDIR)/.cluster/bin/kubectl --kubeconfig $(LOCAL_KUBE
 KIND = $(if $(LOCAL),,$(patsubst kind-%,%,$(filter kind-%,$(shell kubectl config current-context 2>/dev/null))))
 # Not empty when the images have the names under which they are in no registry.
 UNPUBLISHED = $(filter file,$(origin IMG_PREFIX))
+# Not empty when `make deploy` loads images from here and has done so before: their names are the same
+# then, and Kubernetes replaces pods only when it is told to. Make looks before it begins to deploy,
+# since it expands a recipe as a whole.
+REDEPLOY = $(if $(LOCAL)$(and $(KIND),$(UNPUBLISHED)),$(shell $(KUBECTL) -n nrr-system get $(OPERATOR) --ignore-not-found -o name))
 # Flags to give the operator beyond those of config/manager, such as --fence=strict.
 OPERATOR_FLAGS ?=
 # Whether undeploy and uninstall are content with what is not there.
 ignore-not-found ?= false
 # What the operator makes for itself, and no manifest names.
 MANAGED := app.kubernetes.io/managed-by=node-readiness-operator
+OPERATOR := deployment/nrr-controller-manager
 CRD := crds/readiness.node.x-k8s.io_nodereadinessrules.yaml
 OVERLAY := dist/overlay
 KIND_CONFIG := config/testing/kind/kind-constrained-impersonation-config.yaml
@@ -91,7 +96,9 @@ deploy: overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG, OPERATOR_FLAGS)
 	$(if $(LOCAL),@$(MAKE) --no-print-directory load-images)
 	$(if $(and $(KIND),$(UNPUBLISHED)),@$(MAKE) --no-print-directory kind-load)
 	$(KUBECTL) apply -k $(OVERLAY)
-	$(KUBECTL) -n nrr-system rollout status deployment/nrr-controller-manager --timeout=180s
+	$(if $(REDEPLOY),$(KUBECTL) -n nrr-system rollout restart $(OPERATOR))
+	$(KUBECTL) -n nrr-system rollout status $(OPERATOR) --timeout=180s
+	$(if $(REDEPLOY),$(KUBECTL) -n nrr-reporters rollout restart daemonset -l $(MANAGED))
 
 .PHONY: undeploy
 undeploy: ## Delete all rules, then the operator (ignore-not-found=true)
@@ -118,7 +125,7 @@ cluster-up: ## Start a local cluster without Docker (NODES=2, KUBE=1.37)
 	$(XTASK) cluster up --nodes $(NODES) --kube $(KUBE)
 
 .PHONY: cluster-down
-cluster-down: ## End it and remove all that it left on the machine
+cluster-down: ## End it, and what killed tests and benchmarks of this checkout left
 	$(XTASK) cluster down
 
 .PHONY: kind-up

@@ -1,6 +1,9 @@
 //! Ending a cluster without trace, from nothing but its record.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     error::{Error, Result},
@@ -33,6 +36,19 @@ pub(crate) fn clear(layout: &Layout) -> Result<()> {
     layout.ephemeral().iter().try_for_each(|path| files::remove(path))
 }
 
+/// Which of `dir` and the directories in it hold a record, in order.
+pub(crate) fn recorded(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut dirs = vec![dir.to_owned()];
+    if dir.is_dir() {
+        for entry in fs::read_dir(dir).map_err(files::failed("read", dir))? {
+            dirs.push(entry.map_err(files::failed("read", dir))?.path());
+        }
+    }
+    dirs.retain(|dir| Layout::new(dir.clone()).state().exists());
+    dirs.sort();
+    Ok(dirs)
+}
+
 /// Makes sure that the bridge is nobody else's. One whose cluster is gone with its
 /// record, such as that of a removed checkout, is taken away.
 pub(crate) fn claim_bridge(dir: &Path) -> Result<()> {
@@ -51,4 +67,28 @@ pub(crate) fn remove_logs(layout: &Layout) -> Result<()> {
     let logs = entries.flatten().map(|entry| entry.path());
     logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
         .try_for_each(|path| files::remove(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    #[test]
+    fn clusters_are_found_in_a_directory_and_in_those_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["bench", "demo", "integration", "integration/deeper"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        assert!(recorded(dir.path()).unwrap().is_empty());
+
+        for name in ["integration/deeper", "integration", "bench", "."] {
+            fs::write(path(name).join("state.json"), "{}").unwrap();
+        }
+        let found = [dir.path().to_owned(), path("bench"), path("integration")];
+        assert_eq!(recorded(dir.path()).unwrap(), found);
+        assert!(recorded(&path("no-such-directory")).unwrap().is_empty());
+    }
 }

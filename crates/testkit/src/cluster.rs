@@ -84,6 +84,15 @@ impl Cluster {
         cleanup::clear(&layout)
     }
 
+    /// Where clusters were started and not ended, among `dir` and the directories in it. Whoever
+    /// started one may be using it.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn all_in(dir: &Path) -> Result<Vec<PathBuf>> {
+        cleanup::recorded(dir)
+    }
+
     /// The cluster that runs in `dir`, whoever started it. It goes on when the returned
     /// value is dropped.
     ///

@@ -2,7 +2,7 @@
 //! object and, where there is one, the remedy: most readers see it only once, on
 //! a machine that lacks something.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -163,6 +163,17 @@ pub enum Error {
         owner: PathBuf,
         /// The bridge's interface name.
         bridge: &'static str,
+    },
+
+    /// Another program listens where the cluster's own would.
+    #[error(
+        "{address}, where {name} is to listen, is taken by a program that is not this cluster's: end that first, which `ss --listening --tcp --processes` names. If it is the cluster of another checkout: `make cluster-down` there"
+    )]
+    AddressTaken {
+        /// The program that needs the address.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
     },
 
     /// No `iptables` here can masquerade.

@@ -116,8 +116,8 @@ impl Service {
 }
 
 /// Waits until `is_true`, and no longer than until the deadline or the end of one of
-/// the services that it depends on. The log that a missed deadline shows is that of
-/// the last one.
+/// the services that it depends on: when one has ended, whatever makes it true is not
+/// them. The log that a missed deadline shows is that of the last one.
 pub(crate) fn wait_until(
     services: &mut [&mut Service],
     condition: &str,
@@ -125,9 +125,12 @@ pub(crate) fn wait_until(
     mut is_true: impl FnMut() -> Result<bool>,
 ) -> Result<()> {
     let start = Instant::now();
-    while !is_true()? {
+    loop {
         for service in services.iter_mut() {
             service.check()?;
+        }
+        if is_true()? {
+            return Ok(());
         }
         if start.elapsed() > within {
             let log = services.last().map(|service| service.log.clone()).unwrap_or_default();
@@ -140,7 +143,6 @@ pub(crate) fn wait_until(
         }
         thread::sleep(POLL_EVERY);
     }
-    Ok(())
 }
 
 /// The last lines of a log.
@@ -173,6 +175,18 @@ mod tests {
         assert!(error.starts_with("short ended with exit status: 3"), "{error}");
         assert!(error.contains("no such port"), "{error}");
         assert!(error.ends_with("short.log"), "{error}");
+    }
+
+    #[test]
+    fn what_another_program_makes_true_is_no_success_of_a_service_that_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::load(dir.path().join("state.json")).unwrap();
+        let mut service =
+            Service::start("idle", words("sleep", ["600"]), dir.path(), &mut state).unwrap();
+        state.processes()[0].identity.kill().unwrap();
+        service.child.wait().unwrap();
+        let error = service.wait_until("an answer", LONG, || Ok(true)).unwrap_err().to_string();
+        assert!(error.starts_with("idle ended with"), "{error}");
     }
 
     #[test]

@@ -3,11 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use node_readiness_testkit::{
     Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, ProcessIdentity,
 };
+
+/// A directory that is the same in every run, so that what a killed run left in it is ended by the
+/// next, which needs the same addresses.
+fn dir(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
 
 fn up(dir: &Path, third_octet: u8) -> Cluster {
     let spec = ClusterSpec {
@@ -15,7 +24,7 @@ fn up(dir: &Path, third_octet: u8) -> Cluster {
         version: KubernetesVersion::V1_37,
         nodes: Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(third_octet) },
     };
-    Cluster::up(&spec, &|line| eprintln!("{line}")).unwrap()
+    Cluster::up(&spec, &|line| eprintln!("{line}")).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
@@ -37,32 +46,32 @@ fn processes(dir: &Path) -> Vec<ProcessIdentity> {
 
 #[test]
 fn clusters_run_side_by_side_and_end_when_dropped() {
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let (first, second) = (up(dirs[0].path(), 240), up(dirs[1].path(), 241));
+    let dirs = [dir("side-by-side-1"), dir("side-by-side-2")];
+    let (first, second) = (up(&dirs[0], 240), up(&dirs[1], 241));
     kubectl(&first, &["create", "namespace", "only-in-the-first"]);
     assert!(!kubectl(&second, &["get", "namespaces"]).contains("only-in-the-first"));
 
-    let started = [processes(dirs[0].path()), processes(dirs[1].path())];
+    let started = [processes(&dirs[0]), processes(&dirs[1])];
     drop(first);
     assert!(started[0].iter().all(|process| !process.is_running()));
     assert!(started[1].iter().all(ProcessIdentity::is_running));
     drop(second);
     assert!(started[1].iter().all(|process| !process.is_running()));
-    assert!(!dirs[1].path().join("kubeconfig").exists());
+    assert!(!dirs[1].join("kubeconfig").exists());
 }
 
 #[test]
 fn what_an_ended_run_left_is_ended_by_the_next() {
-    let dir = tempfile::tempdir().unwrap();
-    up(dir.path(), 242).detach();
-    let left = processes(dir.path());
+    let dir = dir("left");
+    up(&dir, 242).detach();
+    let left = processes(&dir);
     assert!(left.iter().all(ProcessIdentity::is_running));
 
-    let cluster = up(dir.path(), 242);
+    let cluster = up(&dir, 242);
     assert!(left.iter().all(|process| !is_at_work(process)));
     cluster.detach();
-    let left = processes(dir.path());
-    Cluster::down(dir.path()).unwrap();
+    let left = processes(&dir);
+    Cluster::down(&dir).unwrap();
     assert!(left.iter().all(|process| !is_at_work(process)));
 }
 
@@ -75,12 +84,12 @@ fn is_at_work(process: &ProcessIdentity) -> bool {
 
 #[test]
 fn a_cluster_is_found_by_its_directory_while_it_runs() {
-    let dir = tempfile::tempdir().unwrap();
-    let cluster = up(dir.path(), 243);
-    drop(Cluster::attach(dir.path()).unwrap());
+    let dir = dir("found");
+    let cluster = up(&dir, 243);
+    drop(Cluster::attach(&dir).unwrap());
     kubectl(&cluster, &["get", "--raw", "/readyz"]);
 
     drop(cluster);
-    let message = Cluster::attach(dir.path()).unwrap_err().to_string();
+    let message = Cluster::attach(&dir).unwrap_err().to_string();
     assert!(message.contains("make cluster-up"), "{message}");
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use node_readiness_testkit::{
     Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, RealNodes, StartupTaint,
 };
@@ -19,7 +20,7 @@ const LOOPBACK: LoopbackNet = LoopbackNet::new(0);
 pub(crate) enum Command {
     /// Start it, after ending the one that runs
     Up(UpOptions),
-    /// End it and remove all that it left on the machine
+    /// End it, and those that killed tests and benchmarks left; remove all traces on the machine
     Down,
 }
 
@@ -42,11 +43,29 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Ends the cluster, if there is one.
-pub(crate) fn down() -> anyhow::Result<()> {
-    let dir = workspace::cluster_dir();
-    Cluster::down(&dir)?;
-    println!("no cluster runs in {} any more", dir.display());
+/// Ends the local cluster, and every other that was started from here: those of tests and benchmarks
+/// are still there when whatever started them was killed. Nothing tells whether it was, so each is
+/// named. One that cannot be ended, perhaps because it takes root, keeps none of the others.
+fn down() -> anyhow::Result<()> {
+    let local = workspace::cluster_dir();
+    let mut dirs = Cluster::all_in(&local)?;
+    // Tests that start clusters themselves do it there.
+    dirs.extend(Cluster::all_in(&workspace::target_dir().join("tmp"))?);
+    let mut left = 0;
+    for dir in &dirs {
+        let note = if *dir == local { "" } else { "; a test that still uses it will fail" };
+        println!("ending the cluster in {}{note}", dir.display());
+        if let Err(error) = Cluster::down(dir) {
+            eprintln!("the cluster in {} was not ended: {error}", dir.display());
+            left += 1;
+        }
+    }
+    if left > 0 {
+        bail!("clusters that were not ended: {left}; the reasons are above");
+    }
+    // A start that was killed before it recorded anything leaves a kubeconfig of nothing.
+    Cluster::down(&local)?;
+    println!("no cluster of this checkout runs any more");
     Ok(())
 }
 

@@ -267,4 +267,16 @@ mod tests {
         assert_eq!((count.passed, count.failed), (12, 3));
         assert!(counted("running 3 tests").is_none());
     }
+
+    /// A filter that names no module would select nothing, or skip nothing, and nobody would know.
+    #[test]
+    fn every_filter_of_the_end_to_end_tests_names_a_module_of_theirs() {
+        let tests = workspace::root().join("crates/operator/tests/e2e");
+        let words = E2E_RUNS.iter().flat_map(|(_, words)| *words);
+        for filter in words.filter(|word| **word != "--skip") {
+            let module = filter.strip_prefix("--skip=").unwrap_or(filter).strip_suffix("::");
+            let file = module.map(|module| tests.join(module).with_extension("rs"));
+            assert!(file.is_some_and(|file| file.is_file()), "{filter}");
+        }
+    }
 }

@@ -74,6 +74,20 @@ impl Addresses {
         format!("https://{}:2379", self.internal)
     }
 
+    /// Where each component listens.
+    pub(super) fn all(&self) -> [(&'static str, SocketAddr); 6] {
+        let internal = |name, port| (name, SocketAddr::from((self.internal, port)));
+        [
+            internal("etcd", 2379),
+            internal("etcd", 2380),
+            ("etcd", self.etcd_health()),
+            ("kube-apiserver", SocketAddr::from((self.bind, self.port))),
+            // What these two take when they are not told.
+            internal("kube-controller-manager", 10257),
+            internal("kube-scheduler", 10259),
+        ]
+    }
+
     /// Where etcd tells its health and metrics, and nothing else, to anyone.
     pub(super) fn etcd_health(&self) -> SocketAddr {
         SocketAddr::from((self.internal, 2381))
@@ -266,6 +280,17 @@ mod tests {
         assert!(has(&arguments, "--service-cluster-ip-range=127.96.7.0/24"));
         assert!(has(&arguments, "--endpoint-reconciler-type=none"));
         assert!(has(&arguments, "--controllers=*,-node-lifecycle-controller"));
+    }
+
+    #[test]
+    fn the_addresses_that_have_to_be_free_are_those_that_are_bound() {
+        let addresses = Addresses::of(&data_only(7));
+        let etcd = etcd(&Layout::new("/cluster".into()), &addresses, &files());
+        for (name, address) in addresses.all() {
+            assert!(address.to_string().starts_with("127.96.7.1:"), "{name} {address}");
+            let told = etcd.iter().any(|argument| argument.ends_with(&format!("//{address}")));
+            assert_eq!(told, name == "etcd", "{name} {address}");
+        }
     }
 
     #[test]

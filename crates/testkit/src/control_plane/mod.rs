@@ -4,8 +4,8 @@
 mod arguments;
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    io::{ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::Command,
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 use arguments::{Addresses, Files, SECURE_PORT};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     kubeconfig,
     kubectl::Kubectl,
     layout::Layout,
@@ -39,6 +39,7 @@ pub(crate) fn start(
     progress: &dyn Fn(&str),
 ) -> Result<Vec<Service>> {
     let addresses = Addresses::of(&spec.nodes);
+    addresses.all().into_iter().try_for_each(check_free)?;
     let files = write_files(layout, pki, &addresses)?;
     let mut start = |name: &str, arguments: Vec<String>| {
         let mut command = Command::new(layout.bin().join(name));
@@ -98,6 +99,18 @@ fn write_files(layout: &Layout, pki: &Pki, addresses: &Addresses) -> Result<File
     })
 }
 
+/// Fails when another program has the address. To the questions below a stranger there would answer as
+/// well as ours, which would end with no more than a line in a log.
+fn check_free((name, address): (&'static str, SocketAddr)) -> Result<()> {
+    match TcpListener::bind(address) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Err(Error::AddressTaken { name, address })
+        }
+        // What else may be wrong with it, who is to listen there tells best.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Whether etcd answers `GET /health` with 200.
 fn is_healthy(address: SocketAddr) -> bool {
     let ask = || -> std::io::Result<bool> {
@@ -109,4 +122,20 @@ fn is_healthy(address: SocketAddr) -> bool {
         Ok(status.ends_with(b" 200"))
     };
     ask().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_another_program_has_is_named() {
+        let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = stranger.local_addr().unwrap();
+        let message = check_free(("etcd", address)).unwrap_err().to_string();
+        let expected = format!("{address}, where etcd is to listen, is taken");
+        assert!(message.starts_with(&expected), "{message}");
+    }
 }
