@@ -168,17 +168,9 @@ impl Applier {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let name = live.name_any();
-        let members = wanted.as_object().into_iter().flatten();
-        let members = members.filter(|(member, _)| !IDENTITY.contains(&member.as_str()));
-        let test = json!({"op": "test", "path": "/metadata/resourceVersion",
-            "value": live.resource_version()});
-        let replace = |(member, value): (&String, &Value)| json!({"op": "add", "path": format!("/{member}"), "value": value});
-        let patch: Value = [test].into_iter().chain(members.map(replace)).collect();
-        let patch = serde_json::from_value(patch).map_err(|cause| ApplyError::Encode {
-            kind: kind::<K>(),
-            name: name.clone(),
-            cause,
-        })?;
+        let encode = |cause| ApplyError::Encode { kind: kind::<K>(), name: name.clone(), cause };
+        let patch =
+            replacement(wanted, &live.resource_version().unwrap_or_default()).map_err(encode)?;
         let params =
             PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
         let patch = Patch::Json::<()>(patch);
@@ -263,6 +255,18 @@ impl Applier {
     {
         Api::all(self.client.clone())
     }
+}
+
+/// A patch that replaces all of an object but its metadata, as long as it has this version.
+fn replacement(wanted: &Value, version: &str) -> serde_json::Result<json_patch::Patch> {
+    let members = wanted.as_object().into_iter().flatten();
+    let members = members.filter(|(member, _)| !IDENTITY.contains(&member.as_str()));
+    let test = json!({"op": "test", "path": "/metadata/resourceVersion", "value": version});
+    let replaced = members.map(|(member, value)| {
+        // What is there already is replaced (RFC 6902, section 4.1).
+        json!({"op": "add", "path": format!("/{member}"), "value": value})
+    });
+    serde_json::from_value([test].into_iter().chain(replaced).collect())
 }
 
 fn refused<K: Resource<DynamicType = ()>>(

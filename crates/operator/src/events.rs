@@ -111,6 +111,19 @@ impl Events {
         });
     }
 
+    /// Warns that a node could not be written, on a rule that wanted it.
+    pub(crate) fn node_of_rule_failed(&self, node: &Node, rule: &Rule, cause: &str) {
+        let reference = rule_reference(rule.name.clone(), Some(Arc::clone(&rule.uid)));
+        self.hand_in(Told {
+            warning: true,
+            reason: "NodeWriteFailed".into(),
+            action: "WriteNode".into(),
+            note: bounded(format!("node {} could not be written: {cause}", node.name())),
+            regarding: Regarding::Rule(Box::new(reference)),
+            rule: None,
+        });
+    }
+
     /// Warns that a rule could not be carried out, on the rule.
     pub(crate) fn rule_failed(&self, rule: ObjectReference, action: &str, cause: &str) {
         self.hand_in(Told {

@@ -153,11 +153,11 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             Ok(Action::await_change())
         }
         Outcome::Failed(failure) => {
-            context.memory.settle(&node, &rules, plan, Some(&failure), &context.store);
+            let news = context.memory.settle(&node, &rules, plan, Some(&failure), &context.store);
             context.memory.waits.note_since(node.name(), waiting_since);
             context.metrics.failed(plan, &rules);
             context.metrics.unmet(&planned.newly_unmet);
-            context.events.node_failed(&node, &failure.message);
+            tell_failure(&node, plan, &rules, &news, &failure, &context.events);
             Err(WriteFailed { node: node.name().to_owned(), failure })
         }
     }
@@ -207,6 +207,23 @@ fn tell(node: &Node, plan: &NodePlan, rules: &RuleSet, news: &HashSet<Arc<str>>,
     for rule in deferred.filter_map(|finding| rules.by_uid(&finding.rule_uid)) {
         info!(node = node.name(), rule = rule.name, "taint deferred by maxUnavailable");
         events.deferred(node, rule);
+    }
+}
+
+/// Warns that a node could not be written: on the node each time, and on the rules that wanted it when
+/// that is news.
+fn tell_failure(
+    node: &Node,
+    plan: &NodePlan,
+    rules: &RuleSet,
+    news: &HashSet<Arc<str>>,
+    failure: &Failure,
+    events: &Events,
+) {
+    events.node_failed(node, &failure.message);
+    let wanted = plan.changes.iter().filter_map(|change| rules.get(&change.rule));
+    for rule in wanted.filter(|rule| news.contains(&rule.uid)) {
+        events.node_of_rule_failed(node, rule, &failure.message);
     }
 }
 
