@@ -36,7 +36,7 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
                         "values": {
                             "description": "Values for In and NotIn; none for Exists and DoesNotExist.",
                             "type": "array",
-                            "maxItems": 64,
+                            "maxItems": 1024,
                             "items": {"type": "string", "maxLength": 63},
                         },
                     },

@@ -191,6 +191,18 @@ fn a_dry_run_says_what_it_would_do_and_holds_nothing() {
 }
 
 #[test]
+fn a_dry_run_counts_what_is_missing_even_where_a_default_stands_in() {
+    let conditions = json!([{"type": "Ready1", "requiredStatus": "True", "defaultStatus": "True"}]);
+    let rule = TestRule::new("dry").spec("dryRun", json!(true)).spec("conditions", conditions);
+    let mut scene = Scene::new(rule);
+    scene.node("missing", None, None);
+    scene.node("there", Some("True"), None);
+    let results = scene.status().dry_run_results.unwrap();
+    assert_eq!((results.taints_to_add, results.risky_operations), (0, 1));
+    assert_eq!(results.summary, "1 nodes have missing conditions");
+}
+
+#[test]
 fn reporters_that_are_not_ready_are_told_with_the_command_to_look() {
     let scene = Scene::new(TestRule::new("cni"));
     let counted = |ready| {
