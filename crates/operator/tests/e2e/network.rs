@@ -57,6 +57,8 @@ fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
     let pod = rule.await_pod();
     let process = Process::of_reporter(&pod);
     let resident = process.resident();
+    // Eight megabytes, here in KiB.
+    assert!(resident < 7812, "a reporter takes {resident} KiB");
     let failed_before = writes(node, "error");
     let said_before = log_of("cut-off").lines().count();
 

@@ -107,6 +107,21 @@ const CASES: &[Case] = &[
         &["spec.taint.key", "must have one slash"],
     ),
     (
+        "a taint key with too long a name",
+        |s| s["taint"]["key"] = json!(format!("readiness.k8s.io/{}", "a".repeat(64))),
+        &["spec.taint.key", "name of 1 to 63"],
+    ),
+    (
+        "a taint key with a name that begins with a dash",
+        |s| s["taint"]["key"] = json!("readiness.k8s.io/-a"),
+        &["spec.taint.key", "name of 1 to 63"],
+    ),
+    (
+        "too long a condition type",
+        |s| s["conditions"][0]["type"] = json!("a".repeat(317)),
+        &["spec.conditions[0].type", "more than 316"],
+    ),
+    (
         "a taint key without a name",
         |s| s["taint"]["key"] = json!("readiness.k8s.io/"),
         &["spec.taint.key", "name of 1 to 63"],
@@ -280,6 +295,20 @@ async fn lesson_279_every_form_that_users_have_is_taken() {
         |s| {
             s["taint"] =
                 json!({"key": "readiness.k8s.io/problem", "value": "", "effect": "NoExecute"});
+        },
+        |s| s["taint"]["key"] = json!(format!("readiness.k8s.io/{}", "a".repeat(63))),
+        |s| s["taint"]["effect"] = json!("PreferNoSchedule"),
+        |s| {
+            s["conditions"] = (0..32)
+                .map(|n| json!({"type": format!("{n:0316}"), "requiredStatus": "True"}))
+                .collect();
+            s["probes"] = json!([]);
+        },
+        |s| {
+            let hosts: Vec<_> = (0..1000).map(|n| format!("node-{n}")).collect();
+            s["nodeSelector"] = json!({"matchExpressions": [
+                {"key": "kubernetes.io/hostname", "operator": "In", "values": hosts},
+            ]});
         },
         |s| s["probes"] = json!([]),
         |s| {

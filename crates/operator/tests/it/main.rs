@@ -10,6 +10,7 @@ mod bad_input;
 mod examples;
 mod gateway;
 mod harness;
+mod installer;
 mod leader;
 mod limits;
 mod manifests;

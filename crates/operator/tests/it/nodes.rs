@@ -183,6 +183,35 @@ async fn lesson_383_a_registered_taint_is_adopted_and_told_once() {
 }
 
 #[tokio::test]
+async fn each_taint_that_comes_or_goes_is_told_on_its_node() {
+    let t = Fixture::new("told").await;
+    let node = t.node("a", &NONE).await;
+    t.apply(&t.rule()).await;
+    t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    t.report(&node, "example.com/Ready", "True").await;
+    t.expect_taints(&node, KEY, &[]).await;
+    let events: Api<Event> = Api::namespaced(t.client.clone(), "default");
+    for (reason, action, what) in
+        [("TaintAdded", "AddTaint", "added"), ("TaintRemoved", "RemoveTaint", "removed")]
+    {
+        let told = poll(async || {
+            let all = events.list(&ListParams::default()).await.unwrap().items;
+            all.into_iter().find(|event| {
+                event.regarding.as_ref().and_then(|r| r.name.as_ref()) == Some(&node)
+                    && event.reason.as_deref() == Some(reason)
+            })
+        });
+        let told = told.await.expect(reason);
+        assert_eq!(told.action.as_deref(), Some(action));
+        assert_eq!(told.type_.as_deref(), Some("Normal"));
+        let text = format!("taint {KEY}=pending:NoSchedule {what} for NodeReadinessRule told");
+        assert_eq!(told.note.as_deref(), Some(text.as_str()));
+        let rule = told.related.and_then(|rule| rule.name);
+        assert_eq!(rule.as_deref(), Some("told"));
+    }
+}
+
+#[tokio::test]
 async fn lesson_54_374_435_a_dry_run_never_writes_a_node_and_follows_it() {
     let t = Fixture::new("dry").await;
     let node = t.node("a", &registered()).await;
