@@ -102,6 +102,8 @@ impl Stage<'_> {
             fixture::report(&self.world.administrator, number, self.rules, "False").await?;
             self.until("a single node", |c| c.tainted == number + 1).await?;
         }
+        // The watch can show the last taint before the operator has said so.
+        self.at_rest().await?;
         let changes = self.watching.take_notes().changes;
         let latencies = self.latencies(&operator.log_since(log)?, &changes);
         each(0..singles, async |n| self.report(n, "True").await).await?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::figures::Row;
+use crate::figures::{self, Row};
 use crate::plot;
 use crate::results::{Latencies, Percentiles, Phase, Results, Round};
 
@@ -20,16 +20,27 @@ pub(crate) fn print(rows: &[Row]) {
     }
 }
 
-/// Writes `<nodes>-nodes-<rules>-rules.{md,json,svg}`.
-pub(crate) fn write(out: &Path, results: &Results, rows: &[Row]) -> anyhow::Result<()> {
+/// Writes `<nodes>-nodes-<rules>-rules.{md,json,svg}`, and the pages of other runs anew, since one of
+/// their figures depends on it.
+pub(crate) fn write(out: &Path, results: Results, others: Vec<Results>) -> anyhow::Result<()> {
     std::fs::create_dir_all(out)?;
-    let name = format!("{}-nodes-{}-rules", results.nodes, results.rules);
-    let path = |extension: &str| out.join(format!("{name}.{extension}"));
-    let mut json = serde_json::to_string_pretty(results)?;
+    let path = |name: &str, extension: &str| out.join(format!("{name}.{extension}"));
+    let name = name(&results);
+    let mut json = serde_json::to_string_pretty(&results)?;
     json.push('\n');
-    std::fs::write(path("json"), json)?;
-    std::fs::write(path("md"), markdown(&name, results, rows)?)?;
-    plot::draw(&path("svg"), results)
+    std::fs::write(path(&name, "json"), json)?;
+    plot::draw(&path(&name, "svg"), &results)?;
+    let all: Vec<_> = others.into_iter().chain([results]).collect();
+    for results in &all {
+        let (name, rows) = (self::name(results), figures::rows(results, &all));
+        std::fs::write(path(&name, "md"), markdown(&name, results, &rows)?)?;
+    }
+    Ok(())
+}
+
+/// What the files of a run are called.
+fn name(results: &Results) -> String {
+    format!("{}-nodes-{}-rules", results.nodes, results.rules)
 }
 
 /// Results of other runs that lie in the same place. One that an older version wrote in another form is

@@ -157,6 +157,11 @@ impl Results {
         mean(self.rounds.iter().map(|round| round.flip.seconds))
     }
 
+    /// Mean seconds of the floor at all of it.
+    pub(crate) fn floor_seconds(&self) -> f64 {
+        mean(self.floors().map(|floor| floor.taint_seconds + floor.flip_seconds))
+    }
+
     /// Seconds of a cold start as a ratio to the floor.
     pub(crate) fn cold_start_ratio(&self) -> f64 {
         self.cold_start_seconds() / mean(self.floors().map(|floor| floor.taint_seconds))

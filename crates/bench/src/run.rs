@@ -27,16 +27,13 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     if options.large_node_kib > 0 {
         results.memory = Some(memory::measure(&world, options).await?);
     }
-    let others = match &options.out {
-        Some(out) => report::others(out, &results)?,
-        None => Vec::new(),
+    let Some(out) = &options.out else {
+        report::print(&figures::rows(&results, &[]));
+        return Ok(());
     };
-    let rows = figures::rows(&results, &others);
-    report::print(&rows);
-    if let Some(out) = &options.out {
-        report::write(out, &results, &rows)?;
-    }
-    Ok(())
+    let others = report::others(out, &results)?;
+    report::print(&figures::rows(&results, &others));
+    report::write(out, results, others)
 }
 
 async fn main_part(
