@@ -125,13 +125,19 @@ impl Events {
     }
 
     /// Warns that a rule could not be carried out, on the rule.
-    pub(crate) fn rule_failed(&self, rule: ObjectReference, action: &str, cause: &str) {
+    pub(crate) fn rule_failed(
+        &self,
+        name: String,
+        uid: Option<Arc<str>>,
+        action: &str,
+        cause: &str,
+    ) {
         self.hand_in(Told {
             warning: true,
             reason: format!("{action}Failed").into(),
             action: action.to_owned().into(),
             note: bounded(cause.to_owned()),
-            regarding: Regarding::Rule(Box::new(rule)),
+            regarding: Regarding::Rule(Box::new(rule_reference(name, uid))),
             rule: None,
         });
     }

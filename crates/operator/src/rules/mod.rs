@@ -14,12 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::core::v1::ObjectReference;
+use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Resource, ResourceExt};
-use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::Rule;
 use node_readiness_engine::reporter::{ConstrainedImpersonation, Settings};
 use thiserror::Error;
@@ -183,17 +181,6 @@ impl RuleError {
     }
 }
 
-/// A rule as events name it, also one that cannot be read.
-fn reference(rule: &StoredRule) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(NodeReadinessRule::api_version(&()).into_owned()),
-        kind: Some(NodeReadinessRule::kind(&()).into_owned()),
-        name: Some(rule.name_any()),
-        uid: rule.uid(),
-        ..ObjectReference::default()
-    }
-}
-
 /// The rules to look at when there is news of one: that one, and those that probe a condition that it
 /// probes, since they may have come to share nodes.
 fn concerned(rules: &Rules, uid: &str) -> Vec<ObjectRef<StoredRule>> {
@@ -245,7 +232,8 @@ fn retry(rule: Arc<StoredRule>, error: &RuleError, context: Arc<Context>) -> Act
     if let RuleError::Apply(error) = error {
         context.resting.rest(&*rule, wait, error.reporters());
     }
-    context.events.rule_failed(reference(&rule), error.action(), &error.to_string());
+    let uid = rule.uid().map(Arc::from);
+    context.events.rule_failed(name.clone(), uid, error.action(), &error.to_string());
     warn!(rule = name, "{error}; trying again in {wait:.1?}");
     Action::requeue(wait)
 }
