@@ -94,10 +94,10 @@ fn node_writes(results: &Results) -> Row {
     let flips = rounds.iter().map(|round| per_change(&round.flip)).fold(0.0, f64::max);
     let (storm, restart) = (per_change(storm), per_change(restart));
     Row {
-        figure: "writes of a node for each change of its taints: cold start, flip, storm, restart",
-        found: format!("{starts:.3}, {flips:.3}, {storm:.3}, {restart:.3}"),
+        figure: "writes of a node for each change of its taints: cold start, flip, storm (killed in the middle)",
+        found: format!("{starts:.3}, {flips:.3}, {storm:.3} ({restart:.3})"),
         bar: "≤ 1",
-        // Who is killed takes the answers to what it sent with it.
+        // Who is killed takes the answers to what it sent with it: that is sent again.
         met: Some(starts.max(flips).max(storm) <= 1.0),
     }
 }

@@ -88,6 +88,12 @@ impl Options {
         Duration::from_secs(self.churn_seconds.unwrap_or(default))
     }
 
+    /// Bytes that etcd may come to take.
+    fn etcd_room(&self) -> u64 {
+        let gibibytes = if self.nodes >= figures::MANY { 10 } else { 4 };
+        gibibytes << 30
+    }
+
     fn steady(&self) -> Duration {
         Duration::from_secs(self.steady_seconds)
     }

@@ -3,6 +3,7 @@
 //! It measures no time, so that a slow machine fails nothing.
 
 use anyhow::ensure;
+use node_readiness_testkit::EtcdData;
 
 use crate::Options;
 use crate::phases::Stage;
@@ -21,7 +22,7 @@ const NODE_BYTES: usize = 4 * 1024;
 /// Runs the operator through a start, a flip, a storm and some heartbeats, and fails if it asked for
 /// more than it may.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
-    let world = World::start(&options.cluster_dir, &options.root).await?;
+    let world = World::start(&options.cluster_dir, &options.root, EtcdData::Disk).await?;
     world.say(&format!("creating {NODES} nodes, rules: {RULES}"));
     fixture::create_nodes(&world.administrator, NODES, RULES, NODE_BYTES).await?;
     fixture::create_rules(&world.administrator, RULES).await?;

@@ -2,12 +2,13 @@
 
 use anyhow::ensure;
 use k8s_openapi::jiff::{Timestamp, Unit};
+use node_readiness_testkit::EtcdData;
 
 use crate::Options;
 use crate::phases::Stage;
 use crate::results::{Results, Round};
 use crate::watching::Watching;
-use crate::world::World;
+use crate::world::{World, data_in_memory};
 use crate::{engine_rate, figures, fixture, floor, memory, report, steady};
 
 /// Measures everything, prints each figure beside its bar, and writes what there is to keep.
@@ -15,7 +16,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     ensure!((1..=memory::RULES).contains(&options.rules), "RULES may be 1 to {}", memory::RULES);
     ensure!(options.rounds >= 1, "at least one round is needed");
     ensure!(options.nodes >= 10, "NODES may be 10 or more");
-    let world = World::start(&options.cluster_dir, &options.root).await?;
+    let data = data_in_memory(options.etcd_room())?;
+    let world = World::start(&options.cluster_dir, &options.root, data).await?;
     if options.memory_only {
         let memory = memory::measure(&world, options).await?;
         report::print(&figures::memory(options.nodes, &memory));
@@ -23,7 +25,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     }
     world.say("engine: evaluations a second on one core");
     let evaluations_per_second = engine_rate::measure()?;
-    let mut results = main_part(&world, options, evaluations_per_second).await?;
+    let mut results = main_part(&world, options, machine(data), evaluations_per_second).await?;
     if options.large_node_kib > 0 {
         results.memory = Some(memory::measure(&world, options).await?);
     }
@@ -39,6 +41,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
 async fn main_part(
     world: &World,
     options: &Options,
+    machine: String,
     evaluations_per_second: f64,
 ) -> anyhow::Result<Results> {
     let Options { nodes, rules, .. } = *options;
@@ -84,7 +87,7 @@ async fn main_part(
     operator.stop()?;
     Ok(Results {
         at: Timestamp::now().round(Unit::Second)?.to_string(),
-        machine: machine(),
+        machine,
         nodes,
         rules,
         node_bytes: fixture::node_bytes(administrator).await?,
@@ -110,7 +113,7 @@ async fn reset(stage: &Stage<'_>) -> anyhow::Result<()> {
 }
 
 /// The machine, as far as it matters.
-fn machine() -> String {
+fn machine(data: EtcdData) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
@@ -121,5 +124,10 @@ fn machine() -> String {
     let memory = field(&read("/proc/meminfo"), "MemTotal");
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let kernel = read("/proc/sys/kernel/osrelease");
-    format!("{cores} cores ({processor}), {memory} of memory, Linux {}", kernel.trim())
+    let data = match data {
+        EtcdData::Memory => "in memory",
+        EtcdData::Disk => "on disk",
+    };
+    let kernel = kernel.trim();
+    format!("{cores} cores ({processor}), {memory} of memory, Linux {kernel}, etcd's data {data}")
 }

@@ -1,6 +1,14 @@
 //! Where everything is, below a cluster's directory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use crate::{digest, spec::EtcdData};
+
+/// The directory whose files are in memory on every Linux.
+pub const SHARED_MEMORY: &str = "/dev/shm";
 
 /// The paths of one cluster.
 #[derive(Debug, Clone)]
@@ -45,9 +53,16 @@ impl Layout {
         self.dir.join("pki")
     }
 
-    /// etcd's data.
-    pub(crate) fn etcd(&self) -> PathBuf {
-        self.dir.join("etcd")
+    /// etcd's data. In memory, its path is told by that of the cluster, so that whoever ends a cluster
+    /// finds it without a record.
+    pub fn etcd(&self, data: EtcdData) -> PathBuf {
+        match data {
+            EtcdData::Disk => self.dir.join("etcd"),
+            EtcdData::Memory => {
+                let digest = digest::sha256(self.dir.as_os_str().as_bytes());
+                Path::new(SHARED_MEMORY).join(format!("node-readiness-testkit-{}", &digest[..16]))
+            }
+        }
     }
 
     /// Everything of one node.
@@ -70,13 +85,14 @@ impl Layout {
         self.dir.join("state.json")
     }
 
-    /// What ending the cluster removes. The logs stay, and what others put beside.
-    pub(crate) fn ephemeral(&self) -> [PathBuf; 7] {
+    /// What ending the cluster removes, wherever it may be. The logs stay, and what others put beside.
+    pub(crate) fn ephemeral(&self) -> [PathBuf; 8] {
         [
             self.kubeconfig(),
             self.bin(),
             self.pki(),
-            self.etcd(),
+            self.etcd(EtcdData::Disk),
+            self.etcd(EtcdData::Memory),
             self.nodes(),
             self.kubectl_cache(),
             self.state(),

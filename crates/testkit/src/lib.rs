@@ -6,12 +6,15 @@
 //! run a cluster that has to last: nothing is kept, rotated or upgraded.
 //!
 //! ```no_run
-//! use node_readiness_testkit::{Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes};
+//! use node_readiness_testkit::{
+//!     Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes,
+//! };
 //!
 //! let spec = ClusterSpec {
 //!     dir: "target/cluster-of-my-test".into(),
 //!     version: KubernetesVersion::V1_37,
 //!     nodes: Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(5) },
+//!     data: EtcdData::Disk,
 //! };
 //! let cluster = Cluster::up(&spec, &|line| eprintln!("{line}"))?;
 //! println!("{}", cluster.kubeconfig().display());
@@ -48,6 +51,6 @@ pub use binaries::Binaries;
 pub use cluster::Cluster;
 pub use error::{Error, Result};
 pub use identity::ProcessIdentity;
-pub use layout::Layout;
-pub use spec::{ClusterSpec, LoopbackNet, Nodes, RealNodes, StartupTaint};
+pub use layout::{Layout, SHARED_MEMORY};
+pub use spec::{ClusterSpec, EtcdData, LoopbackNet, Nodes, RealNodes, StartupTaint};
 pub use version::KubernetesVersion;

@@ -14,6 +14,19 @@ pub struct ClusterSpec {
     pub version: KubernetesVersion,
     /// Whether there are machines.
     pub nodes: Nodes,
+    /// Where etcd keeps its data.
+    pub data: EtcdData,
+}
+
+/// Where etcd keeps its data. It never waits for a disk, but it does wait for the file system, some
+/// tenths of a second when a disk is busy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EtcdData {
+    /// In the cluster's directory.
+    #[default]
+    Disk,
+    /// In [`SHARED_MEMORY`](crate::SHARED_MEMORY). It counts as memory in use until the cluster ends.
+    Memory,
 }
 
 /// The cluster's machines.

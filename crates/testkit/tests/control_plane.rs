@@ -9,7 +9,7 @@ use std::{
 };
 
 use node_readiness_testkit::{
-    Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, ProcessIdentity,
+    Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes, ProcessIdentity,
 };
 
 /// A directory that is the same in every run, so that what a killed run left in it is ended by the
@@ -19,10 +19,15 @@ fn dir(name: &str) -> PathBuf {
 }
 
 fn up(dir: &Path, third_octet: u8) -> Cluster {
+    up_with(EtcdData::Disk, dir, third_octet)
+}
+
+fn up_with(data: EtcdData, dir: &Path, third_octet: u8) -> Cluster {
     let spec = ClusterSpec {
         dir: dir.to_owned(),
         version: KubernetesVersion::V1_37,
         nodes: Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(third_octet) },
+        data,
     };
     Cluster::up(&spec, &|line| eprintln!("{line}")).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -63,12 +68,16 @@ fn clusters_run_side_by_side_and_end_when_dropped() {
 #[test]
 fn what_an_ended_run_left_is_ended_by_the_next() {
     let dir = dir("left");
-    up(&dir, 242).detach();
+    let cluster = up_with(EtcdData::Memory, &dir, 242);
+    let in_memory = cluster.layout().etcd(EtcdData::Memory);
+    cluster.detach();
     let left = processes(&dir);
     assert!(left.iter().all(ProcessIdentity::is_running));
+    assert!(in_memory.join("member").is_dir());
 
     let cluster = up(&dir, 242);
     assert!(left.iter().all(|process| !is_at_work(process)));
+    assert!(!in_memory.exists());
     cluster.detach();
     let left = processes(&dir);
     Cluster::down(&dir).unwrap();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use node_readiness_testkit::{
-    Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, RealNodes, StartupTaint,
+    Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes, RealNodes, StartupTaint,
 };
 
 use crate::{
@@ -103,7 +103,7 @@ pub(crate) fn start(
         Nodes::Real(nodes) => nodes.count,
     };
     progress.say(&format!("starting Kubernetes {version} with {count} nodes"));
-    let spec = ClusterSpec { dir: workspace::cluster_dir(), version, nodes };
+    let spec = ClusterSpec { dir: workspace::cluster_dir(), version, nodes, data: EtcdData::Disk };
     Ok(Cluster::up(&spec, &|line| progress.say(line))?)
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use node_readiness_testkit::{
-    Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, RealNodes, StartupTaint,
+    Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes, RealNodes, StartupTaint,
 };
 
 use crate::{
@@ -144,6 +144,7 @@ fn integration(progress: &Progress) -> anyhow::Result<Count> {
             dir: workspace::cluster_dir().join(name),
             version: KubernetesVersion::V1_37,
             nodes: Nodes::ControlPlaneOnly { loopback },
+            data: EtcdData::Disk,
         };
         Cluster::up(&spec, &|line| progress.say(line))
     };
@@ -194,6 +195,7 @@ fn e2e_on(
             testkit_binary,
             images: Vec::new(),
         }),
+        data: EtcdData::Disk,
     };
     let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
     progress.say(&format!("running the end-to-end tests on Kubernetes {version}"));

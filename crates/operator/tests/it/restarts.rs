@@ -12,7 +12,9 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use node_readiness_api::NodeReadinessRule;
-use node_readiness_testkit::{Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes};
+use node_readiness_testkit::{
+    Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes,
+};
 use serde_json::{Value, json};
 
 use crate::harness::{REPORTERS, eventually, poll};
@@ -41,7 +43,8 @@ impl World {
     pub async fn new(name: &str, loopback: u8) -> Self {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let nodes = Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(loopback) };
-        let spec = ClusterSpec { dir, version: KubernetesVersion::V1_37, nodes };
+        let spec =
+            ClusterSpec { dir, version: KubernetesVersion::V1_37, nodes, data: EtcdData::Disk };
         let up = move || Cluster::up(&spec, &|_| {}).unwrap();
         let cluster = tokio::task::spawn_blocking(up).await.unwrap();
         let kubeconfig = cluster.kubeconfig();

@@ -6,7 +6,6 @@ use std::{
 };
 
 use crate::{
-    layout::Layout,
     network,
     pki::Credentials,
     spec::{ClusterSpec, Nodes},
@@ -107,11 +106,11 @@ pub(super) struct Files {
 
 /// etcd holds every secret of the cluster, so only who has the key may talk to it, even
 /// on this host. What it holds need not survive a crash, so it does not wait for disks.
-pub(super) fn etcd(layout: &Layout, addresses: &Addresses, files: &Files) -> Vec<String> {
+pub(super) fn etcd(data: &Path, addresses: &Addresses, files: &Files) -> Vec<String> {
     let (client, peer) = (addresses.etcd_url(), format!("https://{}:2380", addresses.internal));
     let mut arguments = vec![
         "--name=default".to_owned(),
-        format!("--data-dir={}", layout.etcd().display()),
+        format!("--data-dir={}", data.display()),
         format!("--listen-client-urls={client}"),
         format!("--advertise-client-urls={client}"),
         format!("--listen-peer-urls={peer}"),
@@ -219,10 +218,10 @@ fn file(flag: &str, path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{LoopbackNet, RealNodes};
+    use crate::spec::{EtcdData, LoopbackNet, RealNodes};
 
     fn spec(nodes: Nodes, version: KubernetesVersion) -> ClusterSpec {
-        ClusterSpec { dir: "/cluster".into(), version, nodes }
+        ClusterSpec { dir: "/cluster".into(), version, nodes, data: EtcdData::Disk }
     }
 
     fn data_only(n: u8) -> Nodes {
@@ -262,9 +261,8 @@ mod tests {
     fn a_cluster_without_nodes_binds_nothing_outside_its_loopback_net() {
         let spec = spec(data_only(7), KubernetesVersion::V1_37);
         let (addresses, files) = (Addresses::of(&spec.nodes), files());
-        let layout = Layout::new("/cluster".into());
         let arguments = [
-            etcd(&layout, &addresses, &files),
+            etcd(Path::new("/cluster/etcd"), &addresses, &files),
             apiserver(spec.version, &addresses, &files),
             controller_manager(&spec, &addresses, &files),
             scheduler(spec.version, &addresses, &files),
@@ -285,7 +283,7 @@ mod tests {
     #[test]
     fn the_addresses_that_have_to_be_free_are_those_that_are_bound() {
         let addresses = Addresses::of(&data_only(7));
-        let etcd = etcd(&Layout::new("/cluster".into()), &addresses, &files());
+        let etcd = etcd(Path::new("/cluster/etcd"), &addresses, &files());
         for (name, address) in addresses.all() {
             assert!(address.to_string().starts_with("127.96.7.1:"), "{name} {address}");
             let told = etcd.iter().any(|argument| argument.ends_with(&format!("//{address}")));

@@ -47,7 +47,7 @@ pub(crate) fn start(
         Service::start(name, command, &layout.log(), state)
     };
 
-    let mut etcd = start("etcd", arguments::etcd(layout, &addresses, &files))?;
+    let mut etcd = start("etcd", arguments::etcd(&layout.etcd(spec.data), &addresses, &files))?;
     etcd.wait_until("etcd to be healthy", START_WITHIN, || {
         Ok(is_healthy(addresses.etcd_health()))
     })?;

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use node_readiness_testkit::{
-    Cluster, ClusterSpec, KubernetesVersion, LoopbackNet, Nodes, image::Image,
+    Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes, image::Image,
 };
 
 use self::{
@@ -62,6 +62,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         dir: dir.clone(),
         version: KubernetesVersion::V1_37,
         nodes: Nodes::ControlPlaneOnly { loopback: LOOPBACK },
+        data: EtcdData::Disk,
     };
     let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
     let image = image_size(reporter, &dir)?;
