@@ -58,6 +58,11 @@ impl Fixture {
         Api::all(self.client.clone())
     }
 
+    /// Events about what has no namespace.
+    pub fn events(&self) -> Api<Event> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
     /// A continuous rule for this test's nodes that needs `example.com/Ready`=True and manages a
     /// taint of its own.
     pub fn rule(&self) -> Value {
@@ -155,18 +160,31 @@ impl Fixture {
 
 /// Waits for a warning about one of this test's nodes.
 pub async fn warned(t: &Fixture, reason: &str) {
-    let events: Api<Event> = Api::namespaced(t.client.clone(), "default");
-    let told = poll(async || {
-        let all = events.list(&ListParams::default()).await.unwrap().items;
-        let ours = all.into_iter().any(|event| {
-            let regarding = event.regarding.and_then(|object| object.name).unwrap_or_default();
-            event.reason.as_deref() == Some(reason)
-                && event.type_.as_deref() == Some("Warning")
-                && regarding.starts_with(&t.named(""))
-        });
-        ours.then_some(())
+    let ours = t.named("");
+    let is_ours = |event: &Event| {
+        let name = event.regarding.as_ref().and_then(|object| object.name.as_deref());
+        event.type_.as_deref() == Some("Warning")
+            && name.is_some_and(|name| name.starts_with(&ours))
+    };
+    event(t, reason, is_ours).await;
+}
+
+/// Waits for what an object is told.
+pub async fn told(t: &Fixture, reason: &str, kind: &str, name: &str) -> Event {
+    let is_about = |event: &Event| {
+        let about = event.regarding.as_ref();
+        about.and_then(|object| object.kind.as_deref()) == Some(kind)
+            && about.and_then(|object| object.name.as_deref()) == Some(name)
+    };
+    event(t, reason, is_about).await
+}
+
+async fn event(t: &Fixture, reason: &str, passes: impl Fn(&Event) -> bool) -> Event {
+    let found = poll(async || {
+        let mut all = t.events().list(&ListParams::default()).await.unwrap().items.into_iter();
+        all.find(|event| event.reason.as_deref() == Some(reason) && passes(event))
     });
-    told.await.expect(reason);
+    found.await.expect(reason)
 }
 
 /// Waits until an object is there and passes.

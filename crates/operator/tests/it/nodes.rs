@@ -1,10 +1,9 @@
 //! What becomes of nodes.
 
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ListParams};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, KEY, eventually, gone, poll};
+use crate::harness::{Fixture, KEY, eventually, gone, told};
 
 const NONE: Value = Value::Null;
 
@@ -162,18 +161,12 @@ async fn lesson_383_a_registered_taint_is_adopted_and_told_once() {
     eventually(&t.nodes(), &node, |node| record(node)["adopted"]["state"] == "held").await;
     t.report(&node, "example.com/Ready", "True").await;
     t.expect_taints(&node, KEY, &[]).await;
-    let events: Api<Event> = Api::namespaced(t.client.clone(), "default");
-    let told = poll(async || {
-        let all = events.list(&ListParams::default()).await.unwrap().items;
-        let ours: Vec<_> = all
-            .into_iter()
-            .filter(|event| event.regarding.as_ref().and_then(|r| r.name.as_ref()) == Some(&node))
-            .collect();
-        ours.iter().any(|event| event.reason.as_deref() == Some("TaintRemoved")).then_some(ours)
+    told(&t, "TaintRemoved", "Node", &node).await;
+    let mut adopted = t.events().list(&ListParams::default()).await.unwrap().items;
+    adopted.retain(|event| {
+        event.regarding.as_ref().and_then(|about| about.name.as_ref()) == Some(&node)
+            && event.reason.as_deref() == Some("TaintAdopted")
     });
-    let told = told.await.expect("TaintRemoved is told");
-    let adopted: Vec<_> =
-        told.iter().filter(|event| event.reason.as_deref() == Some("TaintAdopted")).collect();
     assert_eq!(adopted.len(), 1, "{adopted:#?}");
     assert!(adopted[0].series.is_none(), "{adopted:#?}");
     assert_eq!(adopted[0].action.as_deref(), Some("AdoptTaint"));
@@ -190,18 +183,10 @@ async fn each_taint_that_comes_or_goes_is_told_on_its_node() {
     t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
     t.report(&node, "example.com/Ready", "True").await;
     t.expect_taints(&node, KEY, &[]).await;
-    let events: Api<Event> = Api::namespaced(t.client.clone(), "default");
     for (reason, action, what) in
         [("TaintAdded", "AddTaint", "added"), ("TaintRemoved", "RemoveTaint", "removed")]
     {
-        let told = poll(async || {
-            let all = events.list(&ListParams::default()).await.unwrap().items;
-            all.into_iter().find(|event| {
-                event.regarding.as_ref().and_then(|r| r.name.as_ref()) == Some(&node)
-                    && event.reason.as_deref() == Some(reason)
-            })
-        });
-        let told = told.await.expect(reason);
+        let told = told(&t, reason, "Node", &node).await;
         assert_eq!(told.action.as_deref(), Some(action));
         assert_eq!(told.type_.as_deref(), Some("Normal"));
         let text = format!("taint {KEY}=pending:NoSchedule {what} for NodeReadinessRule told");

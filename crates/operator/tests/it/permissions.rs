@@ -3,15 +3,14 @@
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
-use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use node_readiness_engine::rbac;
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, KEY, kubeconfig, poll, warned};
+use crate::harness::{Fixture, KEY, kubeconfig, poll, told, warned};
 use crate::metrics::counted;
 
 /// A client with what `config/` grants the operator.
@@ -157,17 +156,7 @@ async fn lesson_217_234_362_408_468_a_refused_write_is_told_and_tried_until_it_s
     assert!(ready.message.contains("not today"), "{ready:?}");
     warned(&t, "NodeWriteFailed").await;
     for (kind, name) in [("Node", node.as_str()), ("NodeReadinessRule", "refusal")] {
-        let events: Api<Event> = Api::namespaced(t.client.clone(), "default");
-        let told = poll(async || {
-            let all = events.list(&ListParams::default()).await.unwrap().items;
-            all.into_iter().find(|event| {
-                let about = event.regarding.as_ref();
-                event.reason.as_deref() == Some("NodeWriteFailed")
-                    && about.and_then(|about| about.kind.as_deref()) == Some(kind)
-                    && about.and_then(|about| about.name.as_deref()) == Some(name)
-            })
-        });
-        let text = told.await.and_then(|event| event.note).expect(kind);
+        let text = told(&t, "NodeWriteFailed", kind, name).await.note.unwrap();
         assert!(text.contains("not today"), "{text}");
     }
     let failures = r#"node_readiness_failures_total{rule="refusal",reason="AddTaintError"} "#;
