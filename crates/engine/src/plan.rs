@@ -63,6 +63,9 @@ pub struct Grip {
     pub tainted: bool,
     /// Whether the node's record says that the rule holds it.
     pub held: bool,
+    /// Whether it says that another rule holds it by the same taint, which then stays whatever this one
+    /// wants. Told of a dry run, which is the only one to ask.
+    pub held_by_another: bool,
 }
 
 /// Claims by the name of the rule; those that stay as they are are borrowed from the record.
@@ -90,11 +93,19 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
 
     let regressed = claims.iter().filter(|(_, claim)| is_regression(claim));
     let grips = |rule: &Rule| {
-        let (before, after) = taints.before_and_after(&rule.taint);
-        let held_before = claim(rule).is_some_and(is_held);
-        let held_after = claims.get(&*rule.name).is_some_and(|claim| is_held(claim));
-        let grip = |tainted, held| Grip { tainted, held };
-        (grip(before, held_before), grip(after, held_after))
+        let (tainted_before, tainted_after) = taints.before_and_after(&rule.taint);
+        let recorded = recorded.claims.iter().map(|(name, claim)| (name.as_str(), claim));
+        let before = Grip {
+            tainted: tainted_before,
+            held: claim(rule).is_some_and(is_held),
+            held_by_another: held_by_another(rule, recorded),
+        };
+        let after = Grip {
+            tainted: tainted_after,
+            held: claims.get(&*rule.name).is_some_and(|claim| is_held(claim)),
+            held_by_another: held_by_another(rule, claims.iter().map(|(name, c)| (*name, &**c))),
+        };
+        (before, after)
     };
     NodePlan {
         patch: patch::conditional(node, &next, &records),
@@ -118,6 +129,14 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
             })
             .collect(),
     }
+}
+
+fn held_by_another<'a>(
+    rule: &Rule,
+    mut claims: impl Iterator<Item = (&'a str, &'a Claim)>,
+) -> bool {
+    let holds = |name, claim| name != &*rule.name && is_held(claim) && claim.taint == rule.taint;
+    rule.dry_run && claims.any(|(name, claim)| holds(name, claim))
 }
 
 fn next_claims<'a>(

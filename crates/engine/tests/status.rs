@@ -191,6 +191,26 @@ fn a_dry_run_says_what_it_would_do_and_holds_nothing() {
 }
 
 #[test]
+fn a_dry_run_would_not_remove_what_another_rule_holds() {
+    let mut scene = Scene::new(TestRule::new("dry").spec("dryRun", json!(true)));
+    let elsewhere = json!([{"type": "Ready2", "requiredStatus": "True"}]);
+    let other = TestRule::new("cni").spec("conditions", elsewhere);
+    let rules = RuleSet::new([scene.rule.compile(), other.compile()], []);
+    let mut node = TestNode::new("n").label("os", "linux").condition("Ready1", "True");
+    node.reconcile(&rules, at(0));
+    scene.ledger.enter("n", &plan(&node.view(), &rules, at(1)), None, at(1));
+    assert_eq!(scene.status().dry_run_results.unwrap().summary, "No changes needed");
+
+    // A taint that nobody holds, such as one that the node registered with.
+    scene.ledger = Ledger::default();
+    let node = TestNode::new("n").label("os", "linux").condition("Ready1", "True");
+    let node = node.taint("readiness.k8s.io/Net", "pending", "NoSchedule");
+    let alone = RuleSet::new([scene.rule.compile()], []);
+    scene.ledger.enter("n", &plan(&node.view(), &alone, at(1)), None, at(1));
+    assert_eq!(scene.status().dry_run_results.unwrap().summary, "would remove 1 taints");
+}
+
+#[test]
 fn a_dry_run_counts_what_is_missing_even_where_a_default_stands_in() {
     let conditions = json!([{"type": "Ready1", "requiredStatus": "True", "defaultStatus": "True"}]);
     let rule = TestRule::new("dry").spec("dryRun", json!(true)).spec("conditions", conditions);

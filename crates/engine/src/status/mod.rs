@@ -173,8 +173,10 @@ fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
 
 fn dry_run(entries: &[(&str, &Entry)]) -> DryRunResults {
     let taints_to_add = number(entries, |e| is_held(e) && !e.grip.tainted);
-    // What a completed bootstrap finds is not its own.
-    let taints_to_remove = number(entries, |e| e.standing == Standing::Ready && e.grip.tainted);
+    // What a completed bootstrap finds is not its own, and what another rule holds stays.
+    let taints_to_remove = number(entries, |e| {
+        e.standing == Standing::Ready && e.grip.tainted && !e.grip.held_by_another
+    });
     let risky_operations = number(entries, |e| e.evaluation.has_missing());
     let parts: Vec<_> = [
         (taints_to_add, format!("would add {taints_to_add} taints")),
