@@ -4,11 +4,14 @@
 //! out, such as images and heartbeats' bookkeeping, changes often and decides nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU32;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use node_readiness_api::{ConditionStatus, RuleTaint};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::labels::{All, Kept, Labels, Own};
@@ -208,10 +211,31 @@ fn lenient_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conditio
     })
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as is wanted")]
+/// The API server takes any year of four digits, which is more than there are here. As with a status,
+/// one node with an odd heartbeat must not keep the operator from reading all the others: it has none.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
-    let time = Option::<Time>::deserialize(deserializer)?;
-    Ok(time.and_then(|time| NonZeroU32::new(time.0.as_second() as u32)))
+    deserializer.deserialize_any(Seconds)
+}
+
+/// Reads a time as [`seconds`] does, where it stands.
+struct Seconds;
+
+impl Visitor<'_> for Seconds {
+    type Value = Option<NonZeroU32>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a time, or null")
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as is wanted")]
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        let time: Option<Timestamp> = text.parse().ok();
+        Ok(time.and_then(|time| NonZeroU32::new(time.as_second() as u32)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
 }
 
 fn is_empty(text: &str) -> bool {
@@ -260,6 +284,25 @@ mod tests {
         .unwrap();
         assert!(node.metadata.managed_fields.is_none());
         assert_eq!(node.annotations().collect::<Vec<_>>(), [("readiness.k8s.io/rules", "{}")]);
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_no_time_is_none_and_the_node_is_read() {
+        let heartbeat = |time| {
+            let condition = json!({"type": "C", "status": "True", "lastHeartbeatTime": time});
+            let node: Node = serde_json::from_value(json!({
+                "metadata": {"name": "n"}, "status": {"conditions": [condition]},
+            }))
+            .unwrap();
+            node.conditions()[0].heartbeat().map(NonZeroU32::get)
+        };
+        assert_eq!(heartbeat(json!("2026-01-01T00:00:00Z")), Some(1_767_225_600));
+        // The API server takes the first two; what is beyond this library's last second is the others'.
+        for odd in ["9999-12-31T00:00:00Z", "0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z", ""] {
+            heartbeat(json!(odd));
+        }
+        assert_eq!(heartbeat(json!("9999-12-31T00:00:00Z")), None);
+        assert_eq!(heartbeat(json!(null)), None);
     }
 
     #[test]

@@ -1,21 +1,73 @@
 //! The watch of rules, and the rule set that the node path reads.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::ClusterResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::{Rule, RuleSet, Unreadable};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{LASTS, Reading, persistent, settled};
 
 /// A rule as it is stored, which may have a form that this version cannot read.
-pub type StoredRule = DeserializeGuard<NodeReadinessRule>;
+///
+/// It is kube's `DeserializeGuard` without `managedFields`, which whoever may write a rule can fill: the API
+/// server takes times there that cannot be read here, and then even that guard gives up, and with it the
+/// list of all rules.
+#[derive(Clone, Debug)]
+pub struct StoredRule(pub Result<NodeReadinessRule, InvalidObject>);
+
+impl<'de> Deserialize<'de> for StoredRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut object = Value::deserialize(deserializer)?;
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        let guarded = DeserializeGuard::deserialize(object).map_err(D::Error::custom)?;
+        Ok(Self(guarded.0))
+    }
+}
+
+impl Resource for StoredRule {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        NodeReadinessRule::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        NodeReadinessRule::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        NodeReadinessRule::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        NodeReadinessRule::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.as_ref().map_or_else(|invalid| &invalid.metadata, Resource::meta)
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.as_mut().map_or_else(|invalid| &mut invalid.metadata, Resource::meta_mut)
+    }
+}
 
 /// Every rule.
 pub type RuleStore = Store<StoredRule>;

@@ -1,5 +1,6 @@
-//! A stored rule that this version cannot read, which takes a definition that lets it through.
+//! What is stored and cannot be read: it is one object's affair, and stops nothing else.
 
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -22,6 +23,64 @@ fn rule(name: &str, mode: &str) -> Value {
     })
 }
 
+fn taints(node: &Node) -> usize {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    taints.into_iter().flatten().filter(|taint| taint.key == KEY).count()
+}
+
+fn node(name: &str) -> Node {
+    let node = json!({"metadata": {"name": name, "labels": {"test": "unreadable"}}});
+    serde_json::from_value(node).unwrap()
+}
+
+/// Whoever may write a rule may write what managed its fields, and whoever has a node's credentials its
+/// conditions. The API server takes times in both that this program's library does not.
+#[tokio::test]
+async fn a_time_that_cannot_be_read_stops_nothing_else() {
+    let world = World::new("odd-times", 8).await;
+    let end_of_days = "9999-12-31T00:00:00Z";
+    let managed = json!([{
+        "manager": "x", "operation": "Update", "time": end_of_days,
+        "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:dryRun": {}}},
+    }]);
+    let condition = json!({
+        "type": "example.com/Ready", "status": "True",
+        "lastHeartbeatTime": end_of_days, "lastTransitionTime": end_of_days,
+    });
+    let odd = |resource: &str, patch: Value| {
+        let patch = patch.to_string();
+        let mut arguments = vec!["patch", resource, "odd", "--type=merge", "-p", &patch];
+        arguments.extend((resource == "node").then_some("--subresource=status"));
+        world.try_kubectl(&arguments).unwrap();
+    };
+    let running = world.operator();
+    world.apply(&rule("odd", "continuous")).await;
+    for name in ["odd", "n"] {
+        world.nodes().create(&PostParams::default(), &node(name)).await.unwrap();
+    }
+    eventually(&world.nodes(), "n", |node| taints(node) == 1).await;
+    odd("node", json!({"status": {"conditions": [condition]}}));
+    odd("nrr", json!({"metadata": {"managedFields": managed}, "spec": {"dryRun": false}}));
+    let stored = world.try_kubectl(&["get", "nrr", "odd", "-o", "yaml", "--show-managed-fields"]);
+    assert!(stored.unwrap().contains(end_of_days), "the API server keeps it");
+    let held = |name: &str| {
+        let path = ["get", "node", name, "-o", "jsonpath={.spec.taints[*].key}"];
+        world.try_kubectl(&path).unwrap().contains(KEY)
+    };
+    assert!(poll(async || (!held("odd")).then_some(())).await.is_some(), "it is ready");
+
+    // Another one, and one that reads all of it at its start.
+    world.nodes().create(&PostParams::default(), &node("later")).await.unwrap();
+    eventually(&world.nodes(), "later", |node| taints(node) == 1).await;
+    drop(running);
+    let _anew = world.operator();
+    world.nodes().create(&PostParams::default(), &node("last")).await.unwrap();
+    eventually(&world.nodes(), "last", |node| taints(node) == 1).await;
+    world.try_kubectl(&["delete", "nrr", "odd", "--timeout=60s"]).unwrap();
+    eventually(&world.nodes(), "last", |node| taints(node) == 0).await;
+}
+
 #[tokio::test]
 async fn a_rule_that_cannot_be_read_is_told_and_stops_no_other() {
     let world = World::new("unreadable", 4).await;
@@ -37,14 +96,8 @@ async fn a_rule_that_cannot_be_read_is_told_and_stops_no_other() {
     assert!(stored.is_some(), "the new definition is not in force");
 
     let _operator = world.operator();
-    let node = json!({"metadata": {"name": "n", "labels": {"test": "unreadable"}}});
-    let node = serde_json::from_value(node).unwrap();
-    world.nodes().create(&PostParams::default(), &node).await.unwrap();
+    world.nodes().create(&PostParams::default(), &node("n")).await.unwrap();
     world.apply(&rule("even", "continuous")).await;
-    let taints = |node: &k8s_openapi::api::core::v1::Node| {
-        let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
-        taints.iter().filter(|taint| taint.key == KEY).count()
-    };
     eventually(&world.nodes(), "n", |node| taints(node) == 1).await;
     let condition = json!({"type": "example.com/Ready", "status": "True"});
     let ready = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
