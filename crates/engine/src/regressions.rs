@@ -110,6 +110,14 @@ impl Regressions {
         }
     }
 
+    /// Forgets every node that is not named.
+    pub fn retain(&mut self, exists: &HashSet<&str>) {
+        self.rules.retain(|_, held| {
+            held.retain(|node| exists.contains(node.as_str()));
+            !held.is_empty()
+        });
+    }
+
     /// Forgets a node that is gone.
     pub fn forget(&mut self, node: &str) {
         self.rules.retain(|_, held| {

@@ -8,10 +8,11 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event};
 use node_readiness_engine::{
-    Coverage, Failure, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
+    Coverage, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
 };
 
 use super::waits::Waits;
+use super::writer::Outcome;
 use crate::clock;
 use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
@@ -35,6 +36,8 @@ struct State {
     /// Rules whose limits plans take up that are not settled yet, by node.
     reserved: HashMap<String, Vec<String>>,
     coverage: Coverage,
+    /// Whether all nodes have been listed once.
+    listed: bool,
     /// The rules that the coverage was counted for; `None` when nodes were listed anew since.
     counted: Option<Arc<RuleSet>>,
     /// Nodes for which the next heartbeat decides something.
@@ -97,7 +100,12 @@ impl Memory {
                 let names: HashSet<_> = nodes.iter().map(|node| node.name()).collect();
                 state.retain(&names);
                 self.waits.retain(&names);
-                state.recount(&nodes);
+                state.counted = None;
+                // A list is of the moment when it began. Who leads has its own count, as above.
+                if !state.listed || !self.leadership.may_write() {
+                    state.listed = true;
+                    state.recount(&nodes);
+                }
                 self.ledger.retain(|node| names.contains(node));
                 self.look_again_at_deferred(&mut state);
                 for node in &nodes {
@@ -154,16 +162,20 @@ impl Memory {
         node: &Node,
         rules: &RuleSet,
         plan: &NodePlan,
-        failure: Option<&Failure>,
+        outcome: &Outcome,
         store: &NodeStore,
     ) -> HashSet<Arc<str>> {
         let mut state = self.lock();
-        state.give_back(node.name());
+        // What may have been written is not given back: that is found out when it is written again.
+        if !matches!(outcome, Outcome::Unknown(_)) {
+            state.give_back(node.name());
+        }
         // A node that went while it was written is not to come back by what was planned for it.
         let known = store.get(&ObjectRef::new(node.name()));
         if known.is_none_or(|known| known.metadata.uid != node.metadata.uid) {
             return HashSet::new();
         }
+        let failure = outcome.failure();
         if failure.is_none() {
             state.regressions.set(node.name(), &plan.regressed);
         }
@@ -218,7 +230,6 @@ impl Memory {
 impl State {
     /// Counts regressions anew from the records, and adds what plans have taken up since.
     fn recount(&mut self, nodes: &[Arc<Node>]) {
-        self.counted = None;
         self.regressions = Regressions::recount(nodes.iter().map(AsRef::as_ref));
         for (node, rules) in &self.reserved {
             for rule in rules {
@@ -241,6 +252,7 @@ impl State {
     }
 
     fn forget(&mut self, node: &str) {
+        self.reserved.remove(node);
         self.coverage.forget(node);
         self.heartbeats.forget(node);
         self.regressions.forget(node);
@@ -252,6 +264,8 @@ impl State {
 
     /// Forgets every node that is not named.
     fn retain(&mut self, exists: &HashSet<&str>) {
+        self.reserved.retain(|node, _| exists.contains(node.as_str()));
+        self.regressions.retain(exists);
         self.heartbeats.retain(exists);
         self.awaiting.retain(|node| exists.contains(node.as_str()));
         for nodes in self.deferred.values_mut() {
@@ -264,7 +278,7 @@ impl State {
 mod tests {
     use super::*;
     use kube::runtime::reflector;
-    use node_readiness_engine::Rule;
+    use node_readiness_engine::{Failure, Rule};
     use serde_json::json;
 
     /// A rule that may hold one regressed node, for all nodes.
@@ -331,10 +345,69 @@ mod tests {
         }
         for node in [&held, &deferred] {
             let plan = memory.plan(node, &rules, &store).plan;
-            memory.settle(node, &rules, &plan, None, &store);
+            memory.settle(node, &rules, &plan, &Outcome::Written, &store);
         }
         assert!(looked_at.try_recv().is_err(), "there is no room");
         memory.observe(&Ok(Event::Delete(held)), &store);
         assert_eq!(looked_at.try_recv().unwrap().name, "deferred");
+    }
+
+    /// A rule that may hold one regressed node, and two that regressed.
+    struct Scene {
+        memory: Memory,
+        store: NodeStore,
+        writer: reflector::store::Writer<Node>,
+        rules: Arc<RuleSet>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let (store, mut writer) = reflector::store();
+            let nodes = ["a", "b"].map(|name| regressed(name, &["r"]));
+            writer.apply_watcher_event(&Event::Init);
+            for node in nodes {
+                writer.apply_watcher_event(&Event::InitApply(node));
+            }
+            writer.apply_watcher_event(&Event::InitDone);
+            let rules = Arc::new(RuleSet::new([rule("r")], []));
+            let scene = Self { memory: memory().0, store, writer, rules };
+            scene.memory.observe(&Ok(Event::InitDone), &scene.store);
+            scene
+        }
+
+        /// Whether the node is held by the plan that is made for it now, of which this comes.
+        fn holds(&self, name: &str, outcome: &Outcome) -> bool {
+            let node = self.store.get(&ObjectRef::new(name)).unwrap();
+            let plan = self.memory.plan(&node, &self.rules, &self.store).plan;
+            self.memory.settle(&node, &self.rules, &plan, outcome, &self.store);
+            !plan.regressed.is_empty()
+        }
+    }
+
+    fn failure() -> Failure {
+        Failure { reason: "Timeout".to_owned(), message: "no answer".to_owned() }
+    }
+
+    #[test]
+    fn a_list_that_is_older_than_what_was_written_makes_no_room() {
+        let scene = Scene::new();
+        assert!(scene.holds("a", &Outcome::Written));
+        scene.memory.observe(&Ok(Event::InitDone), &scene.store);
+        assert!(!scene.holds("b", &Outcome::Written));
+    }
+
+    #[test]
+    fn a_write_that_may_have_come_about_makes_no_room() {
+        let mut scene = Scene::new();
+        assert!(scene.holds("a", &Outcome::Unknown(failure())));
+        assert!(!scene.holds("b", &Outcome::Written));
+        // It is found out when the node is written again, or goes.
+        assert!(scene.holds("a", &Outcome::Failed(failure())));
+        assert!(scene.holds("b", &Outcome::Unknown(failure())));
+        assert!(!scene.holds("a", &Outcome::Written));
+        let gone = Event::Delete(regressed("b", &["r"]));
+        scene.writer.apply_watcher_event(&gone);
+        scene.memory.observe(&Ok(gone), &scene.store);
+        assert!(scene.holds("a", &Outcome::Written));
     }
 }

@@ -124,10 +124,11 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     };
     let plan = &planned.plan;
     context.metrics.planned(plan, planned.took);
-    match outcome.after(context.retries.in_a_row(node.name()), node.name()) {
+    let outcome = outcome.after(context.retries.in_a_row(node.name()), node.name());
+    match &outcome {
         Outcome::Written => {
             context.retries.succeeded(node.name());
-            let news = context.memory.settle(&node, &rules, plan, None, &context.store);
+            let news = context.memory.settle(&node, &rules, plan, &outcome, &context.store);
             tell(&node, plan, &rules, &news, &context.events);
             let waited = waiting_since.elapsed();
             context.metrics.written(&node, plan, &rules, waited, clock::now());
@@ -144,7 +145,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
         Outcome::Busy(wait) => {
             context.memory.abandon(&node);
             context.memory.waits.note_since(node.name(), waiting_since);
-            let wait = wait.max(context.retries.failed(node.name()));
+            let wait = (*wait).max(context.retries.failed(node.name()));
             debug!(node = node.name(), "the API server has too much to do; again in {wait:.1?}");
             Ok(Action::requeue(wait))
         }
@@ -152,13 +153,13 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             context.memory.abandon(&node);
             Ok(Action::await_change())
         }
-        Outcome::Failed(failure) => {
-            let news = context.memory.settle(&node, &rules, plan, Some(&failure), &context.store);
+        Outcome::Failed(failure) | Outcome::Unknown(failure) => {
+            let news = context.memory.settle(&node, &rules, plan, &outcome, &context.store);
             context.memory.waits.note_since(node.name(), waiting_since);
             context.metrics.failed(plan, &rules);
             context.metrics.unmet(&planned.newly_unmet);
-            tell_failure(&node, plan, &rules, &news, &failure, &context.events);
-            Err(WriteFailed { node: node.name().to_owned(), failure })
+            tell_failure(&node, plan, &rules, &news, failure, &context.events);
+            Err(WriteFailed { node: node.name().to_owned(), failure: failure.clone() })
         }
     }
 }

@@ -30,9 +30,19 @@ pub(super) enum Outcome {
     Busy(Duration),
     /// The API server refused, or could not be reached.
     Failed(Failure),
+    /// There was no answer, or one that says nothing about it: it may have come about.
+    Unknown(Failure),
 }
 
 impl Outcome {
+    /// Why it is not known to have come about, where that is to be told.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure) | Self::Unknown(failure) => Some(failure),
+            Self::Written | Self::Stale(_) | Self::Busy(_) | Self::Gone | Self::NotLeader => None,
+        }
+    }
+
     /// This outcome of a node's write, after some before it that were none either: a plan that is void,
     /// or an API server that is busy, is nobody's concern now and then, and is when it does not end.
     pub(super) fn after(self, misses: u32, node: &str) -> Self {
@@ -44,8 +54,9 @@ impl Outcome {
                 "Conflict",
                 format!(
                     "after {misses} writes that did not come about, the API server answered as if the \
-                     node had changed in between: {words}; see who writes its taints with kubectl get node {node} -o \
-                     yaml --show-managed-fields, and whether an admission webhook refuses the change"
+                     node had changed in between: {words}; see who writes its taints with kubectl get \
+                     node {node} -o yaml --show-managed-fields, and whether an admission webhook refuses \
+                     the change"
                 ),
             ),
             Self::Busy(_) => (
@@ -104,7 +115,10 @@ fn not_written(error: &NotWritten<kube::Error>) -> Outcome {
         NotWritten::Failed(kube::Error::Api(status)) if refusal::is_stale(status) => {
             Outcome::Stale(status.message.clone())
         }
-        error => Outcome::Failed(refusal::of_write(error)),
+        NotWritten::Failed(kube::Error::Api(status)) if status.code < 500 => {
+            Outcome::Failed(refusal::of_write(error))
+        }
+        NotWritten::Failed(_) | NotWritten::Timeout => Outcome::Unknown(refusal::of_write(error)),
     }
 }
 
@@ -162,7 +176,7 @@ mod tests {
             answered(json!({"code": 404, "reason": "NotFound", "message": ""})),
             Outcome::Gone
         );
-        assert!(matches!(not_written(&NotWritten::Timeout), Outcome::Failed(_)));
+        assert!(matches!(not_written(&NotWritten::Timeout), Outcome::Unknown(_)));
         assert_eq!(not_written(&NotWritten::NotLeader), Outcome::NotLeader);
     }
 
