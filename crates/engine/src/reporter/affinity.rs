@@ -5,6 +5,7 @@
 //! [`conflict`](super::conflict).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
@@ -22,8 +23,8 @@ pub struct NodeSet {
 }
 
 /// What each of some labels must be. No label is impossible, and one that may be anything is not
-/// among them.
-type Term = BTreeMap<String, Allowed>;
+/// among them. Terms are made of others' parts, and so share them.
+type Term = BTreeMap<Arc<str>, Arc<Allowed>>;
 
 /// What a label may be, where `None` is that the node does not have it.
 ///
@@ -40,7 +41,7 @@ impl NodeSet {
         let whole = Some(Term::new());
         let term = selector.into_iter().fold(whole, |term, expression| {
             let (key, allowed) = Allowed::by(expression);
-            narrowed(&term?, &key, &allowed)
+            narrowed(&term?, &key.into(), &Arc::new(allowed))
         });
         Self { terms: term.into_iter().collect() }
     }
@@ -57,7 +58,7 @@ impl NodeSet {
 
     /// Whether a node can be among these and those.
     pub fn meets(&self, other: &Self) -> bool {
-        self.terms.iter().any(|a| other.terms.iter().any(|b| intersection(a, b).is_some()))
+        self.terms.iter().any(|a| other.terms.iter().any(|b| !are_disjoint(a, b)))
     }
 
     /// These nodes without those; `None` if that takes more than [`MAX_TERMS`] terms.
@@ -75,19 +76,21 @@ impl NodeSet {
     fn without_term(&self, other: &Term) -> Option<Self> {
         let mut left = Self::none();
         for term in &self.terms {
-            if intersection(term, other).is_none() {
+            if are_disjoint(term, other) {
                 left.add(term.clone());
-                continue;
-            }
-            for (key, allowed) in other {
-                let rest = allowed.negated();
-                rest.iter().filter_map(|rest| narrowed(term, key, rest)).for_each(|t| left.add(t));
-            }
-            if left.terms.len() > MAX_TERMS {
-                return None;
+            } else {
+                for (key, allowed) in other {
+                    let rest = allowed.negated().into_iter().map(Arc::new);
+                    rest.filter_map(|rest| narrowed(term, key, &rest)).for_each(|t| left.add(t));
+                    // Before anything is worked out of what is too much already: who writes rules is
+                    // not to keep the operator busy.
+                    if left.terms.len() > MAX_TERMS {
+                        return None;
+                    }
+                }
             }
         }
-        Some(left)
+        (left.terms.len() <= MAX_TERMS).then_some(left)
     }
 
     /// Adds a term, unless the others have its nodes, in place of those whose nodes it has.
@@ -125,29 +128,32 @@ impl NodeSet {
 }
 
 /// A term that also asks this of a label; `None` if no node can meet it.
-fn narrowed(term: &Term, key: &str, allowed: &Allowed) -> Option<Term> {
-    let mut narrowed = term.clone();
+fn narrowed(term: &Term, key: &Arc<str>, allowed: &Arc<Allowed>) -> Option<Term> {
     let allowed = match term.get(key) {
-        Some(known) => known.intersection(allowed),
-        None => allowed.clone(),
+        Some(known) if known.is_within(allowed) => Arc::clone(known),
+        Some(known) => Arc::new(known.intersection(allowed)),
+        None => Arc::clone(allowed),
     };
-    if allowed == Allowed::Only(BTreeSet::new()) {
+    if *allowed == Allowed::Only(BTreeSet::new()) {
         return None;
     }
-    if allowed != Allowed::AllBut(BTreeSet::new()) {
-        narrowed.insert(key.to_owned(), allowed);
+    let mut narrowed = term.clone();
+    if *allowed != Allowed::AllBut(BTreeSet::new()) {
+        narrowed.insert(Arc::clone(key), allowed);
     }
     Some(narrowed)
 }
 
-/// What meets both terms; `None` if no node can.
-fn intersection(a: &Term, b: &Term) -> Option<Term> {
-    b.iter().try_fold(a.clone(), |term, (key, allowed)| narrowed(&term, key, allowed))
+/// Whether no node can meet both terms.
+fn are_disjoint(a: &Term, b: &Term) -> bool {
+    a.iter().any(|(key, one)| b.get(key).is_some_and(|other| one.excludes(other)))
 }
 
 /// Whether every node that meets the second term meets the first.
 fn includes(outer: &Term, inner: &Term) -> bool {
-    intersection(inner, outer).as_ref() == Some(inner)
+    outer.iter().all(|(key, allowed)| {
+        inner.get(key).is_some_and(|known| Arc::ptr_eq(known, allowed) || known.is_within(allowed))
+    })
 }
 
 impl Allowed {
@@ -174,6 +180,26 @@ impl Allowed {
         }
     }
 
+    /// Whether whatever this lets a label be, the other does, too. A label can have more values than any
+    /// set names.
+    fn is_within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Only(a), Self::Only(b)) => a.is_subset(b),
+            (Self::Only(a), Self::AllBut(b)) => a.is_disjoint(b),
+            (Self::AllBut(_), Self::Only(_)) => false,
+            (Self::AllBut(a), Self::AllBut(b)) => b.is_subset(a),
+        }
+    }
+
+    /// Whether no label is what both let it be.
+    fn excludes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Only(a), Self::Only(b)) => a.is_disjoint(b),
+            (Self::Only(a), Self::AllBut(b)) | (Self::AllBut(b), Self::Only(a)) => a.is_subset(b),
+            (Self::AllBut(_), Self::AllBut(_)) => false,
+        }
+    }
+
     /// What a label may be instead. "Not there, or one of these" takes two.
     fn negated(&self) -> Vec<Self> {
         match self {
@@ -188,13 +214,13 @@ impl Allowed {
 }
 
 /// What is asked of one label, in the words of a node affinity.
-fn requirements((key, allowed): (&String, &Allowed)) -> Vec<NodeSelectorRequirement> {
+fn requirements((key, allowed): (&Arc<str>, &Arc<Allowed>)) -> Vec<NodeSelectorRequirement> {
     let requirement = |operator: &str, values: Option<Vec<String>>| NodeSelectorRequirement {
-        key: key.clone(),
+        key: key.to_string(),
         operator: operator.to_owned(),
         values,
     };
-    let (set, presence, listing) = match allowed {
+    let (set, presence, listing) = match &**allowed {
         Allowed::Only(set) => (set, "DoesNotExist", "In"),
         Allowed::AllBut(set) => (set, "Exists", "NotIn"),
     };
