@@ -15,8 +15,8 @@ pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
         "anyOf": [{"type": "integer"}, {"type": "string"}],
         "maxLength": 4,
         "x-kubernetes-validations": [{
-            "rule": "type(self) == int ? self >= 0 : self.matches('^(100|[0-9]{1,2})%$')",
-            "message": "maxUnavailable must be a number from 0, or a percentage such as 20%",
+            "rule": "type(self) == int ? self >= 0 && self <= 2147483647 : self.matches('^(100|[0-9]{1,2})%$')",
+            "message": "maxUnavailable must be a number from 0 to 2147483647, or a percentage such as 20%",
         }],
     })
 }

@@ -83,6 +83,9 @@ use crate::{NodeReadinessRuleStatus, Probe, max_unavailable, selector};
     "!has(self.probes) || self.probes.all(p, self.conditions.exists(c, c.type == p.conditionType))"
 ).message("probes[].conditionType must be one of conditions[].type: add the condition that the probe decides, or remove the probe").field_path(".probes"))]
 #[x_kube(validation = Rule::new(
+    "!has(self.probes) || self.conditions.all(c, !has(c.staleAfterSeconds) || !self.probes.exists(p, p.conditionType == c.type) || c.staleAfterSeconds >= 2 * (has(self.reporter) ? self.reporter.heartbeatSeconds : 300))"
+).message("conditions[].staleAfterSeconds of a condition that a probe decides must be at least twice reporter.heartbeatSeconds, which is 300 where it is not set: a healthy reporter that sees no change is silent for that long; make one longer or the other shorter").field_path(".conditions"))]
+#[x_kube(validation = Rule::new(
     "!has(self.reporter) || (has(self.probes) && size(self.probes) > 0)"
 ).message("reporter has no effect without probes; add a probe or remove reporter").field_path(".reporter"))]
 pub struct NodeReadinessRuleSpec {
@@ -155,7 +158,8 @@ pub struct ConditionRequirement {
     /// Seconds without a new heartbeat after which the condition counts as Unknown. Only time
     /// counts in which the operator watched without interruption; neither a node's clock nor an
     /// outage of the API server makes a condition stale. For a condition that a probe of this rule
-    /// decides the default is three heartbeats of its reporter, for others there is none.
+    /// decides it is at least two heartbeats of its reporter, and the default is three, or longer
+    /// where a reporter that starts takes longer to find a first verdict; for others there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 604_800))]
     pub stale_after_seconds: Option<u32>,

@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::Selector;
 use node_readiness_api::{
-    ConditionPolicy, ConditionRequirement, EnforcementMode, NodeReadinessRule, ReporterAccess,
-    RuleTaint,
+    ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode, NodeReadinessRule,
+    NodeReadinessRuleSpec, Probe, ReporterAccess, RuleTaint,
 };
 use thiserror::Error;
 
@@ -18,8 +18,12 @@ use crate::Node;
 use crate::labels::Wanted;
 use crate::reporter::NodeSet;
 
-/// How many heartbeats a reporter may miss before what it said counts no more.
-const MISSED_HEARTBEATS: u32 = 3;
+/// After how many heartbeats what a reporter said counts no more, unless the rule says otherwise.
+const HEARTBEATS: u32 = 3;
+
+/// The fewest that a rule may say. A reporter that sees no change is silent for one, and for a tenth more
+/// so that not all of them write at the same time.
+const FEWEST_HEARTBEATS: u32 = 2;
 
 /// A rule that can be evaluated.
 #[derive(Clone, Debug)]
@@ -42,7 +46,8 @@ pub struct Rule {
     pub probed: Vec<String>,
     /// By which permissions its reporters write.
     pub access: ReporterAccess,
-    heartbeat_seconds: u32,
+    /// How they are reported, in the order of `probed`.
+    paces: Vec<Pace>,
     /// How its conditions are combined.
     pub policy: ConditionPolicy,
     /// When it applies.
@@ -92,7 +97,6 @@ impl Rule {
         let metadata = &object.metadata;
         let spec = &object.spec;
         let name = metadata.name.clone().ok_or(Rejection::Metadata("metadata.name"))?;
-        let reporter = spec.reporter.clone().unwrap_or_default();
         let selector = Selector::try_from(spec.node_selector.clone()).map_err(|error| {
             Rejection::Selector { rule: name.clone(), cause: error.to_string() }
         })?;
@@ -102,8 +106,8 @@ impl Rule {
             generation: metadata.generation,
             taint: spec.taint.clone(),
             stale_after: spec.conditions.iter().map(own_limit).collect(),
-            heartbeat_seconds: reporter.heartbeat_seconds,
-            access: reporter.access,
+            paces: spec.probes.iter().map(|probe| Pace::of(probe, spec)).collect(),
+            access: spec.reporter.as_ref().map(|reporter| reporter.access).unwrap_or_default(),
             conditions: spec.conditions.clone(),
             probed: spec.probes.iter().map(|probe| probe.condition_type.clone()).collect(),
             policy: spec.condition_policy,
@@ -144,24 +148,72 @@ fn own_limit(condition: &ConditionRequirement) -> Option<Duration> {
     condition.stale_after_seconds.map(|seconds| Duration::from_secs(seconds.into()))
 }
 
-/// Gives every condition that a rule's own probe decides and that has no limit of its own three
-/// heartbeats of the slowest reporter that may write it, which can be another rule's.
+/// How often a condition is reported, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// The longest time between two reports.
+    heartbeat: u32,
+    /// How long a reporter that starts on a node where all is well needs for its first verdict, before
+    /// which it reports nothing.
+    warm_up: u32,
+}
+
+impl Pace {
+    fn of(probe: &Probe, spec: &NodeReadinessRuleSpec) -> Self {
+        let required = spec.conditions.iter().find(|c| c.type_ == probe.condition_type);
+        let threshold = match required.map(|condition| condition.required_status) {
+            Some(ConditionStatus::True) => probe.success_threshold,
+            Some(ConditionStatus::False) => probe.failure_threshold,
+            Some(ConditionStatus::Unknown) | None => 1,
+        };
+        let repeats = threshold.saturating_sub(1).saturating_mul(probe.period_seconds);
+        Self {
+            heartbeat: spec.reporter.clone().unwrap_or_default().heartbeat_seconds,
+            warm_up: probe.initial_delay_seconds.saturating_add(repeats),
+        }
+    }
+
+    fn or_slower(self, other: Self) -> Self {
+        Self {
+            heartbeat: self.heartbeat.max(other.heartbeat),
+            warm_up: self.warm_up.max(other.warm_up),
+        }
+    }
+
+    fn heartbeats(self, number: u32) -> u32 {
+        self.heartbeat.saturating_mul(number)
+    }
+}
+
+/// Sees to it that no healthy reporter is silent for too long for a rule whose own probe decides the
+/// condition.
+///
+/// A condition without a limit of its own gets three heartbeats, or as long as it takes until a reporter was
+/// started anew shortly before its next heartbeat, of the slowest reporter that may write it, which can be
+/// another rule's. One with a limit gets two heartbeats at least: rules may be stored that are older than
+/// the schema's asking for that.
 fn allow_for_slow_reporters(rules: &mut [Rule]) {
-    let mut slowest: BTreeMap<String, u32> = BTreeMap::new();
+    let mut slowest: BTreeMap<String, Pace> = BTreeMap::new();
     for rule in &*rules {
-        for probed in &rule.probed {
+        for (probed, pace) in rule.probed.iter().zip(&rule.paces) {
             let known = slowest.entry(probed.clone()).or_default();
-            *known = (*known).max(rule.heartbeat_seconds);
+            *known = known.or_slower(*pace);
         }
     }
     for rule in rules {
-        let Rule { conditions, probed, stale_after, .. } = rule;
+        let Rule { conditions, probed, paces, stale_after, .. } = rule;
         for (condition, stale_after) in conditions.iter().zip(stale_after) {
-            if condition.stale_after_seconds.is_none() && probed.contains(&condition.type_) {
-                let heartbeat = slowest.get(&condition.type_).copied().unwrap_or_default();
-                let seconds = heartbeat.saturating_mul(MISSED_HEARTBEATS);
-                *stale_after = Some(Duration::from_secs(seconds.into()));
-            }
+            let Some(own) = probed.iter().position(|probed| *probed == condition.type_) else {
+                continue;
+            };
+            let seconds = if let Some(limit) = condition.stale_after_seconds {
+                limit.max(paces[own].heartbeats(FEWEST_HEARTBEATS))
+            } else {
+                let pace = slowest.get(&condition.type_).copied().unwrap_or_default();
+                let started_anew = pace.heartbeats(FEWEST_HEARTBEATS).saturating_add(pace.warm_up);
+                pace.heartbeats(HEARTBEATS).max(started_anew)
+            };
+            *stale_after = Some(Duration::from_secs(seconds.into()));
         }
     }
 }

@@ -178,6 +178,49 @@ fn what_a_rules_own_probe_says_lasts_three_heartbeats() {
     assert_eq!(plan.recheck_in, Some(Duration::from_mins(1)));
 }
 
+/// A rule whose probe, of which this is the rest, decides a condition that has to be True, and reports it
+/// once in 20 s.
+fn probing(probe: serde_json::Value) -> TestRule {
+    let mut probe = probe;
+    probe["conditionType"] = json!("Ready1");
+    probe["httpGet"] = json!({"port": 1});
+    TestRule::new("cni")
+        .spec("probes", json!([probe]))
+        .spec("reporter", json!({"heartbeatSeconds": 20}))
+}
+
+/// After how many seconds a condition with a heartbeat is looked at again.
+fn lasts(rules_: &[TestRule]) -> u64 {
+    let mut node = beating("n", 1);
+    let mut operator = Operator::started(&[&node]);
+    operator.reconcile(&mut node, &rules(rules_)).recheck_in.unwrap().as_secs()
+}
+
+#[test]
+fn a_reporter_that_starts_anew_has_time_for_its_first_verdict() {
+    assert_eq!(lasts(&[probing(json!({}))]), 60);
+    assert_eq!(lasts(&[probing(json!({"initialDelaySeconds": 180}))]), 220);
+    assert_eq!(lasts(&[probing(json!({"successThreshold": 4, "periodSeconds": 60}))]), 220);
+    // What fails is not what the rule waits for.
+    assert_eq!(lasts(&[probing(json!({"failureThreshold": 100}))]), 60);
+    let problem = json!([{"type": "Ready1", "requiredStatus": "False"}]);
+    let problem = probing(json!({"failureThreshold": 10})).spec("conditions", problem);
+    let mut node = beat_again(beating("n", 1), 1);
+    node.0["status"]["conditions"][0]["status"] = json!("False");
+    let mut operator = Operator::started(&[&node]);
+    let plan = operator.reconcile(&mut node, &rules(&[problem]));
+    assert_eq!(plan.recheck_in, Some(Duration::from_secs(40 + 90)));
+}
+
+#[test]
+fn no_limit_is_shorter_than_the_silence_of_a_healthy_reporter() {
+    let hasty = json!([{"type": "Ready1", "requiredStatus": "True", "staleAfterSeconds": 30}]);
+    assert_eq!(lasts(&[probing(json!({})).spec("conditions", hasty.clone())]), 40);
+    // A rule that asks for it of others' reporters may know better.
+    let other = TestRule::new("other").spec("conditions", hasty);
+    assert_eq!(lasts(&[probing(json!({})), other]), 30);
+}
+
 #[test]
 fn a_condition_of_others_lasts_for_ever_unless_the_rule_says_otherwise() {
     let mut node = beating("n", 1);

@@ -69,22 +69,46 @@ const CASES: &[Case] = &[
     (
         "a limit that is neither a number nor a percentage",
         |s| s["maxUnavailable"] = json!("some"),
-        &["spec.maxUnavailable", "must be a number from 0, or a percentage"],
+        &["spec.maxUnavailable", "must be a number from 0 to 2147483647, or a percentage"],
     ),
     (
         "a limit below zero",
         |s| s["maxUnavailable"] = json!(-1),
-        &["spec.maxUnavailable", "must be a number from 0, or a percentage"],
+        &["spec.maxUnavailable", "must be a number from 0 to 2147483647, or a percentage"],
+    ),
+    (
+        "a limit that no number of nodes can reach",
+        |s| s["maxUnavailable"] = json!(3_000_000_000_u32),
+        &["spec.maxUnavailable", "must be a number from 0 to 2147483647, or a percentage"],
     ),
     (
         "a limit above all",
         |s| s["maxUnavailable"] = json!("101%"),
-        &["spec.maxUnavailable", "must be a number from 0, or a percentage"],
+        &["spec.maxUnavailable", "must be a number from 0 to 2147483647, or a percentage"],
     ),
     (
         "too short a silence",
         |s| s["conditions"][0]["staleAfterSeconds"] = json!(5),
         &["spec.conditions[0].staleAfterSeconds", "greater than or equal to 30"],
+    ),
+    (
+        "a shorter silence than that of a healthy reporter",
+        |s| {
+            s["conditions"][0]["staleAfterSeconds"] = json!(599);
+            let type_ = s["conditions"][0]["type"].clone();
+            s["probes"] = json!([{"conditionType": type_, "tcpSocket": {"port": 1}}]);
+        },
+        &["spec.conditions", "at least twice reporter.heartbeatSeconds", "which is 300"],
+    ),
+    (
+        "a shorter silence than that of a healthy reporter that says how often it reports",
+        |s| {
+            s["conditions"][0]["staleAfterSeconds"] = json!(30);
+            let type_ = s["conditions"][0]["type"].clone();
+            s["probes"] = json!([{"conditionType": type_, "tcpSocket": {"port": 1}}]);
+            s["reporter"] = json!({"heartbeatSeconds": 16});
+        },
+        &["spec.conditions", "at least twice reporter.heartbeatSeconds"],
     ),
     (
         "an unknown policy",
@@ -283,6 +307,18 @@ async fn lesson_279_every_form_that_users_have_is_taken() {
         |s| s["maxUnavailable"] = json!("20%"),
         |s| s["maxUnavailable"] = json!(3),
         |s| s["conditions"][0]["staleAfterSeconds"] = json!(900),
+        |s| {
+            s["conditions"][0]["staleAfterSeconds"] = json!(30);
+            let type_ = s["conditions"][0]["type"].clone();
+            s["probes"] = json!([{"conditionType": type_, "tcpSocket": {"port": 1}}]);
+            s["reporter"] = json!({"heartbeatSeconds": 15});
+        },
+        |s| {
+            s["conditions"][0]["staleAfterSeconds"] = Value::Null;
+            let type_ = s["conditions"][0]["type"].clone();
+            s["probes"] = json!([{"conditionType": type_, "tcpSocket": {"port": 1}}]);
+            s["reporter"] = Value::Null;
+        },
         |s| s["conditionPolicy"] = json!("anyOf"),
         |s| s["conditions"][0]["defaultStatus"] = json!("True"),
         |s| {
