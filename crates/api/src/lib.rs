@@ -19,7 +19,7 @@ pub use names::*;
 pub use ownership::{Claim, ClaimState, Claims};
 pub use probe::{
     BODY_PATTERN_MEMORY, ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader,
-    Probe, Scheme, TcpSocketAction, UnixSocketAction,
+    Probe, Scheme, TcpSocketAction, UnixSocketAction, is_host, single_stars,
 };
 pub use reporter_config::ReporterConfig;
 pub use rule::{

@@ -3,6 +3,8 @@
 //! Fields and their defaults mean what they mean in a Pod's probe, so that nobody has to learn a
 //! second vocabulary.
 
+use std::net::IpAddr;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -136,8 +138,11 @@ pub struct GrpcAction {
 }
 
 /// A command.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "size(self.command[0]) > 0"
+).message("command must begin with the name of a program").field_path(".command"))]
 pub struct ExecAction {
     /// The program, by its absolute path or by a name in the image's search path, and its arguments.
     /// There is no shell but one that is named here.
@@ -178,6 +183,30 @@ pub struct FileAction {
 /// in proportion to that and to the body, so that this bounds it as well. The operator refuses what the
 /// reporter would.
 pub const BODY_PATTERN_MEMORY: usize = 64 * 1024;
+
+/// Whether a probe can be sent to a host: a DNS name, or an IPv4 or IPv6 address. A name whose last part
+/// is a number is none, since a URL takes it for an IPv4 address (WHATWG URL, "ends in a number"). The
+/// operator refuses what the reporter would.
+pub fn is_host(host: &str) -> bool {
+    let is_name = !host.is_empty()
+        && !host.starts_with(['-', '.'])
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_number = last.bytes().all(|b| b.is_ascii_digit())
+        || hexadecimal.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    (is_name && !is_number) || host.parse::<IpAddr>().is_ok()
+}
+
+/// A part of a [`file.path`](FileAction::path) as the glob crate is to read it. To that, two stars are a
+/// pattern over several directories; to a shell they are one star, and so they are to users.
+pub fn single_stars(part: &str) -> String {
+    let mut single = part.to_owned();
+    while single.contains("**") {
+        single = single.replace("**", "*");
+    }
+    single
+}
 
 /// What a host may look like: a DNS name, or an IPv4 or IPv6 address.
 const HOST: &str = r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$";
@@ -226,5 +255,41 @@ mod defaults {
     }
     pub(super) fn path() -> String {
         "/".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for host in
+            ["localhost", "a.example.com", "node-1", "1.a", "10.0.0.25", "::1", "fe80::a", "a."]
+        {
+            assert!(is_host(host), "{host}");
+        }
+        for host in [
+            "",
+            "10.0.0.256",
+            "node.1",
+            "10.1",
+            "a.0x1f",
+            "::::",
+            "-a",
+            "a_b",
+            "a:1",
+            "[::1]",
+            "1.",
+        ] {
+            assert!(!is_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn any_number_of_stars_is_one() {
+        for (part, expected) in [("gpu", "gpu"), ("*", "*"), ("a**b***", "a*b*")] {
+            assert_eq!(single_stars(part), expected);
+        }
     }
 }

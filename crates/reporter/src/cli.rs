@@ -25,6 +25,7 @@ Options:
       --alive-file <FILE>       Write the time there every 15 seconds, for --check-alive
       --log-format <FORMAT>     text or json [default: text]
       --log-level <LEVEL>       error, warn, info, debug or trace [default: info]
+  -v, --v <NUMBER>              The same as klog has it: debug from 4 on
       --termination-log <FILE>  Where a fatal error is also written, if that file exists
                                 [default: /dev/termination-log]
       --check-alive <FILE>      Only find out whether the reporter that writes this file is stuck:
@@ -112,6 +113,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
                     _ => Err("--log-level takes error, warn, info, debug or trace"),
                 })?;
             }
+            Arg::Short('v') | Arg::Long("v") => {
+                let verbosity: u32 = parser.value()?.parse()?;
+                args.log_level = if verbosity < 4 { Level::INFO } else { Level::DEBUG };
+            }
             Arg::Long("termination-log") => args.termination_log = parser.value()?.into(),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
@@ -155,6 +160,18 @@ mod tests {
         assert_eq!(parsed(&["--install=d"]).unwrap(), Command::Install("d".into()));
         assert_eq!(parsed(&["--help"]).unwrap(), Command::Help);
         assert_eq!(parsed(&["-V"]).unwrap(), Command::Version);
+    }
+
+    #[test]
+    fn klogs_verbosity_is_a_level() {
+        for (arguments, expected) in [
+            (&["-v=4"][..], Level::DEBUG),
+            (&["--v=2"], Level::INFO),
+            (&["-v", "10"], Level::DEBUG),
+        ] {
+            let Command::Run(args) = parsed(arguments).unwrap() else { panic!("{arguments:?}") };
+            assert_eq!(args.log_level, expected, "{arguments:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use node_readiness_api::{
     BODY_PATTERN_MEMORY, FileAction, Handler, HttpGetAction, NodeReadinessRule, Probe,
-    ReporterAccess, TcpSocketAction, UnixSocketAction,
+    ReporterAccess, TcpSocketAction, UnixSocketAction, is_host, single_stars,
 };
 
 use super::host_paths;
@@ -95,7 +95,7 @@ fn admit_probe(probe: &Probe, allowances: &Allowances) -> Result<(), Refusal> {
             regex_lite::RegexBuilder::new(pattern)
                 .size_limit(BODY_PATTERN_MEMORY)
                 .build()
-                .map_err(|error| invalid(&field("httpGet.bodyMatches"), pattern, &error))?;
+                .map_err(|error| no_pattern(&field("httpGet.bodyMatches"), pattern, &error))?;
         }
         Handler::TcpSocket(TcpSocketAction { host, .. }) => {
             admit_host(host.as_deref(), || field("tcpSocket.host"), allowances)?;
@@ -110,7 +110,9 @@ fn admit_probe(probe: &Probe, allowances: &Allowances) -> Result<(), Refusal> {
             admit_path(path, || field("unixSocket.path"), allowances)?;
         }
         Handler::File(FileAction { path, .. }) => {
-            glob::Pattern::new(path).map_err(|error| invalid(&field("file.path"), path, &error))?;
+            path.split('/')
+                .try_for_each(|part| glob::Pattern::new(&single_stars(part)).map(drop))
+                .map_err(|error| no_pattern(&field("file.path"), path, &error))?;
             admit_path(path, || field("file.path"), allowances)?;
         }
     }
@@ -123,6 +125,9 @@ fn admit_host(
     allowances: &Allowances,
 ) -> Result<(), Refusal> {
     let host = host.unwrap_or("localhost");
+    if !is_host(host) {
+        return Err(invalid(&field(), host, "neither a host name nor an IP address"));
+    }
     if host == "localhost" || allowances.hosts.iter().any(|allowed| allowed.matches(host)) {
         return Ok(());
     }
@@ -151,9 +156,13 @@ fn not_allowed(field: &str, value: &str, flag: &str) -> Refusal {
     }
 }
 
-fn invalid(field: &str, value: &str, error: &dyn std::error::Error) -> Refusal {
+fn no_pattern(field: &str, value: &str, error: &dyn std::error::Error) -> Refusal {
+    invalid(field, value, &format!("no pattern ({error})"))
+}
+
+fn invalid(field: &str, value: &str, what_it_is: &str) -> Refusal {
     Refusal {
         reason: "Invalid",
-        message: format!("{field} is {value:?}, which is no pattern ({error}): correct it"),
+        message: format!("{field} is {value:?}, which is {what_it_is}: correct it"),
     }
 }

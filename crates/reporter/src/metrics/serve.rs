@@ -42,6 +42,8 @@ const CONNECTIONS: usize = 4;
 /// How long a request's head may be.
 const REQUEST_LIMIT: usize = 16 * 1024;
 
+const PLAIN: &str = "text/plain; charset=utf-8";
+
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves for ever. `setting` is where the address comes from, for the log.
@@ -118,17 +120,17 @@ async fn answer(stream: TcpStream, metrics: Metrics) {
 }
 
 fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
-    let (status, body) = match (request.uri().path(), request.method()) {
-        ("/metrics", &Method::GET | &Method::HEAD) => (StatusCode::OK, metrics.exposition()),
-        ("/metrics", _) => (StatusCode::METHOD_NOT_ALLOWED, String::new()),
-        _ => (StatusCode::NOT_FOUND, String::new()),
+    let (status, form, body) = match (request.uri().path(), request.method()) {
+        ("/metrics", &Method::GET | &Method::HEAD) => {
+            (StatusCode::OK, OPEN_METRICS, metrics.exposition())
+        }
+        // Pods of the Go project's reporter may have a probe there.
+        ("/healthz", &Method::GET | &Method::HEAD) => (StatusCode::OK, PLAIN, "ok".to_owned()),
+        ("/metrics" | "/healthz", _) => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, String::new()),
+        _ => (StatusCode::NOT_FOUND, PLAIN, String::new()),
     };
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    if status == StatusCode::OK {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(OPEN_METRICS));
-    }
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(form));
     response
 }

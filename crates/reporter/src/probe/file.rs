@@ -20,6 +20,7 @@ use std::{
 };
 
 use glob::{MatchOptions, Pattern};
+use node_readiness_api::single_stars;
 
 use super::{
     Outcome,
@@ -76,12 +77,7 @@ fn part(text: &str) -> Result<Part, &'static str> {
     if !text.contains(['*', '?', '[']) {
         return Ok(Part::Name(text.to_owned()));
     }
-    // To the crate two stars are a pattern over several directories, to a shell they are one star.
-    let mut single = text.to_owned();
-    while single.contains("**") {
-        single = single.replace("**", "*");
-    }
-    Pattern::new(&single).map(Part::Pattern).map_err(|error| error.msg)
+    Pattern::new(&single_stars(text)).map(Part::Pattern).map_err(|error| error.msg)
 }
 
 /// A prepared file probe.

@@ -67,18 +67,35 @@ async fn connect_to_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, Fault> 
     let mut failures = BTreeMap::new();
     loop {
         if let Some((place, address)) = untried.next() {
-            attempts.push(async move { (place, TcpStream::connect(address).await) });
+            attempts.push(async move { (place, dial(address).await) });
         }
         let patience = if untried.len() == 0 { Duration::MAX } else { HEAD_START };
         match time::timeout(patience, attempts.next()).await {
             Ok(Some((_, Ok(stream)))) => return Ok(stream),
-            Ok(Some((place, Err(error)))) => {
-                failures.insert(place, Fault::from(&error));
+            Ok(Some((place, Err(fault)))) => {
+                failures.insert(place, fault);
             }
             Ok(None) => return Err(failures.into_values().next().unwrap_or(Fault::Other)),
             Err(_) => {}
         }
     }
+}
+
+async fn dial(address: SocketAddr) -> Result<TcpStream, Fault> {
+    let stream = TcpStream::connect(address).await.map_err(|error| Fault::from(&error))?;
+    if is_its_own_peer(&stream) {
+        // Otherwise the port would be taken for a minute, in the way of who is to listen there.
+        let _ = stream.set_zero_linger();
+        return Err(Fault::ConnectionRefused);
+    }
+    Ok(stream)
+}
+
+/// Whether nobody but this end took the connection. The kernel picks the port that a connection to the
+/// same host comes from, and now and then it is the very port that is dialled: TCP's simultaneous open
+/// (RFC 9293, section 3.5) then succeeds although nobody listens there.
+fn is_its_own_peer(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(here), Ok(there)) if here == there)
 }
 
 #[cfg(test)]
@@ -129,6 +146,18 @@ mod tests {
         let (_second, second) = self::listener().await;
         let stream = connect_to_any(vec![refusing, first, second]).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_told_from_one_that_is_taken() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let alone = socket.connect(address).await.unwrap();
+        assert!(is_its_own_peer(&alone));
+
+        let (_listener, address) = listener().await;
+        assert!(!is_its_own_peer(&dial(address).await.unwrap()));
     }
 
     #[tokio::test]

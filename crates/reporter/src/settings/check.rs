@@ -1,11 +1,11 @@
 //! From a rule's probe to what is probed, each field checked again and named if it is wrong.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use node_readiness_api::{
     ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader, Scheme,
-    TcpSocketAction, UnixSocketAction,
+    TcpSocketAction, UnixSocketAction, is_host,
 };
 use reqwest::Url;
 
@@ -153,10 +153,7 @@ fn port(port: u16, field: &str) -> Result<u16, Problem> {
 /// A name or an address: nothing else may get into a URL or a condition's message.
 fn host<'a>(host: Option<&'a str>, field: &str) -> Result<&'a str, Problem> {
     let Some(host) = host else { return Ok(LOCALHOST) };
-    let is_name = !host.is_empty()
-        && !host.starts_with(['-', '.'])
-        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
-    if is_name || host.parse::<IpAddr>().is_ok() {
+    if is_host(host) {
         return Ok(host);
     }
     let problem = format!("{host:?} is not a host name or an IP address: use one, without a port");

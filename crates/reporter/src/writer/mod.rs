@@ -52,7 +52,8 @@ impl Timing {
             pace: Pace { heartbeat, detail: Duration::from_secs(30) },
             backoff: BackoffRange {
                 first: Duration::from_millis(500),
-                longest: Duration::from_mins(1),
+                // Who reports often is soon missed: after an outage none may wait until it is.
+                longest: heartbeat.min(Duration::from_mins(1)),
             },
             settle: Duration::from_millis(100),
         }

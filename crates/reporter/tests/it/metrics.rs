@@ -78,9 +78,13 @@ async fn what_a_reporter_does_is_counted() {
 async fn nothing_else_is_served() {
     let address = free().await;
     tokio::spawn(metrics::serve(address, "metricsPort", Metrics::default()));
-    for (request, status) in
-        [("GET /", "404"), ("GET /metrics/x", "404"), ("POST /metrics", "405"), ("GET  /", "400")]
-    {
+    for (request, status) in [
+        ("GET /healthz", "200"),
+        ("GET /", "404"),
+        ("GET /metrics/x", "404"),
+        ("POST /metrics", "405"),
+        ("GET  /", "400"),
+    ] {
         let answer = in_time(ask(address, request)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
     }
