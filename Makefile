@@ -13,7 +13,7 @@ IMG_TAG ?= v$(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
 
 XTASK := cargo xtask
 
-# The cluster to work on is what KUBECONFIG names, else the local one while it runs, else kubectl's
+# The cluster to work on is what KUBECONFIG names, else the local one while there is one, else kubectl's
 # own choice. It is looked up when a recipe runs, so that `make cluster-up install deploy` works.
 LOCAL_KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
 # Not empty when that is the local cluster, whose nodes take images from here.

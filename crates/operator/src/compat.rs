@@ -1,7 +1,7 @@
 //! Flags of the Go project that mean something else here, or nothing.
 //!
-//! All are accepted, so that a Deployment can be moved over by its image and `REPORTER_IMAGE` alone. One
-//! that has nothing to do says so in the log, with the reason.
+//! All are accepted, so that the arguments of its Deployment can be kept. One that has nothing to do says
+//! so in the log, with the reason.
 #![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
 
 use clap::ValueEnum;
