@@ -113,6 +113,27 @@ proptest! {
     }
 }
 
+/// Without bounds to what is worked out, this would take minutes.
+#[test]
+fn the_largest_selectors_are_worked_out() {
+    let unlike = |letter: &str| {
+        let expressions: Vec<_> = (0..MAX_TERMS)
+            .map(|n| {
+                let values: Vec<_> = (0..300).map(|value| format!("{letter}-{value}")).collect();
+                json!({"key": format!("{letter}{n}"), "operator": "NotIn", "values": values})
+            })
+            .collect();
+        let selector: LabelSelector =
+            serde_json::from_value(json!({"matchExpressions": expressions})).unwrap();
+        NodeSet::of(Selector::try_from(selector).unwrap())
+    };
+    let left = unlike("a").without(&unlike("b")).unwrap();
+    assert!(!left.is_empty());
+    assert!(left.without(&left).unwrap().is_empty());
+    assert!(left.without(&unlike("c")).is_none());
+    assert!(left.clone().and(left.clone()).unwrap() == left);
+}
+
 #[test]
 fn a_set_of_too_many_terms_is_refused() {
     let exists = |letter: &str, number: usize| {

@@ -74,19 +74,29 @@ impl NodeSet {
 
     /// Not (a and b) is (not a) or (not b): a term for each label that the other asks for.
     fn without_term(&self, other: &Term) -> Option<Self> {
+        let negated = other.iter().flat_map(|(key, allowed)| {
+            allowed.negated().into_iter().map(move |rest| (key, allowed, Arc::new(rest)))
+        });
+        let negated: Vec<_> = negated.collect();
         let mut left = Self::none();
         for term in &self.terms {
             if are_disjoint(term, other) {
                 left.add(term.clone());
-            } else {
-                for (key, allowed) in other {
-                    let rest = allowed.negated().into_iter().map(Arc::new);
-                    rest.filter_map(|rest| narrowed(term, key, &rest)).for_each(|t| left.add(t));
-                    // Before anything is worked out of what is too much already: who writes rules is
-                    // not to keep the operator busy.
-                    if left.terms.len() > MAX_TERMS {
-                        return None;
-                    }
+                continue;
+            }
+            // Of what both ask of a label nothing is left.
+            let asks_it_too = |key: &Arc<str>, allowed: &Arc<Allowed>| {
+                term.get(key).is_some_and(|known| Arc::ptr_eq(known, allowed))
+            };
+            for (key, allowed, rest) in &negated {
+                let rest = if asks_it_too(key, allowed) { None } else { narrowed(term, key, rest) };
+                if let Some(rest) = rest {
+                    left.add(rest);
+                }
+                // Before anything is worked out of what is too much already: who writes rules is not to
+                // keep the operator busy.
+                if left.terms.len() > MAX_TERMS {
+                    return None;
                 }
             }
         }
@@ -146,7 +156,9 @@ fn narrowed(term: &Term, key: &Arc<str>, allowed: &Arc<Allowed>) -> Option<Term>
 
 /// Whether no node can meet both terms.
 fn are_disjoint(a: &Term, b: &Term) -> bool {
-    a.iter().any(|(key, one)| b.get(key).is_some_and(|other| one.excludes(other)))
+    a.iter().any(|(key, one)| {
+        b.get(key).is_some_and(|other| !Arc::ptr_eq(one, other) && one.excludes(other))
+    })
 }
 
 /// Whether every node that meets the second term meets the first.
