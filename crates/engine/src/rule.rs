@@ -278,6 +278,13 @@ impl RuleSet {
         as_nodes.flat_map(|rule| rule.probed.iter().cloned()).collect()
     }
 
+    /// Whether a rule's reporters go on as they are, whatever the rule says: it is suspended, or cannot be
+    /// evaluated.
+    pub fn keeps_reporters(&self, uid: &str) -> bool {
+        self.unreadable.iter().any(|unreadable| unreadable.uid == uid)
+            || self.by_uid(uid).is_some_and(|rule| rule.suspend && !rule.deleting)
+    }
+
     /// The rule of that uid, if it can be evaluated.
     pub fn by_uid(&self, uid: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| *rule.uid == *uid)

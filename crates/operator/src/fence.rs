@@ -10,9 +10,13 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
-use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
+use node_readiness_api::{NodeReadinessRule, REPORTER_CONFIG_FILE, RULE_UID_LABEL, ReporterAccess};
+use node_readiness_engine::RuleSet;
 use node_readiness_engine::admission::{Guard, Strength, fence};
+use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -73,9 +77,8 @@ impl Fence {
 }
 
 fn admits(types: &BTreeSet<String>, rule: &NodeReadinessRule) -> bool {
-    use node_readiness_api::ReporterAccess::ConstrainedImpersonation;
     let access = rule.spec.reporter.as_ref().map(|reporter| reporter.access).unwrap_or_default();
-    access != ConstrainedImpersonation
+    access != ReporterAccess::ConstrainedImpersonation
         || rule.spec.probes.iter().all(|probe| types.contains(&probe.condition_type))
 }
 
@@ -129,7 +132,7 @@ impl FencePath {
         settling: &Settling,
     ) -> Result<(), ApplyError> {
         let Some(rules) = self.rules.borrow_and_update().clone() else { return Ok(()) };
-        let types = rules.written_as_nodes();
+        let types = written_as_nodes(&rules, &self.stores.config_maps);
         let guards = fence(self.strength, &types);
         for guard in &guards {
             let placed = self.applier.put_in_place(guard, &self.stores).await;
@@ -165,6 +168,90 @@ impl FencePath {
     }
 }
 
+/// The conditions that reporters write as their nodes. Those of a rule that is suspended or cannot be read
+/// go on with what they were told, whatever the rule says now.
+fn written_as_nodes(rules: &RuleSet, configs: &Store<ConfigMap>) -> BTreeSet<String> {
+    let mut types = rules.written_as_nodes();
+    for config in configs.state() {
+        if config.labels().get(RULE_UID_LABEL).is_some_and(|uid| rules.keeps_reporters(uid)) {
+            types.extend(told(&config));
+        }
+    }
+    types
+}
+
+/// The conditions that reporters were told to write as their nodes. Another version of the project may
+/// have told them, so whatever else there is does not matter.
+fn told(config: &ConfigMap) -> Vec<String> {
+    let text = config.data.as_ref().and_then(|files| files.get(REPORTER_CONFIG_FILE));
+    let told: Value = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let access: ReporterAccess = serde_json::from_value(told["access"].clone()).unwrap_or_default();
+    if access != ReporterAccess::ConstrainedImpersonation {
+        return Vec::new();
+    }
+    let probes = told["probes"].as_array().into_iter().flatten();
+    probes.filter_map(|probe| Some(probe["conditionType"].as_str()?.to_owned())).collect()
+}
+
 fn is_no_rules(object: &impl Resource) -> bool {
     !object.labels().contains_key(RULE_UID_LABEL)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector;
+    use kube::runtime::watcher::Event;
+    use node_readiness_engine::{Rule, Unreadable};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A rule that says now that its reporters write the condition `Now`.
+    fn rule(name: &str, suspend: bool) -> Rule {
+        let rule = json!({
+            "apiVersion": "readiness.node.x-k8s.io/v1alpha1", "kind": "NodeReadinessRule",
+            "metadata": {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {
+                "nodeSelector": {}, "enforcementMode": "continuous", "suspend": suspend,
+                "conditions": [{"type": "Now", "requiredStatus": "True"}],
+                "taint": {"key": "readiness.k8s.io/r", "effect": "NoSchedule"},
+                "probes": [{"conditionType": "Now", "tcpSocket": {"port": 1}}],
+            },
+        });
+        Rule::compile(&serde_json::from_value(rule).unwrap()).unwrap()
+    }
+
+    /// Reporters of a rule that were told to write a condition, by a version that tells them more.
+    fn told(uid: &str, access: &str, condition: &str) -> ConfigMap {
+        let config = json!({
+            "access": access, "later": true,
+            "probes": [{"conditionType": condition, "someDay": {}}],
+        });
+        let config = json!({
+            "metadata": {"name": uid, "namespace": "n", "labels": {RULE_UID_LABEL: uid}},
+            "data": {REPORTER_CONFIG_FILE: config.to_string()},
+        });
+        serde_json::from_value(config).unwrap()
+    }
+
+    #[test]
+    fn what_reporters_go_on_with_is_let_through() {
+        let (configs, mut writer) = reflector::store();
+        for config in [
+            told("edited", "ConstrainedImpersonation", "Edited"),
+            told("suspended", "ConstrainedImpersonation", "Suspended"),
+            told("unreadable", "ConstrainedImpersonation", "Unreadable"),
+            told("elsewhere", "AdmissionPolicy", "Elsewhere"),
+            told("gone", "ConstrainedImpersonation", "Gone"),
+        ] {
+            writer.apply_watcher_event(&Event::Apply(config));
+        }
+        let unreadable = |name: &str| Unreadable { name: name.to_owned(), uid: name.to_owned() };
+        let rules = RuleSet::new(
+            [rule("edited", false), rule("suspended", true)],
+            [unreadable("unreadable"), unreadable("elsewhere")],
+        );
+        let types: Vec<_> = written_as_nodes(&rules, &configs).into_iter().collect();
+        assert_eq!(types, ["Now", "Suspended", "Unreadable"]);
+    }
 }
