@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::Selector;
 use node_readiness_api::{
     ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode, NodeReadinessRule,
-    NodeReadinessRuleSpec, Probe, ReporterAccess, RuleTaint,
+    Probe, ReporterAccess, RuleTaint,
 };
 use thiserror::Error;
 
@@ -97,6 +97,8 @@ impl Rule {
         let metadata = &object.metadata;
         let spec = &object.spec;
         let name = metadata.name.clone().ok_or(Rejection::Metadata("metadata.name"))?;
+        let reporter = spec.reporter.clone().unwrap_or_default();
+        let pace = |probe| Pace::of(probe, &spec.conditions, reporter.heartbeat_seconds);
         let selector = Selector::try_from(spec.node_selector.clone()).map_err(|error| {
             Rejection::Selector { rule: name.clone(), cause: error.to_string() }
         })?;
@@ -106,8 +108,8 @@ impl Rule {
             generation: metadata.generation,
             taint: spec.taint.clone(),
             stale_after: spec.conditions.iter().map(own_limit).collect(),
-            paces: spec.probes.iter().map(|probe| Pace::of(probe, spec)).collect(),
-            access: spec.reporter.as_ref().map(|reporter| reporter.access).unwrap_or_default(),
+            paces: spec.probes.iter().map(pace).collect(),
+            access: reporter.access,
             conditions: spec.conditions.clone(),
             probed: spec.probes.iter().map(|probe| probe.condition_type.clone()).collect(),
             policy: spec.condition_policy,
@@ -159,18 +161,15 @@ struct Pace {
 }
 
 impl Pace {
-    fn of(probe: &Probe, spec: &NodeReadinessRuleSpec) -> Self {
-        let required = spec.conditions.iter().find(|c| c.type_ == probe.condition_type);
+    fn of(probe: &Probe, conditions: &[ConditionRequirement], heartbeat: u32) -> Self {
+        let required = conditions.iter().find(|c| c.type_ == probe.condition_type);
         let threshold = match required.map(|condition| condition.required_status) {
             Some(ConditionStatus::True) => probe.success_threshold,
             Some(ConditionStatus::False) => probe.failure_threshold,
             Some(ConditionStatus::Unknown) | None => 1,
         };
         let repeats = threshold.saturating_sub(1).saturating_mul(probe.period_seconds);
-        Self {
-            heartbeat: spec.reporter.clone().unwrap_or_default().heartbeat_seconds,
-            warm_up: probe.initial_delay_seconds.saturating_add(repeats),
-        }
+        Self { heartbeat, warm_up: probe.initial_delay_seconds.saturating_add(repeats) }
     }
 
     fn or_slower(self, other: Self) -> Self {
