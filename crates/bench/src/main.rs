@@ -6,6 +6,7 @@
 //! printed as missed.
 //!
 //! - [`world`]: the control plane, the rules, and the way to the API server.
+//! - [`machine`]: what it runs on.
 //! - [`fixture`]: nodes, conditions and rules as they are made here.
 //! - [`watching`]: what every node is like, and when it came to be so.
 //! - [`floor`], [`phases`], [`memory`], [`steady`]: what is measured.
@@ -18,6 +19,7 @@ mod engine_rate;
 mod figures;
 mod fixture;
 mod floor;
+mod machine;
 mod memory;
 mod operator;
 mod phases;

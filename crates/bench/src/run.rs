@@ -2,21 +2,20 @@
 
 use anyhow::ensure;
 use k8s_openapi::jiff::{Timestamp, Unit};
-use node_readiness_testkit::EtcdData;
 
 use crate::Options;
 use crate::phases::Stage;
 use crate::results::{Results, Round};
 use crate::watching::Watching;
-use crate::world::{World, data_in_memory};
-use crate::{engine_rate, figures, fixture, floor, memory, report, steady};
+use crate::world::World;
+use crate::{engine_rate, figures, fixture, floor, machine, memory, report, steady};
 
 /// Measures everything, prints each figure beside its bar, and writes what there is to keep.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     ensure!((1..=memory::RULES).contains(&options.rules), "RULES may be 1 to {}", memory::RULES);
     ensure!(options.rounds >= 1, "at least one round is needed");
     ensure!(options.nodes >= 10, "NODES may be 10 or more");
-    let data = data_in_memory(options.etcd_room())?;
+    let data = machine::etcd_data(options.etcd_room())?;
     let world = World::start(&options.cluster_dir, &options.root, data).await?;
     if options.memory_only {
         let memory = memory::measure(&world, options).await?;
@@ -25,7 +24,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     }
     world.say("engine: evaluations a second on one core");
     let evaluations_per_second = engine_rate::measure()?;
-    let mut results = main_part(&world, options, machine(data), evaluations_per_second).await?;
+    let mut results =
+        main_part(&world, options, machine::describe(data), evaluations_per_second).await?;
     if options.large_node_kib > 0 {
         results.memory = Some(memory::measure(&world, options).await?);
     }
@@ -110,24 +110,4 @@ async fn reset(stage: &Stage<'_>) -> anyhow::Result<()> {
     fixture::reset_nodes(&stage.world.administrator, stage.nodes, stage.rules).await?;
     stage.until("reset", |c| c.bare == stage.nodes && c.met == 0).await?;
     Ok(())
-}
-
-/// The machine, as far as it matters.
-fn machine(data: EtcdData) -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name));
-        let value = line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()));
-        value.unwrap_or_else(|| "unknown".to_owned())
-    };
-    let processor = field(&read("/proc/cpuinfo"), "model name");
-    let memory = field(&read("/proc/meminfo"), "MemTotal");
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let data = match data {
-        EtcdData::Memory => "in memory",
-        EtcdData::Disk => "on disk",
-    };
-    let kernel = kernel.trim();
-    format!("{cores} cores ({processor}), {memory} of memory, Linux {kernel}, etcd's data {data}")
 }

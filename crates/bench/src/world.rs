@@ -4,7 +4,6 @@
 //! ServiceAccount, so that the API server treats them alike. What that account may not do, such as
 //! making nodes, is done by the administrator and never timed.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,9 +14,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_testkit::{
-    Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes, SHARED_MEMORY,
+    Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes,
 };
-use rustix::fs::statvfs;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -71,37 +69,6 @@ impl World {
     pub(crate) fn progress(&self) -> Progress {
         self.progress
     }
-}
-
-/// Where etcd keeps its data while times are measured: in memory, if there is room for so many bytes.
-/// Otherwise the file system is measured as well, when etcd makes or removes a file of its log.
-///
-/// # Errors
-/// When the kernel does not tell how much room there is.
-pub(crate) fn data_in_memory(room: u64) -> anyhow::Result<EtcdData> {
-    // A container may have a directory of that kind that is small, and one that is large may be as
-    // large as the memory, whoever uses it.
-    let directory =
-        statvfs(SHARED_MEMORY).map_or(0, |files| files.f_bavail.saturating_mul(files.f_frsize));
-    let memory = available_memory().context("/proc/meminfo has no MemAvailable")?;
-    let there_is = directory.min(memory);
-    if there_is >= room {
-        return Ok(EtcdData::Memory);
-    }
-    println!(
-        "{SHARED_MEMORY} has room for {} MiB and etcd may need {}: its data will be on disk, and latencies \
-         at full speed will be the disk's as well",
-        there_is >> 20,
-        room >> 20
-    );
-    Ok(EtcdData::Disk)
-}
-
-/// Bytes that programs can still have.
-fn available_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
 }
 
 /// Prints lines with the time since the start.

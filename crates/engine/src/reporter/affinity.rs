@@ -5,6 +5,7 @@
 //! [`conflict`](super::conflict).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ptr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
@@ -84,15 +85,13 @@ impl NodeSet {
                 left.add(term.clone());
                 continue;
             }
-            // Of what both ask of a label nothing is left.
-            let asks_it_too = |key: &Arc<str>, allowed: &Arc<Allowed>| {
-                term.get(key).is_some_and(|known| Arc::ptr_eq(known, allowed))
-            };
             for (key, allowed, rest) in &negated {
-                let rest = if asks_it_too(key, allowed) { None } else { narrowed(term, key, rest) };
-                if let Some(rest) = rest {
-                    left.add(rest);
+                // Where the term asks no less of the label nothing is left.
+                if term.get(*key).is_some_and(|known| known.is_within(allowed)) {
+                    continue;
                 }
+                let Some(rest) = narrowed(term, key, rest) else { continue };
+                left.add(rest);
                 // Before anything is worked out of what is too much already: who writes rules is not to
                 // keep the operator busy.
                 if left.terms.len() > MAX_TERMS {
@@ -156,16 +155,12 @@ fn narrowed(term: &Term, key: &Arc<str>, allowed: &Arc<Allowed>) -> Option<Term>
 
 /// Whether no node can meet both terms.
 fn are_disjoint(a: &Term, b: &Term) -> bool {
-    a.iter().any(|(key, one)| {
-        b.get(key).is_some_and(|other| !Arc::ptr_eq(one, other) && one.excludes(other))
-    })
+    a.iter().any(|(key, one)| b.get(key).is_some_and(|other| one.excludes(other)))
 }
 
 /// Whether every node that meets the second term meets the first.
 fn includes(outer: &Term, inner: &Term) -> bool {
-    outer.iter().all(|(key, allowed)| {
-        inner.get(key).is_some_and(|known| Arc::ptr_eq(known, allowed) || known.is_within(allowed))
-    })
+    outer.iter().all(|(key, allowed)| inner.get(key).is_some_and(|known| known.is_within(allowed)))
 }
 
 impl Allowed {
@@ -196,6 +191,8 @@ impl Allowed {
     /// set names.
     fn is_within(&self, other: &Self) -> bool {
         match (self, other) {
+            // Terms share most of what they ask, so that few sets have to be gone through.
+            _ if ptr::eq(self, other) => true,
             (Self::Only(a), Self::Only(b)) => a.is_subset(b),
             (Self::Only(a), Self::AllBut(b)) => a.is_disjoint(b),
             (Self::AllBut(_), Self::Only(_)) => false,
@@ -206,6 +203,7 @@ impl Allowed {
     /// Whether no label is what both let it be.
     fn excludes(&self, other: &Self) -> bool {
         match (self, other) {
+            _ if ptr::eq(self, other) => false,
             (Self::Only(a), Self::Only(b)) => a.is_disjoint(b),
             (Self::Only(a), Self::AllBut(b)) | (Self::AllBut(b), Self::Only(a)) => a.is_subset(b),
             (Self::AllBut(_), Self::AllBut(_)) => false,
