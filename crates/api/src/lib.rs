@@ -16,7 +16,7 @@ mod status;
 
 pub use crd::crd;
 pub use names::*;
-pub use ownership::{Claim, ClaimState, Claims};
+pub use ownership::{Claim, ClaimState, Claims, HoldCause};
 pub use probe::{
     BODY_PATTERN_MEMORY, ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader,
     Probe, Scheme, TcpSocketAction, UnixSocketAction, is_host, single_stars,

@@ -16,6 +16,7 @@ pub type Claims = BTreeMap<String, Claim>;
 
 /// What one rule did to one node.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Claim {
     /// The taint as the rule had it when it made the claim. A later edit of the rule does not
     /// change it, which is how the operator knows what the old rule left behind.
@@ -24,10 +25,42 @@ pub struct Claim {
     pub state: ClaimState,
     /// When the rule came to this state with this taint.
     pub since: Time,
-    /// Whether the node is held because it regressed: the rule had released it before. Such nodes
-    /// count against the rule's `maxUnavailable`.
+    /// Why the rule holds the node. A record of version 0.1.0 has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<HoldCause>,
+    /// The conditions of a held node that count as Unknown because their heartbeat stopped, by type,
+    /// each with the last heartbeat that was seen. Another heartbeat ends that; the same one does
+    /// not, so a restart of the operator releases nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stale_heartbeats: BTreeMap<String, Option<Time>>,
+    /// How version 0.1.0 recorded that the rule had released the node before. It is read where there
+    /// is no cause, and never set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub regressed: bool,
+}
+
+impl Claim {
+    /// Whether the rule holds the node although it had released it before. Such nodes count against
+    /// the rule's `maxUnavailable`.
+    pub fn is_regression(&self) -> bool {
+        let regressed = match self.cause {
+            Some(cause) => cause != HoldCause::Bootstrap,
+            None => self.regressed,
+        };
+        self.state == ClaimState::Held && regressed
+    }
+}
+
+/// Why a rule holds a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum HoldCause {
+    /// The node has not met the rule's conditions yet.
+    Bootstrap,
+    /// The rule had released the node, and its conditions are no longer met.
+    Regressed,
+    /// The rule had released the node, and its conditions are no longer met only because their
+    /// heartbeats stopped.
+    Stale,
 }
 
 /// Whether a rule wants its taint on a node.

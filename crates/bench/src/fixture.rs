@@ -198,7 +198,10 @@ pub(crate) fn rule(number: usize) -> anyhow::Result<NodeReadinessRule> {
         "metadata": {"name": format!("bench-{number}")},
         "spec": {
             "nodeSelector": {"matchLabels": {"bench": "node"}},
-            "conditions": [{"type": condition(number), "requiredStatus": "True"}],
+            // Three heartbeats of a reporter, as a rule with a probe has it.
+            "conditions": [{
+                "type": condition(number), "requiredStatus": "True", "staleAfterSeconds": 900,
+            }],
             "enforcementMode": "continuous",
             "taint": {"key": taint_key(number), "value": "pending", "effect": "NoSchedule"},
         },

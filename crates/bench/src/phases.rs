@@ -89,6 +89,21 @@ impl Stage<'_> {
         Ok((operator, phase))
     }
 
+    /// Ends the operator, has all conditions met, and starts another. The time is from that start on.
+    pub(crate) async fn met_without_operator(
+        &self,
+        operator: Operator,
+    ) -> anyhow::Result<(Operator, Phase)> {
+        self.world.say("operator: all conditions turn True while none runs, and one starts");
+        operator.stop()?;
+        self.report_all("True").await?;
+        let mark = self.mark(None).await?;
+        let operator = self.start()?;
+        let done = self.until("untainting", |c| c.clean == self.nodes && c.met == c.nodes).await?;
+        let phase = self.finish(&mark, done, &operator, |counts| counts.clean).await?;
+        Ok((operator, phase))
+    }
+
     /// Flips one node after the other, each when the one before has been answered.
     pub(crate) async fn idle_latency(
         &self,

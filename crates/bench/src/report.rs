@@ -109,7 +109,8 @@ fn phases(text: &mut String, results: &Results) -> anyhow::Result<()> {
         ("restart in the middle", &results.restart),
         ("steady state", &results.steady),
     ];
-    let all: Vec<_> = rounds.chain(others).collect();
+    let met = results.met_without_operator.iter().map(|phase| ("start with conditions met", phase));
+    let all: Vec<_> = rounds.chain(others).chain(met).collect();
     writeln!(text, "\nLatency is told as p50 / p90 / p99 in milliseconds.\n")?;
     writeln!(text, "| phase | s | latency | until shown | processor, s | resident, MiB |")?;
     writeln!(text, "| --- | --- | --- | --- | --- | --- |")?;

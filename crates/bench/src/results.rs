@@ -25,6 +25,9 @@ pub(crate) struct Results {
     pub(crate) last_floor: Floor,
     pub(crate) storm: Phase,
     pub(crate) restart: Phase,
+    /// Conditions met while no operator ran, from the next one's start on. Older results lack it.
+    #[serde(default)]
+    pub(crate) met_without_operator: Option<Phase>,
     pub(crate) steady: Phase,
     /// One node at a time, while nothing else happens.
     pub(crate) idle: Option<Latencies>,

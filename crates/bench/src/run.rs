@@ -82,7 +82,7 @@ async fn main_part(
     let storm = stage.storm(&operator).await?;
     let (operator, restart) = stage.restart(operator).await?;
     let status_bytes = fixture::status_bytes(administrator).await?;
-    stage.flip(&operator).await?;
+    let (operator, met_without_operator) = stage.met_without_operator(operator).await?;
     let steady = steady::measure(&stage, &operator, options.steady()).await?;
     operator.stop()?;
     Ok(Results {
@@ -95,6 +95,7 @@ async fn main_part(
         last_floor,
         storm,
         restart,
+        met_without_operator: Some(met_without_operator),
         steady,
         idle,
         events: events.unwrap_or_default(),

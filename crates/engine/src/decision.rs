@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use node_readiness_api::{Claim, ClaimState, EnforcementMode};
+use node_readiness_api::{Claim, ClaimState, EnforcementMode, HoldCause};
 
-use crate::heartbeats::{Heartbeats, Pulse};
+use crate::heartbeats::Heartbeats;
 use crate::regressions::{Coverage, Regressions};
-use crate::{Evaluation, Node, Rule, claims, completion};
+use crate::{Evaluation, Node, Rule, completion};
 
 /// What a plan depends on beside the node and the rules.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,8 @@ pub enum Standing {
 
 /// What a rule wants of a node.
 pub(crate) enum Intent {
-    /// Keep the taint on it; whether because it regressed.
-    Hold { regressed: bool },
+    /// Keep the taint on it, for this cause.
+    Hold(HoldCause),
     /// The node regressed, and the rule holds as many of those as it may: leave it released.
     Defer,
     /// The conditions are met: let go of the taint.
@@ -77,14 +77,14 @@ pub(crate) fn decide<'r>(
         return Decision { rule, intent, standing: None, recheck_in: None };
     }
     let Situation { uptime, heartbeats, .. } = *situation;
-    let pulse = |type_: &str| heartbeats.pulse(node, type_, uptime);
-    let evaluation = Evaluation::of(node, rule, claim.is_some_and(claims::is_held), pulse);
-    let recheck_in = next_silence(rule, pulse);
+    let silent_for = |type_: &str| heartbeats.silent_for(node, type_, uptime);
+    let evaluation = Evaluation::of(node, rule, claim, silent_for);
+    let recheck_in = next_silence(rule, silent_for);
     let bootstrap = rule.mode == EnforcementMode::BootstrapOnly;
     let (intent, standing) = if bootstrap && completion::is_recorded(node, rule) {
         (Intent::Withdraw, Standing::Bootstrapped)
     } else if !evaluation.satisfied {
-        hold(node, rule, claim, situation)
+        hold(node, rule, claim, &evaluation, situation)
     } else if bootstrap {
         (Intent::Complete, Standing::Bootstrapped)
     } else {
@@ -100,6 +100,7 @@ fn hold(
     node: &Node,
     rule: &Rule,
     claim: Option<&Claim>,
+    evaluation: &Evaluation,
     situation: &Situation<'_>,
 ) -> (Intent, Standing) {
     // A node that a bootstrap-only rule was done with is one that it released, whatever the rule has
@@ -114,15 +115,21 @@ fn hold(
             return (Intent::Defer, Standing::Deferred);
         }
     }
-    let regressed = released || claim.is_some_and(|claim| claim.regressed);
-    (Intent::Hold { regressed }, Standing::Held)
+    let cause = if !released && !claim.is_some_and(Claim::is_regression) {
+        HoldCause::Bootstrap
+    } else if evaluation.is_unmet_by_staleness_alone(rule) {
+        HoldCause::Stale
+    } else {
+        HoldCause::Regressed
+    };
+    (Intent::Hold(cause), Standing::Held)
 }
 
 /// How long until the first of a rule's conditions will have been silent for too long.
-fn next_silence(rule: &Rule, pulse: impl Fn(&str) -> Option<Pulse>) -> Option<Duration> {
+fn next_silence(rule: &Rule, silent_for: impl Fn(&str) -> Option<Duration>) -> Option<Duration> {
     let conditions = rule.conditions.iter().zip(&rule.stale_after);
     let left = conditions.filter_map(|(condition, stale_after)| {
-        let left = (*stale_after)?.checked_sub(pulse(&condition.type_)?.silent_for)?;
+        let left = (*stale_after)?.checked_sub(silent_for(&condition.type_)?)?;
         (!left.is_zero()).then_some(left)
     });
     left.min()

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use node_readiness_api::{
-    ConditionEvaluation, ConditionPolicy, ConditionRequirement, ConditionStatus,
+    Claim, ConditionEvaluation, ConditionPolicy, ConditionRequirement, ConditionStatus,
 };
 use smallvec::SmallVec;
 
-use crate::heartbeats::Pulse;
-use crate::{Node, Rule};
+use crate::{Node, Rule, claims};
 
 /// How many conditions a rule has at most for what was found to take no memory of its own: as many as
 /// fit where the pointer to it would be. There is an evaluation for each node and rule.
@@ -32,9 +31,6 @@ pub enum Found {
     Status(ConditionStatus),
     /// Its heartbeat stopped for longer than the rule allows: it counts as Unknown.
     Stale,
-    /// The node is held, and nobody was seen to write the condition since the operator started: it
-    /// counts as Unknown until its next heartbeat, so that a restart releases nothing.
-    Unconfirmed,
 }
 
 impl Found {
@@ -42,7 +38,7 @@ impl Found {
     fn current(self) -> ConditionStatus {
         match self {
             Self::Status(status) => status,
-            Self::Absent | Self::Stale | Self::Unconfirmed => ConditionStatus::Unknown,
+            Self::Absent | Self::Stale => ConditionStatus::Unknown,
         }
     }
 
@@ -60,21 +56,27 @@ impl Found {
 }
 
 impl Evaluation {
-    /// Evaluates a node against a rule's conditions. `held` is whether the rule holds the node now;
-    /// `pulse` tells of a condition's heartbeat.
-    pub fn of(node: &Node, rule: &Rule, held: bool, pulse: impl Fn(&str) -> Option<Pulse>) -> Self {
+    /// Evaluates a node against a rule's conditions. `claim` is the rule's record on the node;
+    /// `silent_for` is how long the operator has seen no new heartbeat of a condition.
+    pub fn of(
+        node: &Node,
+        rule: &Rule,
+        claim: Option<&Claim>,
+        silent_for: impl Fn(&str) -> Option<Duration>,
+    ) -> Self {
         let found: SmallVec<[Found; FEW]> = rule
             .conditions
             .iter()
             .zip(&rule.stale_after)
             .map(|(condition, stale_after)| {
-                let Some(status) = node.condition(&condition.type_) else { return Found::Absent };
-                let pulse = stale_after.and_then(|limit| Some((limit, pulse(&condition.type_)?)));
-                match pulse {
-                    Some((limit, pulse)) if pulse.silent_for >= limit => Found::Stale,
-                    Some((_, pulse)) if held && !pulse.renewed => Found::Unconfirmed,
-                    _ => Found::Status(status),
-                }
+                let Some(found) = node.find_condition(&condition.type_) else {
+                    return Found::Absent;
+                };
+                let is_stale = stale_after.is_some_and(|limit| {
+                    silent_for(&condition.type_).is_some_and(|silent| silent >= limit)
+                        || claim.is_some_and(|claim| claims::records_as_stale(claim, found))
+                });
+                if is_stale { Found::Stale } else { Found::Status(found.status) }
             })
             .collect();
         let mut holds =
@@ -96,9 +98,16 @@ impl Evaluation {
         self.found.contains(&Found::Stale)
     }
 
-    /// Whether a new heartbeat of one of the conditions would change what it counts as.
-    pub fn awaits_heartbeat(&self) -> bool {
-        self.has_stale() || self.found.contains(&Found::Unconfirmed)
+    /// Whether the conditions are met but for those whose heartbeat stopped.
+    pub(crate) fn is_unmet_by_staleness_alone(&self, rule: &Rule) -> bool {
+        let mut unmet = rule.conditions.iter().zip(&self.found).filter(|(c, f)| !f.satisfies(c));
+        self.has_stale() && unmet.all(|(_, found)| *found == Found::Stale)
+    }
+
+    /// Types of the conditions whose heartbeat stopped.
+    pub(crate) fn stale_types<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = &'r str> {
+        let found = rule.conditions.iter().zip(&self.found);
+        found.filter(|(_, found)| **found == Found::Stale).map(|(c, _)| &*c.type_)
     }
 
     /// The same in the form of the rule's status.
@@ -149,9 +158,6 @@ fn describe(
         (Found::Stale, _) => {
             let limit = stale_after.unwrap_or_default().as_secs();
             format!("had no heartbeat for {limit} s and counts as Unknown")
-        }
-        (Found::Unconfirmed, _) => {
-            "had no heartbeat since the operator started and counts as Unknown".to_owned()
         }
     }
 }

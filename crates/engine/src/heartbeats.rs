@@ -31,17 +31,6 @@ struct Beat {
     value: Option<NonZeroU32>,
     /// When it was first seen to be this, in milliseconds.
     seen: u64,
-    /// Whether it was ever seen to change, so that somebody writes it.
-    renewed: bool,
-}
-
-/// How long ago a condition beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulse {
-    /// Uninterrupted watching since the last new heartbeat.
-    pub silent_for: Duration,
-    /// Whether a new heartbeat was seen since the operator started.
-    pub renewed: bool,
 }
 
 impl Heartbeats {
@@ -57,9 +46,8 @@ impl Heartbeats {
                 return (type_.clone(), *before);
             }
             // A condition that appears on a node that was known has just been written.
-            let renewed = known.is_some();
-            beat |= renewed;
-            (type_.clone(), Beat { value, seen: watched, renewed })
+            beat |= known.is_some();
+            (type_.clone(), Beat { value, seen: watched })
         };
         let beats = node.conditions().iter().map(&mut observe).collect();
         match self.nodes.get_mut(node.name()) {
@@ -96,14 +84,11 @@ impl Heartbeats {
         self.nodes.retain(|node, _| exists.contains(node.as_str()));
     }
 
-    /// How long ago a node's condition beat; `None` for one that was never observed.
-    pub fn pulse(&self, node: &Node, type_: &str, uptime: Duration) -> Option<Pulse> {
+    /// Uninterrupted watching since the last new heartbeat of a node's condition; `None` for one that
+    /// was never observed.
+    pub fn silent_for(&self, node: &Node, type_: &str, uptime: Duration) -> Option<Duration> {
         let beat = find(self.nodes.get(node.name())?, type_)?;
-        // A node that is not the one last observed does not have the beat that was observed.
-        let current = node.find_condition(type_);
-        let current = current.is_some_and(|condition| condition.heartbeat() == beat.value);
-        let silent_for = self.watched(uptime).saturating_sub(Duration::from_millis(beat.seen));
-        Some(Pulse { silent_for, renewed: beat.renewed && current })
+        Some(self.watched(uptime).saturating_sub(Duration::from_millis(beat.seen)))
     }
 }
 
@@ -135,14 +120,10 @@ mod tests {
         let old = node("2026-01-01T00:00:00Z");
         beats.observe(&old, seconds(10));
         beats.observe(&old, seconds(20));
-        let pulse = beats.pulse(&old, "C", seconds(30)).unwrap();
-        assert_eq!(pulse, Pulse { silent_for: seconds(20), renewed: false });
+        assert_eq!(beats.silent_for(&old, "C", seconds(30)), Some(seconds(20)));
         let new = node("2026-01-01T00:00:30Z");
         assert!(beats.observe(&new, seconds(40)));
-        let pulse = beats.pulse(&new, "C", seconds(45)).unwrap();
-        assert_eq!(pulse, Pulse { silent_for: seconds(5), renewed: true });
-        // The node as it was has not beaten.
-        assert!(!beats.pulse(&old, "C", seconds(45)).unwrap().renewed);
+        assert_eq!(beats.silent_for(&new, "C", seconds(45)), Some(seconds(5)));
     }
 
     #[test]
@@ -151,7 +132,7 @@ mod tests {
         beats.observe(&node("1999-01-01T00:00:00Z"), seconds(0));
         let back = node("1998-01-01T00:00:00Z");
         assert!(beats.observe(&back, seconds(5)));
-        assert_eq!(beats.pulse(&back, "C", seconds(6)).unwrap().silent_for, seconds(1));
+        assert_eq!(beats.silent_for(&back, "C", seconds(6)), Some(seconds(1)));
     }
 
     #[test]
@@ -159,8 +140,7 @@ mod tests {
         let mut beats = Heartbeats::default();
         let node = node("2026-01-01T00:00:00Z");
         beats.observe(&node, seconds(0));
-        let silence =
-            |beats: &Heartbeats, at| beats.pulse(&node, "C", seconds(at)).unwrap().silent_for;
+        let silence = |beats: &Heartbeats, at| beats.silent_for(&node, "C", seconds(at)).unwrap();
         beats.interrupt(seconds(10));
         beats.interrupt(seconds(50));
         assert_eq!(silence(&beats, 90), seconds(10));
@@ -171,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_at_the_start_is_not_renewed_and_what_appears_later_is() {
+    fn what_was_there_at_the_start_has_not_beaten_and_what_appears_later_has() {
         let mut beats = Heartbeats::default();
         let bare = serde_json::from_value(json!({"metadata": {"name": "n"}})).unwrap();
         assert!(!beats.observe(&bare, seconds(0)));
         let node = node("2026-01-01T00:00:00Z");
         assert!(beats.observe(&node, seconds(1)));
-        assert!(beats.pulse(&node, "C", seconds(2)).unwrap().renewed);
-        assert!(beats.pulse(&node, "other", seconds(2)).is_none());
+        assert!(!beats.observe(&node, seconds(2)));
+        assert!(beats.silent_for(&node, "other", seconds(2)).is_none());
     }
 }

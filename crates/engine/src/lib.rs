@@ -38,7 +38,7 @@ pub use claims::carries_trace;
 pub use decision::{Situation, Standing};
 pub use drift::contains;
 pub use evaluation::{Evaluation, Found};
-pub use heartbeats::{Heartbeats, Pulse};
+pub use heartbeats::Heartbeats;
 pub use labels::Labels;
 pub use ledger::{Entry, Failure, Ledger};
 pub use node::{Node, NodeCondition, Taint};

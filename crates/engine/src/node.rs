@@ -141,6 +141,11 @@ impl NodeCondition {
     pub fn heartbeat(&self) -> Option<NonZeroU32> {
         self.heartbeat
     }
+
+    /// The same as a time, to be recorded. It is exact until 2106.
+    pub(crate) fn heartbeat_time(&self) -> Option<Time> {
+        Timestamp::from_second(self.heartbeat?.get().into()).ok().map(Time)
+    }
 }
 
 impl Node {
@@ -217,6 +222,12 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU
     deserializer.deserialize_any(Seconds)
 }
 
+/// A time in the form in which a heartbeat is kept; see [`NodeCondition::heartbeat`].
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as is wanted")]
+pub(crate) fn seconds_of(time: &Time) -> Option<NonZeroU32> {
+    NonZeroU32::new(time.0.as_second() as u32)
+}
+
 /// Reads a time as [`seconds`] does, where it stands.
 struct Seconds;
 
@@ -227,10 +238,9 @@ impl Visitor<'_> for Seconds {
         formatter.write_str("a time, or null")
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as is wanted")]
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
         let time: Option<Timestamp> = text.parse().ok();
-        Ok(time.and_then(|time| NonZeroU32::new(time.as_second() as u32)))
+        Ok(time.and_then(|time| seconds_of(&Time(time))))
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {

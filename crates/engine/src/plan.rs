@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use node_readiness_api::{CLAIMS_ANNOTATION, Claim, ClaimState, Claims};
+use node_readiness_api::{CLAIMS_ANNOTATION, Claim, ClaimState, Claims, HoldCause};
 
 use crate::claims::{Recorded, is_held};
 use crate::decision::{Decision, Intent, Situation, Standing, decide};
 use crate::patch::{self, Record, Records};
-use crate::regressions::is_regression;
 use crate::taints::{Change, Taints};
-use crate::{Evaluation, Node, Rule, RuleSet, claims, completion};
+use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, claims, completion};
 
 /// What to do about one node, and what was found on the way.
 #[derive(Debug)]
@@ -80,7 +79,7 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
 
     let taints = Taints::of(&decisions, &recorded.claims, rules, node.taints());
     let next = taints.merged(node.taints());
-    let claims = next_claims(&decisions, &recorded.claims, rules, situation.now);
+    let claims = next_claims(node, &decisions, &recorded.claims, rules, situation.now);
     let completing = || decisions.iter().filter(|d| matches!(d.intent, Intent::Complete));
     let completed = completing().map(|d| d.rule.name.clone()).collect();
     let records = Records {
@@ -91,7 +90,7 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
         obsolete: completion::obsolete(node, rules),
     };
 
-    let regressed = claims.iter().filter(|(_, claim)| is_regression(claim));
+    let regressed = claims.iter().filter(|(_, claim)| claim.is_regression());
     let grips = |rule: &Rule| {
         let (tainted_before, tainted_after) = taints.before_and_after(&rule.taint);
         let recorded = recorded.claims.iter().map(|(name, claim)| (name.as_str(), claim));
@@ -140,25 +139,42 @@ fn held_by_another<'a>(
 }
 
 fn next_claims<'a>(
+    node: &Node,
     decisions: &[Decision<'a>],
     recorded: &'a Claims,
     rules: &RuleSet,
     now: Timestamp,
 ) -> NextClaims<'a> {
     let mut next = NextClaims::new();
-    for Decision { rule, intent, .. } in decisions {
+    for Decision { rule, intent, standing, .. } in decisions {
         let known = recorded.get(&rule.name);
-        let claim = |state, regressed| match known {
-            Some(known) if known.state == state && known.taint == rule.taint => {
-                Cow::Borrowed(known)
-            }
-            _ => {
-                Cow::Owned(Claim { taint: rule.taint.clone(), state, since: Time(now), regressed })
+        let stale_heartbeats = |evaluation: &Evaluation| {
+            let heartbeat =
+                |type_| node.find_condition(type_).and_then(NodeCondition::heartbeat_time);
+            let stale = evaluation.stale_types(rule);
+            stale.map(|type_| (type_.to_owned(), heartbeat(type_))).collect()
+        };
+        let claim = |state, cause: Option<HoldCause>| {
+            let same = known.filter(|known| known.state == state && known.taint == rule.taint);
+            let since = same.map_or(Time(now), |known| known.since.clone());
+            let stale = standing.as_ref().filter(|_| cause.is_some());
+            let stale_heartbeats = stale.map(|(_, found)| stale_heartbeats(found));
+            let next = Claim {
+                taint: rule.taint.clone(),
+                state,
+                since,
+                cause,
+                stale_heartbeats: stale_heartbeats.unwrap_or_default(),
+                regressed: false,
+            };
+            match known {
+                Some(known) if *known == next => Cow::Borrowed(known),
+                _ => Cow::Owned(next),
             }
         };
         let claim = match intent {
-            Intent::Hold { regressed } => Some(claim(ClaimState::Held, *regressed)),
-            Intent::Release | Intent::Defer => Some(claim(ClaimState::Released, false)),
+            Intent::Hold(cause) => Some(claim(ClaimState::Held, Some(*cause))),
+            Intent::Release | Intent::Defer => Some(claim(ClaimState::Released, None)),
             Intent::Freeze => known.map(Cow::Borrowed),
             Intent::Complete | Intent::Withdraw => None,
         };

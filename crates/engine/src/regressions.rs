@@ -6,7 +6,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use node_readiness_api::{Claim, ClaimState};
 
 use crate::{Node, Rule, RuleSet, claims};
 
@@ -73,7 +72,7 @@ impl Regressions {
     /// Counts one node anew from its record, for who watches another operator write it.
     pub fn follow(&mut self, node: &Node) {
         let held =
-            claims::recorded(node).claims.into_iter().filter(|(_, claim)| is_regression(claim));
+            claims::recorded(node).claims.into_iter().filter(|(_, claim)| claim.is_regression());
         self.set(node.name(), &held.map(|(rule, _)| rule).collect::<Vec<_>>());
     }
 
@@ -125,10 +124,6 @@ impl Regressions {
             !held.is_empty()
         });
     }
-}
-
-pub(crate) fn is_regression(claim: &Claim) -> bool {
-    claim.regressed && claim.state == ClaimState::Held
 }
 
 /// Whether a rule's limit is a percentage of the nodes that it covers.

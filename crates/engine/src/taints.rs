@@ -94,7 +94,7 @@ impl<'a> Taints<'a> {
         for Decision { rule, intent, .. } in decisions {
             let known = taints.entry(&rule.taint);
             match intent {
-                Intent::Hold { .. } => {
+                Intent::Hold(_) => {
                     known.managed.get_or_insert((&rule.taint, &rule.name));
                     taints.want(&rule.taint, &rule.name);
                 }

@@ -27,7 +27,8 @@ fn an_unready_node_is_held_and_the_claim_recorded_with_it() {
     let plan = node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
     assert_eq!(node.taints(), [HELD]);
     let taint = json!({"key": KEY, "value": "pending", "effect": "NoSchedule"});
-    assert_eq!(node.record(), json!({"cni": {"taint": taint, "state": "held"}}));
+    let claim = json!({"taint": taint, "state": "held", "cause": "Bootstrap"});
+    assert_eq!(node.record(), json!({"cni": claim}));
     assert_eq!(kinds(&plan), [ChangeKind::Added]);
     assert_eq!(plan.findings[0].standing, Standing::Held);
     assert!(plan.findings[0].after.tainted && plan.findings[0].after.held);

@@ -94,7 +94,7 @@ fn a_condition_without_a_heartbeat_counts_as_unknown() {
     let plan = operator.reconcile(&mut node, &rules);
     assert_eq!(standing(&plan), Standing::Held);
     assert_eq!(plan.recheck_in, None);
-    assert!(plan.findings[0].evaluation.awaits_heartbeat());
+    assert!(plan.findings[0].evaluation.has_stale());
     let unmet = plan.findings[0].evaluation.unmet(rules.get("cni").unwrap());
     let expected = "Ready1 had no heartbeat for 60 s and counts as Unknown, must be True";
     assert_eq!(unmet, expected);
@@ -159,10 +159,122 @@ fn a_restart_neither_holds_nor_releases() {
     let mut restarted = Operator::started(&[&node]);
     let plan = restarted.reconcile(&mut node, &rules);
     assert_eq!(standing(&plan), Standing::Held);
-    assert!(plan.findings[0].evaluation.awaits_heartbeat());
+    assert!(plan.findings[0].evaluation.has_stale());
     let mut node = beat_again(node, 2);
     restarted.sees(&node);
     assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
+}
+
+/// A node with two conditions that do not go stale together.
+fn with_second(node: TestNode, status: &str) -> TestNode {
+    let first = node.0["status"]["conditions"][0].clone();
+    let mut node = node.condition("Ready2", status);
+    node.0["status"]["conditions"][0] = first;
+    node
+}
+
+fn of_two_conditions() -> RuleSet {
+    let conditions = json!([
+        {"type": "Ready1", "requiredStatus": "True", "staleAfterSeconds": 60},
+        {"type": "Ready2", "requiredStatus": "True"},
+    ]);
+    rules(&[TestRule::new("cni").spec("conditions", conditions)])
+}
+
+#[test]
+fn a_node_whose_conditions_were_met_while_no_operator_ran_is_released_at_once() {
+    let rules = of_two_conditions();
+    let mut node = with_second(beating("n", 1), "False");
+    let mut operator = Operator::started(&[&node]);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+    assert_eq!(node.record()["cni"]["cause"], "Bootstrap");
+    // No heartbeat comes with the change: that is what takes minutes.
+    let mut node = with_second(node, "True");
+    let mut restarted = Operator::started(&[&node]);
+    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(node.taints(), [""; 0]);
+}
+
+#[test]
+fn what_became_stale_on_a_held_node_stays_so_over_a_restart() {
+    let rules = of_two_conditions();
+    let mut node = with_second(beating("n", 1), "False");
+    let mut operator = Operator::started(&[&node]);
+    operator.reconcile(&mut node, &rules);
+    operator.wait(60);
+    operator.reconcile(&mut node, &rules);
+    let heartbeats = json!({"Ready1": "2026-01-01T00:00:01Z"});
+    assert_eq!(node.record()["cni"]["cause"], "Bootstrap");
+    assert_eq!(node.record()["cni"]["staleHeartbeats"], heartbeats);
+    // The other condition is met while no operator runs. The silent one is still silent.
+    let mut node = with_second(node, "True");
+    let mut restarted = Operator::started(&[&node]);
+    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Held);
+    // A heartbeat that came while no operator ran counts as well.
+    let first = json!("2026-01-01T00:00:02Z");
+    node.0["status"]["conditions"][0]["lastHeartbeatTime"] = first;
+    let mut restarted = Operator::started(&[&node]);
+    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(node.record()["cni"].get("staleHeartbeats"), None);
+}
+
+#[test]
+fn the_record_says_why_a_released_node_is_held_again() {
+    let rules = rules(&[impatient()]);
+    let mut node = beating("n", 1);
+    let mut operator = Operator::started(&[&node]);
+    operator.reconcile(&mut node, &rules);
+    assert_eq!(node.record()["cni"].get("cause"), None);
+    operator.wait(60);
+    assert_eq!(operator.reconcile(&mut node, &rules).regressed, ["cni"]);
+    assert_eq!(node.record()["cni"]["cause"], "Stale");
+    // It writes again, and what it says is bad.
+    let mut node = beat_again(node, 2);
+    node.0["status"]["conditions"][0]["status"] = json!("False");
+    operator.sees(&node);
+    assert_eq!(operator.reconcile(&mut node, &rules).regressed, ["cni"]);
+    assert_eq!(node.record()["cni"]["cause"], "Regressed");
+    assert!(operator.reconcile(&mut node, &rules).patch.is_none());
+}
+
+/// A node that an operator of version 0.1.0 held at the third second.
+fn held_by_the_version_before(beat: u32, regressed: bool) -> TestNode {
+    let mut claim = json!({
+        "taint": {"key": KEY, "value": "pending", "effect": "NoSchedule"},
+        "state": "held", "since": "2026-01-01T00:00:03Z",
+    });
+    if regressed {
+        claim["regressed"] = json!(true);
+    }
+    let record = json!({"cni": claim}).to_string();
+    beating("n", beat)
+        .taint(KEY, "pending", "NoSchedule")
+        .annotation("readiness.k8s.io/rules", &record)
+}
+
+#[test]
+fn records_of_version_0_1_0_are_read() {
+    let rules = rules(&[impatient()]);
+    for regressed in [false, true] {
+        // The condition was not written since: it was held as stale, and that is recorded now.
+        let mut node = held_by_the_version_before(2, regressed);
+        let mut operator = Operator::started(&[&node]);
+        let plan = operator.reconcile(&mut node, &rules);
+        assert_eq!(standing(&plan), Standing::Held);
+        assert_eq!(
+            !plan.regressed.is_empty(),
+            regressed,
+            "it counts under maxUnavailable as before"
+        );
+        let cause = if regressed { "Stale" } else { "Bootstrap" };
+        assert_eq!(node.record()["cni"]["cause"], cause);
+        assert_eq!(node.record()["cni"].get("regressed"), None);
+        assert_eq!(node.record()["cni"]["staleHeartbeats"]["Ready1"], "2026-01-01T00:00:02Z");
+        // It was written since: what the node waited for has happened.
+        let mut node = held_by_the_version_before(4, regressed);
+        let mut operator = Operator::started(&[&node]);
+        assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    }
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl Memory {
             // Beside what an earlier plan took up that was not carried out, since rules changed.
             state.reserved.entry(node.name().to_owned()).or_default().extend(reserved);
         }
-        if plan.findings.iter().any(|finding| finding.evaluation.awaits_heartbeat()) {
+        if plan.findings.iter().any(|finding| finding.evaluation.has_stale()) {
             state.awaiting.insert(node.name().to_owned());
         } else {
             state.awaiting.remove(node.name());

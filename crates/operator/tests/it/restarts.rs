@@ -275,3 +275,51 @@ async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
     drop(operator);
     another_image_rolls_reporters_once(&world).await;
 }
+
+/// A rule whose own probe decides, so that its default heartbeat applies: 300 s, and stale after 900.
+fn with_default_heartbeats() -> Value {
+    json!({
+        "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+        "kind": "NodeReadinessRule",
+        "metadata": {"name": "heartbeats"},
+        "spec": {
+            "nodeSelector": {"matchLabels": {"test": "heartbeats"}},
+            "conditions": [{"type": "example.com/Ready", "requiredStatus": "True"}],
+            "enforcementMode": "continuous",
+            "taint": {"key": KEY, "value": "pending", "effect": "NoSchedule"},
+            "probes": [{"conditionType": "example.com/Ready", "httpGet": {"port": 9099}}],
+        },
+    })
+}
+
+/// Reporters write a change at once, and then nothing for five minutes. Who waits for the next heartbeat
+/// makes every node wait that long which became ready while no operator ran.
+#[tokio::test]
+async fn a_node_that_became_ready_while_no_operator_ran_is_released_at_the_start() {
+    let world = World::new("heartbeats", 23).await;
+    let report = async |name: &'static str, status: &str, second: u32| {
+        let heartbeat = format!("2026-01-01T00:00:{second:02}Z");
+        let condition =
+            json!({"type": "example.com/Ready", "status": status, "lastHeartbeatTime": heartbeat});
+        let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+        world.nodes().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    };
+    for name in ["becomes-ready", "was-ready"] {
+        let node = json!({"metadata": {"name": name, "labels": {"test": "heartbeats"}}});
+        let node = serde_json::from_value(node).unwrap();
+        world.nodes().create(&PostParams::default(), &node).await.unwrap();
+    }
+    report("becomes-ready", "False", 1).await;
+    report("was-ready", "True", 1).await;
+    world.apply(&with_default_heartbeats()).await;
+    let first = world.operator();
+    world.await_count(|counts| counts == (1, 2)).await;
+    drop(first);
+
+    report("becomes-ready", "True", 2).await;
+    let _second = world.operator();
+    world.await_count(|counts| counts == (0, 2)).await;
+    let record = world.nodes().get("becomes-ready").await.unwrap().metadata.annotations.unwrap();
+    let record: Value = serde_json::from_str(&record["readiness.k8s.io/rules"]).unwrap();
+    assert_eq!(record["heartbeats"]["state"], "released");
+}
