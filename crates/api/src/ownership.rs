@@ -52,7 +52,7 @@ impl Claim {
 }
 
 /// Why a rule holds a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub enum HoldCause {
     /// The node has not met the rule's conditions yet.
     Bootstrap,
@@ -64,7 +64,7 @@ pub enum HoldCause {
 }
 
 /// Whether a rule wants its taint on a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClaimState {
     /// The rule keeps the taint on the node.

@@ -49,9 +49,11 @@ pub(crate) enum Intent {
     /// The conditions of a bootstrap-only rule are met for the first time: let go of the taint and
     /// of the node.
     Complete,
-    /// Nothing: the rule is bootstrap-only and was completed here, or it does not cover the node.
-    /// What it claims goes.
+    /// Nothing: the rule does not cover the node. What it claims goes.
     Withdraw,
+    /// Nothing any more: the rule is bootstrap-only and was completed here. What it claims goes, and so
+    /// does its taint if somebody puts it on again.
+    Completed,
     /// The rule changes nothing: what it claims stays.
     Freeze,
 }
@@ -82,7 +84,7 @@ pub(crate) fn decide<'r>(
     let recheck_in = next_silence(rule, silent_for);
     let bootstrap = rule.mode == EnforcementMode::BootstrapOnly;
     let (intent, standing) = if bootstrap && completion::is_recorded(node, rule) {
-        (Intent::Withdraw, Standing::Bootstrapped)
+        (Intent::Completed, Standing::Bootstrapped)
     } else if !evaluation.satisfied {
         hold(node, rule, claim, &evaluation, situation)
     } else if bootstrap {

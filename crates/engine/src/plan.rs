@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,16 @@ use crate::claims::{Recorded, is_held};
 use crate::decision::{Decision, Intent, Situation, Standing, decide};
 use crate::patch::{self, Record, Records};
 use crate::taints::{Change, Taints};
-use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, claims, completion};
+use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, Taint, claims, completion};
 
 /// What to do about one node, and what was found on the way.
 #[derive(Debug)]
 pub struct NodePlan {
     /// The patch that brings the node to where it should be; `None` where it is there.
     pub patch: Option<json_patch::Patch>,
+    /// A hash of what the patch makes of the node, apart from times. A plan that finds a node changed
+    /// back has the same as the one before.
+    pub content: u64,
     /// What the patch does to taints, for events and metrics.
     pub changes: Vec<Change>,
     /// How the node stands to each rule that covers it, once the patch is applied.
@@ -90,6 +94,7 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
         obsolete: completion::obsolete(node, rules),
     };
 
+    let content = content(node, &next, &claims, &records);
     let regressed = claims.iter().filter(|(_, claim)| claim.is_regression());
     let grips = |rule: &Rule| {
         let (tainted_before, tainted_after) = taints.before_and_after(&rule.taint);
@@ -108,6 +113,7 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
     };
     NodePlan {
         patch: patch::conditional(node, &next, &records),
+        content,
         changes: taints.changes(),
         regressed: regressed.map(|(rule, _)| (*rule).to_owned()).collect(),
         completed,
@@ -128,6 +134,24 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
             })
             .collect(),
     }
+}
+
+fn content(node: &Node, taints: &[Taint], claims: &NextClaims<'_>, records: &Records<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    node.metadata.uid.hash(&mut hasher);
+    for Taint { key, value, effect, rest: _ } in taints {
+        (key, value, effect).hash(&mut hasher);
+    }
+    for (rule, claim) in claims {
+        let Claim { taint, state, since: _, cause, stale_heartbeats, regressed } = &**claim;
+        (rule, &taint.key, &taint.value, taint.effect.as_str()).hash(&mut hasher);
+        (state, cause, regressed).hash(&mut hasher);
+        for (condition, heartbeat) in stale_heartbeats {
+            (condition, heartbeat.as_ref().map(|time| time.0)).hash(&mut hasher);
+        }
+    }
+    records.completed.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn held_by_another<'a>(
@@ -176,7 +200,7 @@ fn next_claims<'a>(
             Intent::Hold(cause) => Some(claim(ClaimState::Held, Some(*cause))),
             Intent::Release | Intent::Defer => Some(claim(ClaimState::Released, None)),
             Intent::Freeze => known.map(Cow::Borrowed),
-            Intent::Complete | Intent::Withdraw => None,
+            Intent::Complete | Intent::Completed | Intent::Withdraw => None,
         };
         if let Some(claim) = claim {
             next.insert(&rule.name, claim);

@@ -18,6 +18,9 @@ pub struct Change {
     pub taint: RuleTaint,
     /// What happens to it.
     pub kind: ChangeKind,
+    /// Whether it goes because somebody put it on a node that the rule had let go of: a provider that
+    /// adds startup taints late, or an autoscaler that puts them back.
+    pub reappeared: bool,
 }
 
 /// What happens to a taint.
@@ -60,10 +63,22 @@ struct Known<'a> {
     /// The taint with the rule that has a hand in it: what is claimed, and what belongs to rules that
     /// act on the node now. No other may be changed by the plan.
     managed: Option<(&'a RuleTaint, &'a str)>,
-    /// Whether a claim says that its rule holds it.
-    claimed: bool,
+    /// What the node's record says of it.
+    recorded: RecordedTaint,
     /// Whether a frozen rule holds it. It stays if it is there, and does not come back if not.
     kept: bool,
+}
+
+/// What a node's record says of a taint, over all rules that have a hand in it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum RecordedTaint {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// A rule had let go of the node.
+    Released,
+    /// A rule holds the node by it.
+    Held,
 }
 
 impl Known<'_> {
@@ -88,7 +103,7 @@ impl<'a> Taints<'a> {
         for (name, claim) in recorded.iter().filter(|(_, claim)| is_held(claim)) {
             let known = taints.entry(&claim.taint);
             known.managed.get_or_insert((&claim.taint, name));
-            known.claimed = true;
+            known.recorded = RecordedTaint::Held;
             known.kept |= rules.is_unreadable(name);
         }
         for Decision { rule, intent, .. } in decisions {
@@ -98,8 +113,19 @@ impl<'a> Taints<'a> {
                     known.managed.get_or_insert((&rule.taint, &rule.name));
                     taints.want(&rule.taint, &rule.name);
                 }
-                Intent::Release | Intent::Complete => {
+                Intent::Release => {
                     known.managed.get_or_insert((&rule.taint, &rule.name));
+                    let claim = recorded.get(&rule.name);
+                    if claim.is_some_and(|c| !is_held(c) && c.taint == rule.taint) {
+                        known.recorded = known.recorded.max(RecordedTaint::Released);
+                    }
+                }
+                Intent::Complete => {
+                    known.managed.get_or_insert((&rule.taint, &rule.name));
+                }
+                Intent::Completed => {
+                    known.managed.get_or_insert((&rule.taint, &rule.name));
+                    known.recorded = known.recorded.max(RecordedTaint::Released);
                 }
                 Intent::Freeze => {
                     if let Some(claim) = recorded.get(&rule.name).filter(|claim| is_held(claim)) {
@@ -155,22 +181,25 @@ impl<'a> Taints<'a> {
 
     /// What that does to the taints that are there.
     pub(crate) fn changes(&self) -> Vec<Change> {
-        let change = |taint: &RuleTaint, rule: &str, kind| Change {
+        let change = |taint: &RuleTaint, rule: &str, kind, reappeared| Change {
             rule: rule.to_owned(),
             taint: taint.clone(),
             kind,
+            reappeared,
         };
         let arrivals = self.desired.iter().filter_map(|(wanted, rule)| {
             let known = &self.known[&(&*wanted.key, wanted.effect.as_str())];
-            match (known.there, known.claimed) {
-                (false, _) => Some(change(wanted, rule, ChangeKind::Added)),
-                (true, false) => Some(change(wanted, rule, ChangeKind::Adopted)),
+            match (known.there, known.recorded == RecordedTaint::Held) {
+                (false, _) => Some(change(wanted, rule, ChangeKind::Added, false)),
+                (true, false) => Some(change(wanted, rule, ChangeKind::Adopted, false)),
                 (true, true) => None,
             }
         });
         let departures = self.known.values().filter_map(|known| {
             let (taint, rule) = known.managed?;
-            (known.there && !known.stays()).then(|| change(taint, rule, ChangeKind::Removed))
+            let reappeared = known.recorded == RecordedTaint::Released;
+            let goes = known.there && !known.stays();
+            goes.then(|| change(taint, rule, ChangeKind::Removed, reappeared))
         });
         arrivals.chain(departures).collect()
     }

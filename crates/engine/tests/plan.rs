@@ -123,10 +123,55 @@ fn a_completed_rule_is_done_with_the_node() {
     let rules = rules(&[TestRule::new("boot").bootstrap()]);
     let mut node = ready(node());
     node.reconcile(&rules, at(0));
-    let mut node = node.condition("Ready1", "False").taint(KEY, "by-hand", "NoSchedule");
+    let mut node = node.condition("Ready1", "False");
     let plan = node.reconcile(&rules, at(1));
     assert!(plan.patch.is_none());
     assert_eq!(plan.findings[0].standing, Standing::Bootstrapped);
+}
+
+#[test]
+fn a_taint_that_comes_back_goes_where_its_rule_has_let_go_of_the_node() {
+    for rule in [TestRule::new("cni"), TestRule::new("cni").bootstrap()] {
+        let rules_ = rules(std::slice::from_ref(&rule));
+        let mut node = ready(node());
+        node.reconcile(&rules_, at(0));
+        let mut node = node.taint(KEY, "late", "NoSchedule");
+        let plan = node.reconcile(&rules_, at(1));
+        assert_eq!(node.taints(), [""; 0]);
+        assert_eq!(kinds(&plan), [ChangeKind::Removed]);
+        assert!(plan.changes[0].reappeared);
+        // A rule that writes nothing, or that does not cover the node, leaves it alone.
+        for stays in [rule.clone().spec("suspend", json!(true)), rule.clone().deleting()] {
+            let mut node = node.clone().taint(KEY, "late", "NoSchedule");
+            node.reconcile(&rules(&[stays]), at(2));
+            assert_eq!(node.taints(), [format!("{KEY}=late:NoSchedule")]);
+        }
+    }
+}
+
+#[test]
+fn what_a_node_joins_with_did_not_come_back() {
+    let rules = rules(&[TestRule::new("cni")]);
+    let mut node = ready(node().taint(KEY, "pending", "NoSchedule"));
+    let plan = node.reconcile(&rules, at(0));
+    assert_eq!(kinds(&plan), [ChangeKind::Removed]);
+    assert!(!plan.changes[0].reappeared);
+}
+
+#[test]
+fn a_plan_for_a_node_that_was_changed_back_has_the_same_content() {
+    let rules = rules(&[TestRule::new("cni")]);
+    let plan_at = |node: &TestNode, seconds| plan(&node.view(), &rules, at(seconds));
+    let bare = node();
+    let first = plan_at(&bare, 0);
+    assert_eq!(plan_at(&bare, 60).content, first.content, "time is no content");
+    let mut without_taint = bare.clone();
+    without_taint.apply(&first.patch.unwrap()).unwrap();
+    without_taint.0["spec"]["taints"] = json!([]);
+    let again = plan_at(&without_taint, 60);
+    assert!(again.patch.is_some());
+    assert_eq!(again.content, first.content);
+    assert_ne!(plan_at(&ready(without_taint), 60).content, first.content);
 }
 
 #[test]

@@ -344,6 +344,9 @@ fn a_custom_image_gets_the_program_from_an_init_container_of_the_own_image() {
     assert_eq!(installer.args.as_deref().unwrap(), ["--install=/opt/node-readiness"]);
     let container = &pod.containers[0];
     assert_eq!(container.image.as_deref(), Some("tools:1"));
+    for container in [installer, container] {
+        assert_eq!(container.image_pull_policy.as_deref(), Some("IfNotPresent"));
+    }
     let program = "/opt/node-readiness/node-readiness-reporter";
     assert_eq!(container.command.as_deref().unwrap(), [program]);
     for limits in [&installer.security_context, &container.security_context] {

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule};
-use node_readiness_engine::{Change, ChangeKind, Node, Rule, RuleSet};
+use node_readiness_engine::{Change, ChangeKind, Node, NodePlan, Rule, RuleSet};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{debug, warn};
 
@@ -66,7 +66,7 @@ impl Events {
 
     /// Tells of a change to a taint, on its node.
     pub(crate) fn changed(&self, node: &Node, change: &Change, rules: &RuleSet) {
-        let Change { rule, taint, kind } = change;
+        let Change { rule, taint, kind, reappeared: _ } = change;
         let (reason, action) = match kind {
             ChangeKind::Added => ("TaintAdded", "AddTaint"),
             ChangeKind::Adopted => ("TaintAdopted", "AdoptTaint"),
@@ -96,6 +96,28 @@ impl Events {
             ),
             regarding: Regarding::node(node),
             rule: Some((rule.name.clone(), Some(Arc::clone(&rule.uid)))),
+        });
+    }
+
+    /// Warns on a node that a field manager changed what the operator writes there, and that the operator
+    /// has written it again.
+    pub(crate) fn reverted(&self, node: &Node, plan: &NodePlan, manager: &str) {
+        let changes = plan.changes.iter().map(|change| {
+            let Change { rule, taint, kind, reappeared: _ } = change;
+            format!("taint {taint} {kind} again for NodeReadinessRule {rule}")
+        });
+        let changes = changes.collect::<Vec<_>>().join(", ");
+        let changes = if changes.is_empty() { "the record written again" } else { &changes };
+        self.hand_in(Told {
+            warning: true,
+            reason: "FieldManagerConflict".into(),
+            action: "WriteNode".into(),
+            note: bounded(format!(
+                "{manager} changed taints or the record of this node: {changes}; if it happens again, the \
+                 operator waits longer each time, up to ten minutes"
+            )),
+            regarding: Regarding::node(node),
+            rule: None,
         });
     }
 

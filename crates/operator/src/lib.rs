@@ -37,6 +37,7 @@ mod ownership;
 mod refusal;
 mod reporter_args;
 mod retries;
+mod rewrites;
 pub mod rules;
 mod run;
 mod settling;

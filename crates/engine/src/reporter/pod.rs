@@ -20,6 +20,10 @@ use super::{NodeSet, ReporterNames, Settings};
 const CONTAINER: &str = "reporter";
 const INSTALLER: &str = "install";
 
+/// By default Kubernetes pulls an image with the tag `latest` each time, which fails where images are
+/// loaded into the nodes.
+const PULL_POLICY: &str = "IfNotPresent";
+
 /// User id of distroless images' `nonroot`, which needs no entry in a passwd file.
 const NON_ROOT: i64 = 65532;
 
@@ -84,6 +88,7 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
     Container {
         name: CONTAINER.to_owned(),
         image: Some(options.image.clone().unwrap_or_else(|| pod.settings.image.clone())),
+        image_pull_policy: Some(PULL_POLICY.to_owned()),
         command: Some(vec![program.clone()]),
         args: Some(vec![
             format!("--config={REPORTER_CONFIG_DIR}/{REPORTER_CONFIG_FILE}"),
@@ -143,6 +148,7 @@ fn installer(pod: &Pod<'_>) -> Container {
     Container {
         name: INSTALLER.to_owned(),
         image: Some(pod.settings.image.clone()),
+        image_pull_policy: Some(PULL_POLICY.to_owned()),
         args: Some(vec![format!("--install={PROGRAM_DIR}")]),
         resources: Some(resources()),
         security_context: Some(least_privilege()),

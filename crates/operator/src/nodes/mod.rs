@@ -4,6 +4,7 @@
 //! be. What came of it is entered in the ledger; events follow behind.
 
 mod lanes;
+mod managers;
 mod memory;
 mod waits;
 mod writer;
@@ -27,7 +28,9 @@ use crate::events::Events;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::retries::Retries;
+use crate::rewrites::Rewrites;
 use crate::watches::NodeStore;
+use lanes::Lane;
 pub(crate) use memory::Memory;
 use memory::Planned;
 use writer::{Outcome, Writer};
@@ -62,6 +65,7 @@ struct Context {
     metrics: Metrics,
     leadership: Leadership,
     retries: Retries,
+    rewrites: Rewrites,
 }
 
 impl NodePath {
@@ -100,6 +104,7 @@ impl NodePath {
             metrics,
             leadership: leadership.clone(),
             retries: Retries::default(),
+            rewrites: Rewrites::default(),
         });
         Controller::for_shared_stream(changes, store)
             .with_config(Config::default().concurrency(lanes::MOST))
@@ -149,6 +154,11 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             debug!(node = node.name(), "the API server has too much to do; again in {wait:.1?}");
             Ok(Action::requeue(wait))
         }
+        Outcome::Reverted(failure, wait) => {
+            context.memory.settle(&node, &rules, plan, &outcome, &context.store);
+            debug!(node = node.name(), "{}; again in {wait:.1?}", failure.message);
+            Ok(Action::requeue(plan.recheck_in.map_or(*wait, |recheck| recheck.min(*wait))))
+        }
         Outcome::Gone | Outcome::NotLeader => {
             context.memory.abandon(&node);
             Ok(Action::await_change())
@@ -190,9 +200,49 @@ async fn carry_out(node: Arc<Node>, context: &Context) -> Option<Done> {
     let planned = if as_before { planned } else { plan(&node, &rules) };
     let outcome = match &planned.plan.patch {
         None => Outcome::Written,
-        Some(patch) => context.writer.write(lane, node.name(), patch.clone()).await,
+        Some(patch) => write(lane, &node, &planned.plan, patch, context).await,
     };
     Some(Done { node, rules, planned, outcome })
+}
+
+/// Writes a node, unless somebody changes it back so often that it has to wait.
+async fn write(
+    lane: Lane<'_>,
+    node: &Node,
+    plan: &NodePlan,
+    patch: &json_patch::Patch,
+    context: &Context,
+) -> Outcome {
+    let (name, rewrites) = (node.name(), &context.rewrites);
+    let wait = rewrites.wait(name, plan.content);
+    if !wait.is_zero() {
+        return Outcome::Reverted(reverted(name), wait);
+    }
+    let repeats = rewrites.repeats(name, plan.content);
+    let is_returning_taint = plan.changes.iter().any(|change| change.reappeared);
+    // Once for each conflict: at the first write of what was written before, or of what a rule that let
+    // go of the node does not want.
+    let is_news = repeats == Some(0) || (repeats.is_none() && is_returning_taint);
+    let manager = if is_news { context.writer.last_manager(name).await } else { None };
+    let outcome = context.writer.write(lane, name, patch.clone()).await;
+    if outcome == Outcome::Written {
+        rewrites.written(name, plan.content);
+        if is_news {
+            let manager = manager.as_deref().unwrap_or("somebody");
+            warn!(node = name, manager, "changed what the operator writes; it is written again");
+            context.events.reverted(node, plan, manager);
+        }
+    }
+    outcome
+}
+
+/// Why a node waits that somebody changes back again and again.
+fn reverted(node: &str) -> Failure {
+    let message = format!(
+        "somebody changes back again and again what the operator writes, which is written again with \
+                 growing waits; see who with kubectl get node {node} -o yaml --show-managed-fields"
+    );
+    Failure { reason: "Reverted".to_owned(), message }
 }
 
 /// Tells of what was done to a node, and once of what was not done because of a limit.

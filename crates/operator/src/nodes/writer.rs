@@ -8,6 +8,7 @@ use node_readiness_api::CONTROLLER_NAME;
 use node_readiness_engine::{Failure, Node};
 
 use super::lanes::{Answer, Lane, Lanes};
+use super::managers;
 use crate::leadership::{Leadership, NotWritten};
 use crate::refusal;
 
@@ -28,6 +29,8 @@ pub(super) enum Outcome {
     Gone,
     /// The API server has too much to do, and asks to be left alone for this long.
     Busy(Duration),
+    /// Somebody changed back what was written before: the same is written again after this time.
+    Reverted(Failure, Duration),
     /// The API server refused, or could not be reached.
     Failed(Failure),
     /// There was no answer, or one that says nothing about it: it may have come about.
@@ -38,7 +41,9 @@ impl Outcome {
     /// Why it is not known to have come about, where that is to be told.
     pub(super) fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Failed(failure) | Self::Unknown(failure) => Some(failure),
+            Self::Failed(failure) | Self::Unknown(failure) | Self::Reverted(failure, _) => {
+                Some(failure)
+            }
             Self::Written | Self::Stale(_) | Self::Busy(_) | Self::Gone | Self::NotLeader => None,
         }
     }
@@ -87,6 +92,13 @@ impl Writer {
     /// to wait.
     pub(super) async fn turn(&self) -> Lane<'_> {
         self.lanes.take().await
+    }
+
+    /// Who other than the operator last changed what it writes on a node. This is the one read of a
+    /// node beside the watch, made once for each change that is reverted.
+    pub(super) async fn last_manager(&self, node: &str) -> Option<String> {
+        let read = self.leadership.write(self.nodes.get_metadata(node)).await.ok()?;
+        managers::last_of(&read.metadata).map(str::to_owned)
     }
 
     /// Writes a node by a conditional patch. Only metadata is asked for in return: a whole node

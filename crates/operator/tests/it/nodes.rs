@@ -1,9 +1,9 @@
 //! What becomes of nodes.
 
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, KEY, eventually, gone, told};
+use crate::harness::{Fixture, KEY, eventually, gone, poll, told};
 
 const NONE: Value = Value::Null;
 
@@ -128,8 +128,12 @@ async fn a_deleted_rule_stays_until_its_nodes_are_clean() {
     for node in &nodes {
         t.expect_taints(node, KEY, &["pending:NoSchedule"]).await;
     }
-    let rule = t.rules().get("deleted").await.unwrap();
-    assert_eq!(rule.metadata.finalizers.unwrap(), ["readiness.node.x-k8s.io/cleanup-taints"]);
+    // Nodes do not wait for the rule's own object, so the finalizer can come after their taints.
+    let finalizer = "readiness.node.x-k8s.io/cleanup-taints".to_owned();
+    let has_finalizer = |rule: &node_readiness_api::NodeReadinessRule| {
+        rule.metadata.finalizers.iter().flatten().eq([&finalizer])
+    };
+    eventually(&t.rules(), "deleted", has_finalizer).await;
     t.delete_rule("deleted").await;
     gone(&t.rules(), "deleted").await;
     for node in &nodes {
@@ -217,4 +221,80 @@ async fn lesson_54_374_435_a_dry_run_never_writes_a_node_and_follows_it() {
     gone(&t.rules(), "dry").await;
     let untouched = t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
     assert_eq!(record(&untouched), Value::Null);
+}
+
+/// Puts a taint on a node as this field manager, whatever other taints it has.
+async fn put_taint(t: &Fixture, node: &str, manager: &str) {
+    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    let taints = Patch::Strategic(json!({"spec": {"taints": registered()}}));
+    t.nodes().patch(node, &params, &taints).await.unwrap();
+}
+
+/// aws-ebs-csi-driver 2447 and karpenter 1772: the provider is late.
+#[tokio::test]
+async fn a_startup_taint_that_comes_after_the_bootstrap_is_taken_off_and_its_manager_named() {
+    let t = Fixture::new("late").await;
+    let node = t.node("a", &NONE).await;
+    let foreign = t.node("b", &NONE).await;
+    t.relabel(&foreign, "not-covered").await;
+    t.report(&node, "example.com/Ready", "True").await;
+    let mut rule = t.rule();
+    rule["spec"]["enforcementMode"] = json!("bootstrap-only");
+    let uid = t.apply(&rule).await.metadata.uid.unwrap();
+    let key = format!("readiness.k8s.io/bootstrap-completed-{uid}");
+    let completed = |node: &k8s_openapi::api::core::v1::Node| {
+        node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(&key))
+    };
+    eventually(&t.nodes(), &node, completed).await;
+    for name in [&foreign, &node] {
+        put_taint(&t, name, "cloud-provider").await;
+    }
+    let clean = t.expect_taints(&node, KEY, &[]).await;
+    assert!(completed(&clean));
+    let event = told(&t, "FieldManagerConflict", "Node", &node).await;
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    assert!(event.note.as_ref().unwrap().starts_with("cloud-provider changed"), "{event:?}");
+    // A rule that does not cover the node leaves the taint alone.
+    t.expect_taints(&foreign, KEY, &["pending:NoSchedule"]).await;
+}
+
+#[tokio::test]
+async fn a_startup_taint_that_comes_back_is_taken_off_a_released_node() {
+    let t = Fixture::new("returning").await;
+    let node = t.node("a", &NONE).await;
+    t.report(&node, "example.com/Ready", "True").await;
+    t.apply(&t.rule()).await;
+    let released = |node: &_| record(node)["returning"]["state"] == "released";
+    eventually(&t.nodes(), &node, released).await;
+    put_taint(&t, &node, "autoscaler").await;
+    t.expect_taints(&node, KEY, &[]).await;
+    let event = told(&t, "FieldManagerConflict", "Node", &node).await;
+    assert!(event.note.as_ref().unwrap().starts_with("autoscaler changed"), "{event:?}");
+}
+
+/// Two controllers that want the opposite of one field must not write as fast as the API server answers.
+#[tokio::test]
+async fn a_taint_that_somebody_removes_again_and_again_is_added_with_growing_waits() {
+    let t = Fixture::new("fought").await;
+    let node = t.node("a", &NONE).await;
+    t.apply(&t.rule()).await;
+    let params = PatchParams::default();
+    let removal = Patch::Merge(json!({"spec": {"taints": null}}));
+    let waits = |rule: &node_readiness_api::NodeReadinessRule| {
+        let failed = rule.status.iter().flat_map(|status| status.failed_nodes.iter());
+        failed.into_iter().any(|failed| failed.message.contains("again and again"))
+    };
+    let mut added = 0;
+    let told_of_it = poll(async || {
+        let live = t.nodes().get(&node).await.unwrap();
+        if live.spec.and_then(|spec| spec.taints).is_some_and(|taints| !taints.is_empty()) {
+            added += 1;
+            t.nodes().patch(&node, &params, &removal).await.unwrap();
+        }
+        waits(&t.rules().get("fought").await.unwrap()).then_some(())
+    });
+    assert!(told_of_it.await.is_some(), "the status does not say so; added {added} times");
+    assert!((2..=5).contains(&added), "added {added} times");
+    let event = told(&t, "FieldManagerConflict", "Node", &node).await;
+    assert!(event.note.as_ref().unwrap().contains("added again"), "{event:?}");
 }
