@@ -6,6 +6,13 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+/// A label's value, and the part of its key that is not the prefix: Kubernetes' own pattern
+/// (`labelValueFmt` and `qualifiedNameFmt` in apimachinery's validation).
+const VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
+
+/// A label's key: a name of at most 63 characters, after a DNS subdomain and a slash or not.
+const KEY: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$";
+
 /// Schema of a `LabelSelector` that is not empty and can be evaluated.
 pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -17,7 +24,11 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
                 "description": "Labels that a node must have with exactly these values.",
                 "type": "object",
                 "maxProperties": 64,
-                "additionalProperties": {"type": "string", "maxLength": 63},
+                "additionalProperties": {"type": "string", "maxLength": 63, "pattern": VALUE},
+                "x-kubernetes-validations": [{
+                    "rule": format!("self.all(key, size(key) <= 317 && key.matches('{KEY}'))"),
+                    "message": "each key must be one that a label can have, such as example.com/role",
+                }],
             },
             "matchExpressions": {
                 "description": "Requirements that a node's labels must all meet.",
@@ -27,7 +38,7 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
                     "type": "object",
                     "required": ["key", "operator"],
                     "properties": {
-                        "key": {"description": "Label key.", "type": "string", "minLength": 1, "maxLength": 317},
+                        "key": {"description": "Label key.", "type": "string", "minLength": 1, "maxLength": 317, "pattern": KEY},
                         "operator": {
                             "description": "How the node's value relates to values.",
                             "type": "string",
@@ -37,7 +48,7 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
                             "description": "Values for In and NotIn; none for Exists and DoesNotExist.",
                             "type": "array",
                             "maxItems": 1024,
-                            "items": {"type": "string", "maxLength": 63},
+                            "items": {"type": "string", "maxLength": 63, "pattern": VALUE},
                         },
                     },
                     "x-kubernetes-validations": [{

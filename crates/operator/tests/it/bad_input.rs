@@ -18,6 +18,35 @@ const CASES: &[Case] = &[
         &["spec.nodeSelector.matchExpressions[0].values", "values must be given"],
     ),
     (
+        "a label key that no label can have",
+        |s| s["nodeSelector"] = json!({"matchLabels": {"a b": "c"}}),
+        &["spec.nodeSelector.matchLabels", "each key must be one that a label can have"],
+    ),
+    (
+        "a label key whose name is too long",
+        |s| s["nodeSelector"] = json!({"matchLabels": {format!("a/{}", "x".repeat(64)): "c"}}),
+        &["spec.nodeSelector.matchLabels", "each key must be one that a label can have"],
+    ),
+    (
+        "a label value that no label can have",
+        |s| s["nodeSelector"] = json!({"matchLabels": {"a": "c d"}}),
+        &["spec.nodeSelector.matchLabels.a", "should match"],
+    ),
+    (
+        "an expression with a key that no label can have",
+        |s| s["nodeSelector"] = json!({"matchExpressions": [{"key": "a b", "operator": "Exists"}]}),
+        &["spec.nodeSelector.matchExpressions[0].key", "should match"],
+    ),
+    (
+        "an expression with a value that no label can have",
+        |s| {
+            let values = ["ok", "c d"];
+            s["nodeSelector"] =
+                json!({"matchExpressions": [{"key": "a", "operator": "In", "values": values}]});
+        },
+        &["spec.nodeSelector.matchExpressions[0].values[1]", "should match"],
+    ),
+    (
         "an unknown operator",
         |s| s["nodeSelector"] = json!({"matchExpressions": [{"key": "a", "operator": "Gt"}]}),
         &["spec.nodeSelector.matchExpressions[0].operator", "Unsupported value"],
@@ -326,6 +355,12 @@ async fn lesson_279_every_form_that_users_have_is_taken() {
                 {"key": "node-role.kubernetes.io/control-plane", "operator": "DoesNotExist"},
                 {"key": "zone", "operator": "NotIn", "values": ["a", "b"]},
             ]});
+        },
+        |s| {
+            s["nodeSelector"] = json!({"matchLabels": {
+                "node-role.kubernetes.io/worker": "", "Zone_a.b-c": "A.b_c-1", "x": "y",
+                format!("a-1.example.com/{}", "x".repeat(63)): "x".repeat(63),
+            }});
         },
         |s| s["taint"]["key"] = json!("startup-taint.cluster-autoscaler.kubernetes.io/net"),
         |s| {
