@@ -7,6 +7,45 @@ use crate::quantity;
 /// Members that hold quantities by resource.
 const QUANTITIES: [&str; 2] = ["limits", "requests"];
 
+/// The places at which `live` is not what `wanted` says, as field paths, each with what is there.
+///
+/// A list that has more or fewer items is one place. See [`contains`] for what makes a difference.
+pub fn differences(live: &Value, wanted: &Value) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    collect(live, wanted, "", &mut found);
+    found
+}
+
+fn collect(live: &Value, wanted: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+    if contains(live, wanted) {
+        return;
+    }
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            for (key, wanted) in wanted {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match live.get(key) {
+                    // Quantities are compared by amount, which takes the member that they are in.
+                    Some(live) if QUANTITIES.contains(&key.as_str()) => {
+                        if !has_amounts(live, wanted) {
+                            found.push((path, live.clone()));
+                        }
+                    }
+                    Some(live) => collect(live, wanted, &path, found),
+                    None if is_empty(wanted) => {}
+                    None => found.push((path, Value::Null)),
+                }
+            }
+        }
+        (Value::Array(live), Value::Array(wanted)) if live.len() == wanted.len() => {
+            for (index, (live, wanted)) in live.iter().zip(wanted).enumerate() {
+                collect(live, wanted, &format!("{path}[{index}]"), found);
+            }
+        }
+        (live, _) => found.push((path.to_owned(), live.clone())),
+    }
+}
+
 /// Whether `live` has everything that `wanted` says. What the API server or others added beside it
 /// does not matter; lists must be alike, item by item, and quantities be the same amounts.
 ///
@@ -57,6 +96,26 @@ fn is_empty(value: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn each_difference_is_named_with_what_is_there() {
+        let wanted = json!({"spec": {"image": "a", "args": ["x"], "env": [{"name": "A", "value": "1"}],
+            "resources": {"requests": {"cpu": "5m"}}, "gone": 1, "same": 2}});
+        let live = json!({"spec": {"image": "b", "args": ["x", "y"], "env": [{"name": "A", "value": "2"}],
+            "resources": {"requests": {"cpu": "1"}}, "same": 2, "more": 3}});
+        let found = differences(&live, &wanted);
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        let expected = [
+            "spec.args",
+            "spec.env[0].value",
+            "spec.gone",
+            "spec.image",
+            "spec.resources.requests",
+        ];
+        assert_eq!(paths, expected);
+        assert_eq!(found[3].1, "b");
+        assert!(differences(&live, &json!({"spec": {"same": 2}})).is_empty());
+    }
 
     #[test]
     fn what_others_added_is_no_drift() {

@@ -36,7 +36,7 @@ mod taints;
 
 pub use claims::carries_trace;
 pub use decision::{Situation, Standing};
-pub use drift::contains;
+pub use drift::{contains, differences};
 pub use evaluation::{Evaluation, Found};
 pub use heartbeats::Heartbeats;
 pub use labels::Labels;

@@ -227,7 +227,7 @@ fn reporters_that_are_not_ready_are_told_with_the_command_to_look() {
     let scene = Scene::new(TestRule::new("cni"));
     let counted = |ready| {
         let daemon_set = "nrr-reporters/reporter-cni".to_owned();
-        Reporters::Applied(ReporterStatus { daemon_set, desired: 2, ready })
+        Reporters::Applied(ReporterStatus { daemon_set, desired: 2, ready }, None)
     };
     let (status, reason, text) = message(&scene.status_with(&counted(1), None, 1), "ReporterReady");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "ReportersNotReady"));
@@ -252,7 +252,7 @@ fn conflict(outcome: Outcome) -> Conflict {
 #[test]
 fn a_rule_is_told_who_probes_its_condition_too_and_what_to_do() {
     let daemon_set = "nrr-reporters/reporter-cni".to_owned();
-    let applied = Reporters::Applied(ReporterStatus { daemon_set, desired: 2, ready: 1 });
+    let applied = Reporters::Applied(ReporterStatus { daemon_set, desired: 2, ready: 1 }, None);
     for (outcome, what) in [
         (Outcome::LeftOut, "wherever this rule applies, and there only the older one's reporters"),
         (Outcome::Apart, "on some of this rule's nodes, and there only the older one's reporters"),

@@ -1,6 +1,7 @@
 //! Bringing generated objects to where they should be, by server-side apply.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
@@ -8,15 +9,17 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 use node_readiness_api::{DIGEST_ANNOTATION, MANAGED_BY};
 use node_readiness_engine::admission::Guard;
-use node_readiness_engine::contains;
+use node_readiness_engine::differences;
 use node_readiness_engine::reporter::digest_of;
 use node_readiness_engine::status::Reporters;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tracing::info;
+use tracing::{info, warn};
 
+use crate::applied::{AppliedObjects, hash_of};
+use crate::events::Events;
 use crate::leadership::{Leadership, NotWritten};
 use crate::watches::OwnedStores;
 use crate::{ownership, refusal};
@@ -71,6 +74,17 @@ pub enum ApplyError {
         /// Its namespace, if it has one, and name.
         name: String,
     },
+    /// Somebody changes an object back again and again.
+    #[error(
+        "{field} of {object} is changed or removed again and again by somebody else, and is applied again \
+         with growing waits; see who with kubectl get -o yaml --show-managed-fields"
+    )]
+    Reverted {
+        /// Kind, namespace and name of the object.
+        object: String,
+        /// The field.
+        field: String,
+    },
     /// An object could not be written as JSON.
     #[error("{kind} {name} could not be written as JSON: {cause}")]
     Encode {
@@ -88,7 +102,9 @@ impl ApplyError {
     pub(crate) fn reporters(&self) -> Reporters {
         match self {
             Self::Taken { .. } | Self::Left { .. } => Reporters::NameTaken(self.to_string()),
-            Self::Refused { .. } | Self::Encode { .. } => Reporters::Failed(self.to_string()),
+            Self::Refused { .. } | Self::Encode { .. } | Self::Reverted { .. } => {
+                Reporters::Failed(self.to_string())
+            }
         }
     }
 }
@@ -98,24 +114,53 @@ pub(crate) struct Ensured<K> {
     pub(crate) object: K,
     /// Whether that took a write.
     pub(crate) written: bool,
+    /// What somebody else set otherwise and is accepted: an admission policy that changes each write, or
+    /// a manager who added an item to a list.
+    pub(crate) changed: Option<String>,
 }
+
+/// The kinds that grant or limit permissions. What others add to them is removed: an item in a list of
+/// match conditions would open what a policy guards. Admission policies do not apply to these kinds or
+/// leave them alone, so nothing that removes it fights with one.
+const EXACT: [&str; 4] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
 
 /// Writes generated objects.
 #[derive(Clone)]
 pub(crate) struct Applier {
     client: Client,
     leadership: Leadership,
+    events: Events,
     namespace: String,
+    applied: Arc<AppliedObjects>,
 }
 
 impl Applier {
     /// `namespace` is that of the reporters.
-    pub(crate) fn new(client: Client, leadership: Leadership, namespace: &str) -> Self {
-        Self { client, leadership, namespace: namespace.to_owned() }
+    pub(crate) fn new(
+        client: Client,
+        leadership: Leadership,
+        events: Events,
+        namespace: &str,
+    ) -> Self {
+        Self {
+            client,
+            leadership,
+            events,
+            namespace: namespace.to_owned(),
+            applied: Arc::default(),
+        }
     }
 
     /// Applies an object unless it is in the cluster as wanted. One of that name that is not the
     /// rule's is never written.
+    ///
+    /// What admission makes of an apply is accepted, so that the two do not overwrite each other for
+    /// ever; what is changed later is applied again, with growing waits if it happens again and again.
     pub(crate) async fn ensure<K>(
         &self,
         api: &Api<K>,
@@ -132,12 +177,24 @@ impl Applier {
         let digest = digest_of(&wanted).map_err(encode)?;
         wanted.annotations_mut().insert(DIGEST_ANNOTATION.to_owned(), digest);
 
+        let wanted_json = as_json(&wanted)?;
+        let (key, content) = (key(&wanted), hash_of(&wanted_json));
         let known = store.get(&ObjectRef::from_obj(&wanted));
+        let shown = known.as_ref().and_then(|live| live.resource_version());
+        let mut field = "metadata".to_owned();
         if let Some(live) = &known {
             ownership::check(&**live, &wanted)?;
-            if contains(&as_json(live)?, &as_json(&wanted)?) {
-                return Ok(Ensured { object: (**live).clone(), written: false });
+            let found = differences(&as_json(live)?, &wanted_json);
+            let as_it_is = |changed| Ensured { object: (**live).clone(), written: false, changed };
+            let Some((first, _)) = found.first() else { return Ok(as_it_is(None)) };
+            if self.applied.is_accepted(&key, content, &found) {
+                return Ok(as_it_is(Some(changed_by_others(&key, first))));
             }
+            field.clone_from(first);
+        }
+        let is_unseen = self.applied.is_unseen(&key, shown.as_deref());
+        if !is_unseen && !self.applied.rewrites.wait(&key, content).is_zero() {
+            return Err(ApplyError::Reverted { object: key, field });
         }
         let replaces = known.and_then(|live| live.uid());
         let applied = match self.send(api, &wanted, replaces.clone()).await {
@@ -154,11 +211,26 @@ impl Applier {
             other => other,
         };
         let mut object = applied.map_err(|cause| refused::<K>(&name, "applied", &cause))?;
-        info!(kind = kind::<K>(), name, "applied");
-        if !contains(&as_json(&object)?, &as_json(&wanted)?) {
-            object = self.put_back(api, &object, &as_json(&wanted)?).await?;
+        if !is_unseen {
+            self.applied.applied(&key, content, shown);
         }
-        Ok(Ensured { object, written: true })
+        info!(kind = kind::<K>(), name, "applied");
+        let found = differences(&as_json(&object)?, &wanted_json);
+        let Some((field, _)) = found.first() else {
+            return Ok(Ensured { object, written: true, changed: None });
+        };
+        if EXACT.contains(&&*kind::<K>()) {
+            object = self.put_back(api, &object, &wanted_json).await?;
+            return Ok(Ensured { object, written: true, changed: None });
+        }
+        let changed = changed_by_others(&key, field);
+        if self.applied.accept(&key, content, &found) {
+            warn!("{changed}");
+            if let Some(rule) = wanted.owner_references().first() {
+                self.events.accepted(rule.name.clone(), Some(rule.uid.as_str().into()), &changed);
+            }
+        }
+        Ok(Ensured { object, written: true, changed: Some(changed) })
     }
 
     /// Replaces all of an object but its metadata. Applying leaves to others what they added to lists
@@ -254,6 +326,22 @@ impl Applier {
         K: Resource<DynamicType = (), Scope = ClusterResourceScope>,
     {
         Api::all(self.client.clone())
+    }
+}
+
+fn changed_by_others(object: &str, field: &str) -> String {
+    format!(
+        "{field} of {object} is not as generated: an admission policy or another field manager set it, \
+         which is accepted"
+    )
+}
+
+/// Kind, namespace and name of an object.
+fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    let (kind, name) = (kind::<K>(), object.name_any());
+    match object.namespace() {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
     }
 }
 

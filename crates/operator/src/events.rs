@@ -164,6 +164,18 @@ impl Events {
         });
     }
 
+    /// Warns on a rule that somebody else set a field of its generated objects, which is accepted.
+    pub(crate) fn accepted(&self, name: String, uid: Option<Arc<str>>, changed: &str) {
+        self.hand_in(Told {
+            warning: true,
+            reason: "FieldManagerConflict".into(),
+            action: "ApplyReporters".into(),
+            note: bounded(changed.to_owned()),
+            regarding: Regarding::Rule(Box::new(rule_reference(name, uid))),
+            rule: None,
+        });
+    }
+
     fn hand_in(&self, told: Told) {
         if self.queue.try_send(told).is_err() {
             self.metrics.event_dropped();

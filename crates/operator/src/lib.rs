@@ -16,6 +16,7 @@
 //! - `fence`: the policies around whoever acts as a node, which are there before reporters are.
 //! - [`metrics`]: what both did, for Prometheus.
 
+mod applied;
 mod applier;
 mod args;
 mod clock;

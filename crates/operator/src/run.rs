@@ -122,7 +122,8 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         leadership: leadership.clone(),
     };
     let settings = args.reporter.settings();
-    let applier = Applier::new(client.clone(), leadership.clone(), &settings.namespace);
+    let applier =
+        Applier::new(client.clone(), leadership.clone(), events.clone(), &settings.namespace);
     let (fence_standing, fence) = FencePath::new_standing();
     let fence_path = FencePath {
         applier: applier.clone(),

@@ -44,7 +44,7 @@ pub fn fold<'a>(
         conditions: stamp(conditions, generation, previous, now),
         nodes: Some(counts),
         reporter: match reporters {
-            Reporters::Applied(status) => Some(status.clone()),
+            Reporters::Applied(status, _) => Some(status.clone()),
             _ => None,
         },
         applied_nodes: applied(rule, &named),

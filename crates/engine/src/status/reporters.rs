@@ -15,8 +15,9 @@ pub enum Reporters {
     /// Their objects are in place, and Kubernetes has not looked at the DaemonSet of this namespace
     /// and name yet.
     Starting(String),
-    /// Their objects are in place.
-    Applied(ReporterStatus),
+    /// Their objects are in place. With what somebody else set otherwise than it is generated, which is
+    /// accepted: the object and the field.
+    Applied(ReporterStatus, Option<String>),
     /// Their objects could not be put in place; the message names object and cause.
     Failed(String),
     /// Their objects are not in place because another has such a name; the message names it, whose
@@ -51,7 +52,7 @@ fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
         Outcome::Apart | Outcome::Yields => "on some of this rule's nodes",
     };
     let own = match reporters {
-        Reporters::Applied(ReporterStatus { desired, ready, .. }) => {
+        Reporters::Applied(ReporterStatus { desired, ready, .. }, _) => {
             format!("; {ready} of {desired} reporters of this rule are ready")
         }
         _ => String::new(),
@@ -80,8 +81,10 @@ fn standing(reporters: &Reporters) -> Option<Verdict> {
         Reporters::Starting(name) => {
             verdict(false, "ReportersNotReady", format!("DaemonSet {name} has yet to start"))
         }
-        Reporters::Applied(ReporterStatus { daemon_set, desired, ready }) => {
-            let count = format!("{ready} of {desired} reporters are ready");
+        Reporters::Applied(ReporterStatus { daemon_set, desired, ready }, changed) => {
+            let changed = changed.as_ref().map(|changed| format!("; {changed}"));
+            let changed = changed.unwrap_or_default();
+            let count = format!("{ready} of {desired} reporters are ready{changed}");
             if ready < desired {
                 let (namespace, name) = daemon_set.split_once('/').unwrap_or_default();
                 let hint =

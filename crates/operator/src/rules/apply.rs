@@ -32,7 +32,8 @@ pub(super) async fn apply(
     // Every field by name: one that is added does not compile until it is applied.
     let ReporterObjects { service_account, guard, roles, role_bindings, config_map, daemon_set } =
         desired;
-    applier.ensure(&applier.namespaced(), service_account, &stores.service_accounts).await?;
+    let accounts = &stores.service_accounts;
+    let account = applier.ensure(&applier.namespaced(), service_account, accounts).await?;
     if let Some(guard) = guard {
         let placed = applier.put_in_place(guard, stores).await;
         settling.note(&uid, &placed);
@@ -51,11 +52,12 @@ pub(super) async fn apply(
         applier.ensure(&applier.cluster(), binding, &stores.cluster_role_bindings).await?;
     }
     let config_maps = &stores.config_maps;
-    applier.ensure(&applier.namespaced(), config_map, config_maps).await?;
+    let map = applier.ensure(&applier.namespaced(), config_map, config_maps).await?;
     let daemon_sets = &stores.daemon_sets;
     let live = applier.ensure(&applier.namespaced(), daemon_set, daemon_sets).await?;
     delete_outdated(applier, &uid, desired, stores, settling).await?;
-    Ok(reporters(&live.object))
+    let changed = live.changed.or(map.changed).or(account.changed);
+    Ok(reporters(&live.object, changed))
 }
 
 /// Applies roles, and says whether that took a write.
@@ -183,20 +185,21 @@ fn is_among<K: Resource>(object: &K, wanted: &[K]) -> bool {
 pub(super) fn observe(desired: Option<&ReporterObjects>, stores: &OwnedStores) -> Reporters {
     let wanted = desired.map(|objects| ObjectRef::from_obj(&objects.daemon_set));
     let live = wanted.and_then(|wanted| stores.daemon_sets.get(&wanted));
-    live.map_or(Reporters::None, |daemon_set| reporters(&daemon_set))
+    live.map_or(Reporters::None, |daemon_set| reporters(&daemon_set, None))
 }
 
-fn reporters(daemon_set: &DaemonSet) -> Reporters {
+fn reporters(daemon_set: &DaemonSet, changed: Option<String>) -> Reporters {
     let namespace = daemon_set.namespace().unwrap_or_default();
     let name = format!("{namespace}/{}", daemon_set.name_any());
     match &daemon_set.status {
         // Counts of an older generation say nothing about this one.
         Some(status) if status.observed_generation == daemon_set.metadata.generation => {
-            Reporters::Applied(ReporterStatus {
+            let status = ReporterStatus {
                 daemon_set: name,
                 desired: status.desired_number_scheduled,
                 ready: status.number_ready,
-            })
+            };
+            Reporters::Applied(status, changed)
         }
         _ => Reporters::Starting(name),
     }

@@ -1,14 +1,18 @@
 //! What is generated for a rule with probes.
 
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use node_readiness_api::{NodeReadinessRule, NodeReadinessRuleStatus};
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, REPORTERS, eventually, gone, warned};
+use crate::harness::{Fixture, REPORTERS, eventually, gone, poll, told, warned};
 
 struct Generated {
     service_accounts: Api<ServiceAccount>,
@@ -110,15 +114,29 @@ async fn what_is_edited_or_deleted_comes_back() {
     eventually(&g.roles, name, |role| role.rules.as_ref().is_some_and(|rules| rules.len() == 2))
         .await;
 
-    // Applying alone would leave what somebody added to a list that is kept by key.
-    let more = json!({"spec": {"template": {"spec": {"containers": [
-        {"name": "reporter", "env": [{"name": "ADDED", "value": "by hand"}]},
-    ]}}}});
-    let added = |set: &DaemonSet| format!("{:?}", set.spec).contains("ADDED");
+    // What others add is theirs: a field, a label, an item of a list that is kept by key.
+    let theirs = json!({
+        "metadata": {"labels": {"team": "net"}},
+        "spec": {"template": {"spec": {"containers": [{
+            "name": "reporter", "image": "by-hand:1", "env": [{"name": "ADDED", "value": "by hand"}],
+        }]}}},
+    });
+    let image = |set: &DaemonSet| {
+        set.spec.template.spec.as_ref().unwrap().containers[0].image.clone().unwrap()
+    };
     let params = PatchParams::default();
-    let edited = g.daemon_sets.patch("reporter-repaired", &params, &Patch::Strategic(&more)).await;
-    assert!(added(&edited.unwrap()));
-    eventually(&g.daemon_sets, "reporter-repaired", |set| !added(set)).await;
+    let patch = Patch::Strategic(&theirs);
+    let edited = g.daemon_sets.patch("reporter-repaired", &params, &patch).await.unwrap();
+    assert_eq!(image(&edited), "by-hand:1");
+    let repaired =
+        eventually(&g.daemon_sets, "reporter-repaired", |set| image(set) != "by-hand:1").await;
+    assert!(format!("{:?}", repaired.spec).contains("ADDED"));
+    assert_eq!(repaired.metadata.labels.unwrap()["team"], "net");
+    t.expect_status("repaired", |status| {
+        let field = "env of DaemonSet nrr-reporters/reporter-repaired is not as generated";
+        status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.message.contains(field))
+    })
+    .await;
 
     let uid = g.bindings.get(name).await.unwrap().metadata.uid;
     g.bindings.delete(name, &DeleteParams::default()).await.unwrap();
@@ -132,6 +150,100 @@ async fn what_is_edited_or_deleted_comes_back() {
         labels.is_some_and(|labels| labels.contains_key("app.kubernetes.io/managed-by"))
     };
     eventually(&g.config_maps, "reporter-repaired", labelled).await;
+}
+
+/// A policy that sets a CPU request and adds an annotation in the pod template of DaemonSets whose names
+/// begin with this, as those of Kyverno and of platform teams do.
+async fn mutate_daemon_sets(t: &Fixture, prefix: &str) {
+    let name = t.named("policy");
+    let mutation = "Object{spec: Object.spec{template: Object.spec.template{\
+        metadata: Object.spec.template.metadata{annotations: {'policy': 'applied'}}, \
+        spec: Object.spec.template.spec{containers: [Object.spec.template.spec.containers{\
+        name: 'reporter', resources: Object.spec.template.spec.containers.resources{\
+        requests: {'cpu': '123m'}}}]}}}}";
+    let policy = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"],
+                "operations": ["CREATE", "UPDATE"], "resources": ["daemonsets"]}]},
+            "matchConditions": [{"name": "ours",
+                "expression": format!("object.metadata.name.startsWith('{prefix}')")}],
+            "mutations": [{"patchType": "ApplyConfiguration",
+                "applyConfiguration": {"expression": mutation}}],
+            "reinvocationPolicy": "Never",
+        },
+    });
+    let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
+    let policies: Api<MutatingAdmissionPolicy> = Api::all(t.client.clone());
+    let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(t.client.clone());
+    let post = PostParams::default();
+    policies.create(&post, &serde_json::from_value(policy).unwrap()).await.unwrap();
+    bindings.create(&post, &serde_json::from_value(binding).unwrap()).await.unwrap();
+    let labels = json!({"app": "try"});
+    let attempt = json!({
+        "metadata": {"name": format!("{prefix}-try")},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "reporter", "image": "a:1"}]}}},
+    });
+    let attempt = serde_json::from_value(attempt).unwrap();
+    let sets: Api<DaemonSet> = Api::namespaced(t.client.clone(), REPORTERS);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let in_force = poll(async || {
+        let made = sets.create(&dry_run, &attempt).await.unwrap();
+        format!("{:?}", made.spec).contains("123m").then_some(())
+    });
+    in_force.await.expect("the policy comes into force");
+}
+
+#[tokio::test]
+async fn what_an_admission_policy_changes_is_accepted_and_named_and_not_fought() {
+    let t = Fixture::new("admitted").await;
+    let g = Generated::of(&t);
+    mutate_daemon_sets(&t, "reporter-admitted").await;
+    t.apply(&probing(&t)).await;
+    let field =
+        "resources.requests of DaemonSet nrr-reporters/reporter-admitted is not as generated";
+    let named = |status: &NodeReadinessRuleStatus| {
+        status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.message.contains(field))
+    };
+    t.expect_status("admitted", named).await;
+    let event = told(&t, "FieldManagerConflict", "NodeReadinessRule", "admitted").await;
+    assert!(event.note.unwrap().contains(field));
+    let text = |set: &DaemonSet| format!("{:?}", set.spec.template);
+    let set = g.daemon_sets.get("reporter-admitted").await.unwrap();
+    assert!(text(&set).contains("123m") && text(&set).contains("applied"));
+    // A status of the next generation is written after everything was compared once more.
+    let mut edited = probing(&t);
+    edited["spec"]["dryRun"] = json!(true);
+    let generation = t.apply(&edited).await.metadata.generation;
+    t.expect_status("admitted", |status| status.observed_generation == generation).await;
+    assert_eq!(g.daemon_sets.get("reporter-admitted").await.unwrap().metadata.generation, Some(1));
+}
+
+#[tokio::test]
+async fn an_object_that_somebody_changes_again_and_again_is_applied_with_growing_waits() {
+    let t = Fixture::new("reverted").await;
+    let g = Generated::of(&t);
+    t.apply(&probing(&t)).await;
+    let map = eventually(&g.config_maps, "reporter-reverted", |_| true).await;
+    let theirs = Patch::Merge(json!({"data": {"config.json": "{}"}}));
+    let mut changed = 0;
+    let waits = poll(async || {
+        let live = g.config_maps.get("reporter-reverted").await.unwrap();
+        if live.data == map.data {
+            changed += 1;
+            let params = PatchParams::default();
+            g.config_maps.patch("reporter-reverted", &params, &theirs).await.unwrap();
+        }
+        let status = t.rules().get("reverted").await.unwrap().status?;
+        let told = |c: &Condition| {
+            c.reason == "ApplyFailed"
+                && c.message.contains("ConfigMap nrr-reporters/reporter-reverted is changed")
+        };
+        status.conditions.iter().any(told).then_some(())
+    });
+    assert!(waits.await.is_some(), "the status does not say so; changed {changed} times");
+    assert!((2..=5).contains(&changed), "changed {changed} times");
 }
 
 #[tokio::test]
@@ -261,7 +373,7 @@ async fn an_object_of_somebody_else_is_left_alone_and_told_with_the_remedy() {
     let mut probed = probing(&t);
     probed["metadata"]["name"] = json!("foreign-1");
     t.apply(&probed).await;
-    let told = |object: String| {
+    let tells = |object: String| {
         move |status: &NodeReadinessRuleStatus| {
             status.conditions.iter().any(|c| {
                 (c.type_.as_str(), c.status.as_str()) == ("ReporterReady", "False")
@@ -271,12 +383,13 @@ async fn an_object_of_somebody_else_is_left_alone_and_told_with_the_remedy() {
             })
         }
     };
-    t.expect_status("foreign-1", told(format!("ClusterRole {role} is managed by Helm"))).await;
+    t.expect_status("foreign-1", tells(format!("ClusterRole {role} is managed by Helm"))).await;
     warned(&t, "ApplyReportersFailed").await;
     assert_eq!(g.roles.get(role).await.unwrap(), role_before);
 
     g.roles.delete(role, &DeleteParams::default()).await.unwrap();
-    t.expect_status("foreign-1", told(format!("ConfigMap {REPORTERS}/{map} is not of this"))).await;
+    t.expect_status("foreign-1", tells(format!("ConfigMap {REPORTERS}/{map} is not of this")))
+        .await;
     assert_eq!(g.config_maps.get(map).await.unwrap(), map_before);
     assert!(g.daemon_sets.get_opt(map).await.unwrap().is_none());
 
