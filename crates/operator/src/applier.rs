@@ -119,9 +119,8 @@ pub(crate) struct Ensured<K> {
     pub(crate) changed: Option<String>,
 }
 
-/// The kinds that grant or limit permissions. What others add to them is removed: an item in a list of
-/// match conditions would open what a policy guards. Admission policies do not apply to these kinds or
-/// leave them alone, so nothing that removes it fights with one.
+/// The kinds that grant or limit permissions. What others add to their lists is removed, since one match
+/// condition more would open what a policy guards. They are as generated, or the rule says that they are not.
 const EXACT: [&str; 4] = [
     "ClusterRole",
     "ClusterRoleBinding",
