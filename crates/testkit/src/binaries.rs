@@ -144,12 +144,12 @@ impl Recipe {
         let start = Instant::now();
         let mut next_word = HEARTBEAT;
         let mut child =
-            go.spawn().map_err(|source| Error::Start { program: "go".to_owned(), source })?;
+            go.spawn().map_err(|cause| Error::Start { program: "go".to_owned(), cause })?;
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break status,
                 Ok(None) => thread::sleep(Duration::from_millis(200)),
-                Err(source) => return Err(Error::Start { program: "go".to_owned(), source }),
+                Err(cause) => return Err(Error::Start { program: "go".to_owned(), cause }),
             }
             if start.elapsed() >= next_word {
                 next_word += HEARTBEAT;

@@ -22,10 +22,10 @@ use crate::{
 pub(crate) fn clear(layout: &Layout) -> Result<()> {
     let state = State::load(layout.state())?;
     for process in state.processes() {
-        process.identity.kill().map_err(|source| Error::Kill {
+        process.identity.kill().map_err(|cause| Error::Kill {
             name: process.name.clone(),
             pid: process.identity.pid,
-            source,
+            cause,
         })?;
     }
     if !state.nodes().is_empty() {

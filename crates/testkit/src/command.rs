@@ -19,9 +19,9 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
 
 /// Runs a command to its end; a failure of the program is part of the answer.
 pub(crate) fn output(command: &mut Command) -> Result<Output> {
-    command.output().map_err(|source| Error::Start {
+    command.output().map_err(|cause| Error::Start {
         program: command.get_program().to_string_lossy().into_owned(),
-        source,
+        cause,
     })
 }
 

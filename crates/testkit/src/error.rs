@@ -12,23 +12,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A file operation failed.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {cause}", path.display())]
     File {
         /// The verb that completes "cannot …".
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
 
     /// A program could not be started at all.
-    #[error("cannot start `{program}`: {source}")]
+    #[error("cannot start `{program}`: {cause}")]
     Start {
         /// The program as it was called.
         program: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
 
     /// A program that was run to its end failed.
@@ -69,14 +69,14 @@ pub enum Error {
     },
 
     /// A started process could not be ended.
-    #[error("cannot end {name} (process {pid}): {source}")]
+    #[error("cannot end {name} (process {pid}): {cause}")]
     Kill {
         /// The service's name.
         name: String,
         /// Its process id.
         pid: i32,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
 
     /// No cluster runs where one was expected.
@@ -118,12 +118,12 @@ pub enum Error {
     },
 
     /// A certificate could not be made.
-    #[error("cannot make the certificate of {subject}: {source}")]
+    #[error("cannot make the certificate of {subject}: {cause}")]
     Certificate {
         /// Whose certificate.
         subject: String,
         /// What the library said.
-        source: rcgen::Error,
+        cause: rcgen::Error,
     },
 
     /// A configuration could not be rendered.
@@ -199,4 +199,26 @@ pub enum Error {
         /// How many there can be.
         max: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What prints errors with all their causes must not print one twice: a message that has its cause
+    /// has no source.
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || io::Error::other("no such thing");
+        let program = || "go".to_owned();
+        let errors = [
+            Error::File { action: "read", path: "/a".into(), cause: cause() },
+            Error::Start { program: program(), cause: cause() },
+            Error::Kill { name: program(), pid: 1, cause: cause() },
+        ];
+        for error in errors {
+            assert!(error.to_string().ends_with("no such thing"), "{error}");
+            assert!(std::error::Error::source(&error).is_none(), "{error}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Makes an error of an action on `path` out of what the system said.
 pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_owned();
-    move |source| Error::File { action, path, source }
+    move |cause| Error::File { action, path, cause }
 }
 
 /// Creates a directory and those above it.

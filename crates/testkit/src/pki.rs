@@ -176,7 +176,7 @@ fn params(name: &str, group: Option<&str>, names: Vec<SanType>) -> Result<Certif
 
 fn failed(subject: &str) -> impl FnOnce(rcgen::Error) -> Error {
     let subject = subject.to_owned();
-    move |source| Error::Certificate { subject, source }
+    move |cause| Error::Certificate { subject, cause }
 }
 
 #[cfg(test)]

@@ -55,19 +55,19 @@ impl Service {
             .stderr(stderr)
             .process_group(0)
             .spawn()
-            .map_err(|source| Error::Start {
+            .map_err(|cause| Error::Start {
                 program: command.get_program().to_string_lossy().into_owned(),
-                source,
+                cause,
             })?;
         let mut service = Self { name: name.to_owned(), log, child };
         match ProcessIdentity::of(service.pid()) {
             Ok(identity) => state.add_process(name, identity)?,
             // No identity: it is ending already, and that a program has ended can be asked only a moment
             // after its executable is gone.
-            Err(source) => {
+            Err(cause) => {
                 return match service.wait_until("its end", ENDS_WITHIN, || Ok(false)) {
                     Err(ended @ Error::Ended { .. }) => Err(ended),
-                    _ => Err(Error::Start { program: name.to_owned(), source }),
+                    _ => Err(Error::Start { program: name.to_owned(), cause }),
                 };
             }
         }

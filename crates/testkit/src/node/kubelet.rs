@@ -64,7 +64,7 @@ pub(crate) fn restart(name: &str, layout: &Layout, state: &mut State) -> Result<
     // What is recorded is nsenter, which waits for the kubelet and ends with it.
     let kubelet = ProcessIdentity::only_child_of(recorded.pid.unsigned_abs())?;
     let pid = kubelet.pid;
-    kubelet.kill().map_err(|source| Error::Kill { name: service, pid, source })?;
+    kubelet.kill().map_err(|cause| Error::Kill { name: service, pid, cause })?;
     run(&node, namespaces, &Files::of(&node, layout), layout, state)?.check()
 }
 

@@ -224,7 +224,7 @@ impl Session {
 
 /// Runs kubectl to its end with an object on its standard input.
 fn run(command: &mut Command, body: Option<&Value>) -> Result<Reply> {
-    let start = |source| Error::Start { program: "kubectl".to_owned(), source };
+    let start = |cause| Error::Start { program: "kubectl".to_owned(), cause };
     let stdin = if body.is_some() { Stdio::piped() } else { Stdio::null() };
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = command.spawn().map_err(start)?;
