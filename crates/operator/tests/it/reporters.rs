@@ -152,8 +152,8 @@ async fn what_is_edited_or_deleted_comes_back() {
     eventually(&g.config_maps, "reporter-repaired", labelled).await;
 }
 
-/// A policy that sets a CPU request and adds an annotation in the pod template of DaemonSets whose names
-/// begin with this, as those of Kyverno and of platform teams do.
+/// A policy that sets a CPU request and adds an annotation in the pod template of each DaemonSet whose name
+/// begins with this, as those of Kyverno and of platform teams do.
 async fn mutate_daemon_sets(t: &Fixture, prefix: &str) {
     let name = t.named("policy");
     let mutation = "Object{spec: Object.spec{template: Object.spec.template{\
