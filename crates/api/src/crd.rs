@@ -78,6 +78,9 @@ mod tests {
     fn columns_are_those_that_users_know() {
         let columns = crd().spec.versions[0].additional_printer_columns.clone().unwrap();
         let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
-        assert_eq!(names, ["Mode", "Taint", "Effect", "Nodes", "Ready", "Held", "DryRun", "Age"]);
+        let (narrow, wide) = names.split_at(8);
+        assert_eq!(narrow, ["Mode", "Taint", "Effect", "Nodes", "Ready", "Held", "DryRun", "Age"]);
+        assert_eq!(wide, ["InEffect", "Reason", "NodesReady", "NodesReason"]);
+        assert!(columns[8..].iter().all(|column| column.priority == Some(1)));
     }
 }

@@ -70,7 +70,35 @@ use crate::{NodeReadinessRuleStatus, Probe, max_unavailable, selector};
         json_path = ".spec.dryRun",
         description = "Whether the rule only says what it would do."
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "InEffect",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        priority = 1,
+        description = "Whether the rule is in effect: its condition Ready."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        priority = 1,
+        description = "Why it is, or is not: the reason of the condition Ready."
+    ),
+    printcolumn(
+        name = "NodesReady",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="NodesReady")].status"#,
+        priority = 1,
+        description = "Whether all covered nodes meet the conditions."
+    ),
+    printcolumn(
+        name = "NodesReason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="NodesReady")].reason"#,
+        priority = 1,
+        description = "Why they do, or do not: the reason of the condition NodesReady."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(

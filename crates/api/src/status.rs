@@ -18,8 +18,9 @@ pub struct NodeReadinessRuleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Accepted`: whether the operator can carry the rule out. `Ready`: whether every covered
-    /// node's conditions are met. `ReporterReady`: whether the reporters of a rule with probes run.
+    /// `Accepted`: whether the rule is valid. `Ready`: whether it is in effect, as kstatus, Flux, Helm
+    /// and Argo CD ask. `NodesReady`: whether every covered node's conditions are met.
+    /// `ReporterReady`: whether the reporters of a rule with probes run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -100,7 +100,7 @@ fn beyond_that_they_name_whoever_needs_a_person_failed_ones_first() {
 fn a_message_names_the_first_few_with_the_cause() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.nodes("n", 5, Some("False"));
-    let (status, reason, text) = message(&scene.status(), "Ready");
+    let (status, reason, text) = message(&scene.status(), "NodesReady");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "NodesHeld"));
     let cause = "Ready1 is False, must be True";
     assert_eq!(
@@ -117,7 +117,7 @@ fn a_failure_is_told_in_the_api_servers_words() {
     scene.node("n", None, Some("nodes \"n\" is forbidden"));
     let status = scene.status();
     assert_eq!(status.failed_nodes[0].reason, "Forbidden");
-    let (_, reason, text) = message(&status, "Ready");
+    let (_, reason, text) = message(&status, "NodesReady");
     assert_eq!(reason, "NodesFailed");
     assert_eq!(text, "1 of 1 nodes could not be written: n: nodes \"n\" is forbidden");
 }
@@ -132,7 +132,7 @@ fn what_could_not_be_written_is_told_as_it_is_and_not_as_it_was_planned() {
 }
 
 #[test]
-fn a_rule_is_not_ready_before_all_of_its_nodes_were_evaluated() {
+fn neither_a_rule_nor_its_nodes_are_ready_before_all_of_them_were_evaluated() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.node("n", Some("True"), None);
     let rule = scene.rule.compile();
@@ -140,14 +140,54 @@ fn a_rule_is_not_ready_before_all_of_its_nodes_were_evaluated() {
         let entries = scene.ledger.of(&rule.uid);
         fold(rule, covered, entries, &Reporters::None, &Conflicts::new(), None, at(1))
     };
-    assert_eq!(message(&of(&rule, 1), "Ready").0, "True");
+    assert_eq!(message(&of(&rule, 1), "NodesReady").0, "True");
     assert_eq!(of(&rule, 3).nodes_omitted, Some(2));
-    let (status, reason, text) = message(&of(&rule, 3), "Ready");
+    let (status, reason, text) = message(&of(&rule, 3), "NodesReady");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "Evaluating"));
     assert_eq!(text, "2 of 3 nodes are yet to be evaluated");
+    assert_eq!(message(&of(&rule, 3), "Ready").1, "Evaluating");
     // What was found under another spec does not count.
     scene.rule.0["metadata"]["generation"] = json!(2);
-    assert_eq!(message(&of(&scene.rule.compile(), 1), "Ready").1, "Evaluating");
+    assert_eq!(message(&of(&scene.rule.compile(), 1), "NodesReady").1, "Evaluating");
+}
+
+#[test]
+fn a_rule_is_in_effect_whatever_single_nodes_and_reporters_are() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    let in_effect = |scene: &Scene, reporters: &Reporters| {
+        let (status, reason, _) = message(&scene.status_with(reporters, None, 1), "Ready");
+        (status, reason)
+    };
+    let yes = |reason: &str| ("True".to_owned(), reason.to_owned());
+    let no = |reason: &str| ("False".to_owned(), reason.to_owned());
+    let daemon_set = "nrr-reporters/reporter-cni".to_owned();
+    let broken = ReporterStatus { daemon_set, desired: 2, ready: 1 };
+    let broken = Reporters::Applied(broken, None);
+
+    assert_eq!(in_effect(&scene, &Reporters::None), yes("InEffect"));
+    scene.node("held", Some("False"), None);
+    scene.node("failing", None, Some("refused"));
+    assert_eq!(in_effect(&scene, &broken), yes("InEffect"));
+    let starting = Reporters::Starting("nrr-reporters/reporter-cni".to_owned());
+    assert_eq!(in_effect(&scene, &starting), no("ReportersNotReady"));
+    assert_eq!(in_effect(&scene, &Reporters::AwaitingPolicy), no("AwaitingPolicy"));
+    assert_eq!(in_effect(&scene, &Reporters::Failed("refused".to_owned())), no("ApplyFailed"));
+
+    let failed = Reporters::Failed("refused".to_owned());
+    scene.rule = TestRule::new("cni").spec("suspend", json!(true));
+    assert_eq!(in_effect(&scene, &failed), yes("Suspended"));
+    scene.rule = TestRule::new("cni").spec("dryRun", json!(true));
+    assert_eq!(in_effect(&scene, &Reporters::None), yes("DryRun"));
+    assert_eq!(in_effect(&scene, &failed), no("ApplyFailed"));
+}
+
+#[test]
+fn a_rule_that_can_write_none_of_its_nodes_is_not_in_effect() {
+    let mut scene = Scene::new(TestRule::new("cni"));
+    scene.node("a", None, Some("refused"));
+    let (status, reason, text) = message(&scene.status(), "Ready");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NodesFailed"));
+    assert_eq!(text, "none of 1 nodes could be written; see NodesReady");
 }
 
 #[test]
@@ -158,7 +198,7 @@ fn the_time_of_a_transition_is_kept_until_the_status_changes() {
     scene.node("m", None, None);
     let second = scene.status_with(&Reporters::None, Some(&first), 60);
     let ready = |status: &NodeReadinessRuleStatus| {
-        status.conditions.iter().find(|c| c.type_ == "Ready").unwrap().clone()
+        status.conditions.iter().find(|c| c.type_ == "NodesReady").unwrap().clone()
     };
     assert_ne!(ready(&first).message, ready(&second).message);
     assert_eq!(ready(&first).last_transition_time, ready(&second).last_transition_time);
@@ -187,7 +227,7 @@ fn a_dry_run_says_what_it_would_do_and_holds_nothing() {
     assert_eq!((results.affected_nodes, results.taints_to_add), (2, 2));
     assert_eq!(results.summary, "would add 2 taints, 1 nodes have missing conditions");
     assert_eq!(status.nodes.unwrap().held, 0);
-    assert!(message(&status, "Ready").2.contains("would be held"));
+    assert!(message(&status, "NodesReady").2.contains("would be held"));
 }
 
 #[test]
@@ -285,6 +325,8 @@ fn a_rejected_rule_keeps_what_was_known() {
     let before = scene.status();
     let after = rejected("spec.nodeSelector is wrong", Some(2), Some(&before), at(5));
     assert_eq!(message(&after, "Accepted").2, "spec.nodeSelector is wrong");
+    assert_eq!(message(&after, "Ready").0, "False");
+    assert_eq!(message(&after, "NodesReady").0, "Unknown");
     assert_eq!(after.node_evaluations, before.node_evaluations);
     assert_eq!(after.observed_generation, Some(2));
 }

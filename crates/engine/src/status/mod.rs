@@ -1,8 +1,10 @@
 //! Folding what is known of a rule into its status.
 
+mod conditions;
 mod reporters;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use conditions::{Verdict, accepted, few, nodes_ready, ready, stamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_api::{
     DryRunResults, NodeCounts, NodeEvaluation, NodeFailure, NodeReadinessRuleStatus, TaintPresence,
@@ -14,9 +16,6 @@ pub use reporters::Reporters;
 
 /// How many nodes a status names at most in each of its lists.
 pub const MAX_NODES: usize = 100;
-
-/// How many nodes a condition's message names at most.
-const MAX_NAMED: usize = 3;
 
 /// The status of a rule that can be evaluated.
 ///
@@ -37,7 +36,11 @@ pub fn fold<'a>(
     let counts = count(covered, &entries);
     let named = select(&entries);
     let omitted = counts.matched - saturated(named.len());
-    let mut conditions = vec![accepted(), ready(rule, &entries, counts)];
+    let mut conditions = vec![
+        accepted(),
+        ready(rule, entries.len(), counts, reporters),
+        nodes_ready(rule, &entries, counts),
+    ];
     conditions.extend(reporters::ready(reporters, conflicts));
     NodeReadinessRuleStatus {
         observed_generation: generation,
@@ -68,7 +71,11 @@ pub fn deleting(
     let message = format!(
         "the rule stays until {number} nodes are clean of its taint and record: {nodes}; see their events"
     );
-    let conditions = vec![accepted(), Verdict::new("Ready", false, "Deleting", message)];
+    let conditions = vec![
+        accepted(),
+        Verdict::new("Ready", false, "Deleting", message),
+        Verdict::unknown("NodesReady", "Deleting", "the rule is being deleted; see Ready"),
+    ];
     NodeReadinessRuleStatus {
         observed_generation: generation,
         conditions: stamp(conditions, generation, previous, now),
@@ -90,8 +97,9 @@ pub fn rejected(
             "Ready",
             false,
             "NotAccepted",
-            "the rule cannot be carried out; see Accepted".to_owned(),
+            "the rule is not in effect; see Accepted".to_owned(),
         ),
+        Verdict::unknown("NodesReady", "NotAccepted", "nodes are not evaluated; see Accepted"),
     ];
     NodeReadinessRuleStatus {
         observed_generation: generation,
@@ -194,103 +202,4 @@ fn dry_run(entries: &[(&str, &Entry)]) -> DryRunResults {
         risky_operations,
         summary: if parts.is_empty() { "No changes needed".to_owned() } else { parts.join(", ") },
     }
-}
-
-/// A condition before it has its time.
-struct Verdict {
-    type_: &'static str,
-    status: bool,
-    reason: &'static str,
-    message: String,
-}
-
-impl Verdict {
-    fn new(type_: &'static str, status: bool, reason: &'static str, message: String) -> Self {
-        Self { type_, status, reason, message }
-    }
-}
-
-fn accepted() -> Verdict {
-    Verdict::new("Accepted", true, "Accepted", "the rule is carried out".to_owned())
-}
-
-fn ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict {
-    let NodeCounts { matched, ready, failed, deferred, .. } = counts;
-    let verdict = |status, reason, message| Verdict::new("Ready", status, reason, message);
-    if matched == 0 {
-        let hint =
-            "no node matches spec.nodeSelector; compare it with kubectl get nodes --show-labels";
-        return verdict(true, "NoNodes", hint.to_owned());
-    }
-    let pending = matched - saturated(entries.len());
-    if pending > 0 {
-        let message = format!("{pending} of {matched} nodes are yet to be evaluated");
-        return verdict(false, "Evaluating", message);
-    }
-    if failed > 0 {
-        let failures = entries.iter().filter_map(|(node, e)| Some((node, e.failure.as_ref()?)));
-        let failures = few(failures, |(node, failure)| format!("{node}: {}", failure.message));
-        let message = format!("{failed} of {matched} nodes could not be written: {failures}");
-        return verdict(false, "NodesFailed", message);
-    }
-    if ready < matched {
-        let unready = entries.iter().filter(|(_, entry)| !is_ready(entry));
-        let causes =
-            few(unready, |(node, entry)| format!("{node}: {}", entry.evaluation.unmet(rule)));
-        let number = matched - ready;
-        let message = if rule.suspend {
-            format!(
-                "{number} of {matched} nodes are not ready, and the rule is suspended: {causes}"
-            )
-        } else if rule.dry_run {
-            format!("{number} of {matched} nodes would be held: {causes}")
-        } else if deferred > 0 {
-            format!(
-                "{number} of {matched} nodes are not ready, {deferred} of them not held because of \
-                 maxUnavailable: {causes}"
-            )
-        } else {
-            format!("{number} of {matched} nodes are held: {causes}")
-        };
-        let reason = if deferred > 0 { "NodesDeferred" } else { "NodesHeld" };
-        return verdict(false, reason, message);
-    }
-    verdict(true, "NodesReady", format!("all {matched} nodes meet the conditions"))
-}
-
-/// The first few of a list in words, and how many more there are.
-fn few<T>(mut items: impl Iterator<Item = T>, words: impl Fn(T) -> String) -> String {
-    let named: Vec<_> = items.by_ref().take(MAX_NAMED).map(words).collect();
-    let named = named.join("; ");
-    match items.count() {
-        0 => named,
-        more => format!("{named}; and {more} more"),
-    }
-}
-
-/// Gives conditions their times: that of the last transition while the status is as it was.
-fn stamp(
-    verdicts: Vec<Verdict>,
-    generation: Option<i64>,
-    previous: Option<&NodeReadinessRuleStatus>,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let before = |type_: &str| previous?.conditions.iter().find(|c| c.type_ == type_);
-    verdicts
-        .into_iter()
-        .map(|Verdict { type_, status, reason, message }| {
-            let status = if status { "True" } else { "False" }.to_owned();
-            let last_transition_time = before(type_)
-                .filter(|before| before.status == status)
-                .map_or(Time(now), |before| before.last_transition_time.clone());
-            Condition {
-                type_: type_.to_owned(),
-                status,
-                reason: reason.to_owned(),
-                message,
-                observed_generation: generation,
-                last_transition_time,
-            }
-        })
-        .collect()
 }

@@ -4,7 +4,7 @@
 
 use node_readiness_api::ReporterStatus;
 
-use super::{Verdict, few};
+use super::conditions::{Verdict, few};
 use crate::reporter::{Conflict, Conflicts, Outcome, Refusal};
 
 /// How the reporters of a rule are.
@@ -63,6 +63,15 @@ fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
          their nodeSelectors disjoint{own}"
     );
     Some(Verdict::new("ReporterReady", false, "ProbeConflict", message))
+}
+
+/// What of the reporters is not in place yet, or cannot be. Reporters that do not run on some nodes
+/// are in place: one broken node must not keep a rule from being rolled out.
+pub(super) fn missing(reporters: &Reporters) -> Option<Verdict> {
+    match reporters {
+        Reporters::None | Reporters::Applied(..) => None,
+        _ => standing(reporters),
+    }
 }
 
 fn standing(reporters: &Reporters) -> Option<Verdict> {

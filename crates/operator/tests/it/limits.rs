@@ -51,7 +51,7 @@ async fn lesson_9_one_bad_probe_cannot_take_every_node() {
     }
     let rule = t.expect_status("limited", |status| counts(status) == Some((0, 1, 2))).await;
     let conditions = rule.status.unwrap().conditions;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    let ready = conditions.iter().find(|condition| condition.type_ == "NodesReady").unwrap();
     assert_eq!(ready.reason, "NodesDeferred");
     assert!(ready.message.contains("2 of them not held because of maxUnavailable"), "{ready:?}");
     warned(&t, "TaintDeferred").await;
@@ -89,7 +89,7 @@ async fn lesson_357_a_condition_that_nobody_renews_does_not_count_for_ever() {
     let rule =
         t.expect_status("silent", |status| status.nodes.is_some_and(|nodes| nodes.stale == 1));
     let conditions = rule.await.status.unwrap().conditions;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    let ready = conditions.iter().find(|condition| condition.type_ == "NodesReady").unwrap();
     assert!(ready.message.contains("had no heartbeat for 30 s"), "{ready:?}");
     t.beat(&node, "example.com/Ready", "2026-01-01T00:05:00Z").await;
     t.expect_taints(&node, KEY, &[]).await;

@@ -152,7 +152,7 @@ async fn lesson_217_234_362_408_468_a_refused_write_is_told_and_tried_until_it_s
     assert!(status.failed_nodes[0].message.contains("not today"), "{status:?}");
     assert_eq!(status.nodes.unwrap().failed, 1);
     assert_eq!(status.nodes.unwrap().held, 0);
-    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "NodesReady").unwrap();
     assert!(ready.message.contains("not today"), "{ready:?}");
     warned(&t, "NodeWriteFailed").await;
     for (kind, name) in [("Node", node.as_str()), ("NodeReadinessRule", "refusal")] {

@@ -23,7 +23,7 @@ async fn a_held_node_is_named_with_the_cause() {
     });
     let status = rule.await.status.unwrap();
     assert_eq!(condition(&status, "Accepted").status, "True");
-    let ready = condition(&status, "Ready");
+    let ready = condition(&status, "NodesReady");
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NodesHeld"));
     let cause =
         format!("1 of 2 nodes are held: {held}: example.com/Ready is not reported, must be True");
@@ -36,7 +36,76 @@ async fn a_held_node_is_named_with_the_cause() {
         status.nodes.is_some_and(|nodes| nodes.ready == 2 && nodes.held == 0)
     });
     let status = rule.await.status.unwrap();
-    assert_eq!(condition(&status, "Ready").reason, "NodesReady");
+    assert_eq!(condition(&status, "NodesReady").reason, "NodesReady");
+}
+
+/// What kstatus, by which Flux, Helm and Argo CD wait for custom resources, makes of an object: its
+/// generic rules, in their order.
+fn kstatus(object: &Value) -> &'static str {
+    let of = |type_: &str| {
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let condition = conditions.into_iter().find(|condition| condition["type"] == type_);
+        condition.map(|condition| condition["status"].as_str().unwrap().to_owned())
+    };
+    let observed = &object["status"]["observedGeneration"];
+    if !object["metadata"]["deletionTimestamp"].is_null() {
+        "Terminating"
+    } else if !observed.is_null() && *observed != object["metadata"]["generation"] {
+        "InProgress"
+    } else if of("Stalled").as_deref() == Some("True") {
+        "Failed"
+    } else if of("Reconciling").as_deref() == Some("True") {
+        "InProgress"
+    } else {
+        match of("Ready").as_deref() {
+            // An object without the condition is current at once: the operator would come too late.
+            None => "Current (no condition Ready)",
+            Some("True") => "Current",
+            Some(_) => "InProgress",
+        }
+    }
+}
+
+#[tokio::test]
+async fn tools_that_wait_by_kstatus_take_a_rule_as_rolled_out_while_nodes_are_held() {
+    let t = Fixture::new("kstatus").await;
+    let node = t.node("a", &Value::Null).await;
+    let mut rule = t.rule();
+    t.apply(&rule).await;
+    let get = || -> Value {
+        serde_json::from_str(&kubectl(&["get", "nrr", "kstatus", "-o", "json"])).unwrap()
+    };
+    t.expect_status("kstatus", |status| status.nodes.is_some_and(|nodes| nodes.held == 1)).await;
+    assert_eq!(kstatus(&get()), "Current");
+    for (field, value) in [("suspend", true), ("suspend", false), ("dryRun", true)] {
+        rule["spec"][field] = json!(value);
+        t.apply(&rule).await;
+        let generation = get()["metadata"]["generation"].as_i64();
+        t.expect_status("kstatus", |status| status.observed_generation == generation).await;
+        t.expect_status("kstatus", |status| condition(status, "Ready").status == "True").await;
+        let object = get();
+        assert_eq!(kstatus(&object), "Current", "{field} is {value}");
+        let types: Vec<_> = object["status"]["conditions"].as_array().unwrap().clone();
+        let types: Vec<_> = types.iter().map(|condition| condition["type"].clone()).collect();
+        assert_eq!(types, ["Accepted", "Ready", "NodesReady"], "nothing else is left behind");
+    }
+    rule["spec"]["dryRun"] = json!(false);
+    rule["spec"]["probes"] = json!([{
+        "conditionType": "example.com/Ready", "httpGet": {"host": "192.0.2.1", "port": 1}
+    }]);
+    t.apply(&rule).await;
+    let refused = |status: &node_readiness_api::NodeReadinessRuleStatus| {
+        condition(status, "Ready").reason == "NotAllowed"
+    };
+    t.expect_status("kstatus", refused).await;
+    assert_eq!(kstatus(&get()), "InProgress");
+
+    rule["spec"].as_object_mut().unwrap().remove("probes");
+    t.apply(&rule).await;
+    t.report(&node, "example.com/Ready", "True").await;
+    let rule = "nodereadinessrule/kstatus";
+    kubectl(&["wait", "--for=condition=NodesReady", rule, "--timeout=30s"]);
+    kubectl(&["wait", "--for=condition=Ready", rule, "--timeout=30s"]);
 }
 
 #[tokio::test]
@@ -53,6 +122,10 @@ async fn columns_are_those_of_the_design() {
     let taint = "readiness.k8s.io/it";
     let expected = ["columns", "continuous", taint, "NoSchedule", "1", "0", "1", "false"];
     assert_eq!(row[..8], expected);
+    let wide = kubectl(&["get", "nodereadinessrules", "columns", "-o", "wide"]);
+    let wide: Vec<Vec<_>> = wide.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(wide[0][9..], ["INEFFECT", "REASON", "NODESREADY", "NODESREASON"]);
+    assert_eq!(wide[1][9..], ["True", "InEffect", "False", "NodesHeld"]);
     assert_eq!(
         kubectl(&["get", "nrr", "columns", "-o", "name"]).trim(),
         "nodereadinessrule.readiness.node.x-k8s.io/columns"
