@@ -196,6 +196,11 @@ impl Node {
         Some(&self.conditions[found])
     }
 
+    /// Whether kubelet reports the node as Ready.
+    pub fn is_ready(&self) -> bool {
+        self.condition("Ready") == Some(ConditionStatus::True)
+    }
+
     /// Conditions of the node, by type.
     pub fn conditions(&self) -> &[NodeCondition] {
         &self.conditions

@@ -7,7 +7,7 @@ use common::{TestNode, TestRule};
 use k8s_openapi::api::core::v1::PodSpec;
 use node_readiness_api::DIGEST_ANNOTATION;
 use node_readiness_engine::reporter::{
-    Allowances, Outcome, ReporterObjects, Settings, Share, generate,
+    Allowances, MaxUnavailable, Outcome, ReporterObjects, Settings, Share, generate,
 };
 use node_readiness_engine::{Node, RuleSet};
 use serde_json::{Value, json};
@@ -26,7 +26,8 @@ fn settings() -> Settings {
 }
 
 fn generated(rule: &TestRule) -> Option<ReporterObjects> {
-    generate(&rule.object(), &settings(), &Share::alone(&rule.compile())).unwrap()
+    generate(&rule.object(), &settings(), &Share::alone(&rule.compile()), MaxUnavailable::default())
+        .unwrap()
 }
 
 fn pod(rule: &TestRule) -> PodSpec {
@@ -190,12 +191,18 @@ fn a_probe_that_older_rules_make_wherever_the_rule_applies_is_left_out() {
     let younger = rule("csi", &both, &["A"]);
     let left = share(&younger, &older, &[]);
     assert_eq!(outcomes(&left), [("A", Outcome::LeftOut)]);
-    assert!(generate(&younger.object(), &settings(), &left).unwrap().is_none());
+    assert!(
+        generate(&younger.object(), &settings(), &left, MaxUnavailable::default())
+            .unwrap()
+            .is_none()
+    );
 
     let younger = rule("csi", &both, &["A", "B"]);
     let left = share(&younger, &older, &[]);
     assert_eq!(outcomes(&left), [("A", Outcome::LeftOut)]);
-    let objects = generate(&younger.object(), &settings(), &left).unwrap().unwrap();
+    let objects = generate(&younger.object(), &settings(), &left, MaxUnavailable::default())
+        .unwrap()
+        .unwrap();
     let config = objects.config_map.data.unwrap().remove("config.json").unwrap();
     let config: Value = serde_json::from_str(&config).unwrap();
     assert_eq!(config["probes"].as_array().unwrap().len(), 1);
@@ -211,7 +218,9 @@ fn a_rules_reporters_keep_off_nodes_where_older_rules_make_all_of_its_probes() {
         {"key": "os", "operator": "DoesNotExist"}, {"key": "pool", "operator": "Exists"},
     ]}]);
     assert_eq!(terms(&left), expected);
-    let objects = generate(&younger.object(), &settings(), &left).unwrap().unwrap();
+    let objects = generate(&younger.object(), &settings(), &left, MaxUnavailable::default())
+        .unwrap()
+        .unwrap();
     let pod = objects.daemon_set.spec.template.spec.unwrap();
     assert_eq!(pod.affinity, left.nodes.affinity());
 }
@@ -222,7 +231,9 @@ fn a_rule_with_another_probe_to_make_runs_everywhere_and_leaves_the_shared_one_t
     let left = share(&younger, &[rule("cni", &linux(), &["A"])], &[]);
     assert_eq!(outcomes(&left), [("A", Outcome::Yields)]);
     assert_eq!(terms(&left), json!([{"matchExpressions": pool()}]));
-    let objects = generate(&younger.object(), &settings(), &left).unwrap().unwrap();
+    let objects = generate(&younger.object(), &settings(), &left, MaxUnavailable::default())
+        .unwrap()
+        .unwrap();
     let config: Value =
         serde_json::from_str(&objects.config_map.data.unwrap()["config.json"]).unwrap();
     assert_eq!(config["yields"], json!({"A": [{"matchExpressions": linux()}]}));

@@ -8,9 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use node_readiness_api::{DIGEST_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, RULE_UID_LABEL};
 
+use super::MaxUnavailable;
 use super::pod::{Pod, pod_spec};
 
-pub(super) fn spec(pod: &Pod<'_>) -> DaemonSetSpec {
+pub(super) fn spec(pod: &Pod<'_>, max_unavailable: MaxUnavailable) -> DaemonSetSpec {
     let selector = BTreeMap::from([
         (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),
         (RULE_UID_LABEL.to_owned(), pod.rule_uid.to_owned()),
@@ -32,7 +33,7 @@ pub(super) fn spec(pod: &Pod<'_>) -> DaemonSetSpec {
         update_strategy: Some(DaemonSetUpdateStrategy {
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: Some(RollingUpdateDaemonSet {
-                max_unavailable: Some(IntOrString::String("10%".to_owned())),
+                max_unavailable: Some(IntOrString::String(max_unavailable.percent())),
                 max_surge: None,
             }),
         }),

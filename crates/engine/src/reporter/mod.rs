@@ -12,6 +12,7 @@ mod grants;
 mod host_paths;
 mod names;
 mod pod;
+mod rollout;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use affinity::{MAX_TERMS, NodeSet};
 pub use allowances::{Allowances, ConstrainedImpersonation, Refusal, admit};
 pub use conflict::{Conflict, Conflicts, Outcome, Share};
 pub use names::ReporterNames;
+pub use rollout::MaxUnavailable;
 
 /// What the operator was told about reporters when it was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,7 @@ pub fn generate(
     rule: &NodeReadinessRule,
     settings: &Settings,
     share: &Share,
+    max_unavailable: MaxUnavailable,
 ) -> serde_json::Result<Option<ReporterObjects>> {
     let mut probes = rule.spec.probes.clone();
     probes.retain(|probe| share.has(&probe.condition_type));
@@ -119,7 +122,7 @@ pub fn generate(
         role_bindings: bindings,
         daemon_set: DaemonSet {
             metadata: namespaced(&names.namespaced),
-            spec: daemon_set::spec(&pod),
+            spec: daemon_set::spec(&pod, max_unavailable),
             status: None,
         },
         config_map: ConfigMap {

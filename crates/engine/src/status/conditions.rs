@@ -39,7 +39,7 @@ impl Verdict {
     }
 
     /// The same under the name of another condition.
-    fn as_type(self, type_: &'static str) -> Self {
+    fn into_type(self, type_: &'static str) -> Self {
         Self { type_, ..self }
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn ready(
         return verdict(true, "Suspended", message.to_owned());
     }
     if let Some(missing) = reporters::missing(reporters) {
-        return missing.as_type("Ready");
+        return missing.into_type("Ready");
     }
     if rule.dry_run {
         let message = format!("the rule is evaluated on {matched} nodes and writes none: dryRun");

@@ -1,13 +1,15 @@
 //! Carrying out one rule that stays: decide what its reporters should be, apply that, report.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::Rule;
 use node_readiness_engine::reporter::{
-    self, Conflicts, Refusal, ReporterNames, ReporterObjects, Share,
+    self, Conflicts, MaxUnavailable, Refusal, ReporterNames, ReporterObjects, Share,
 };
 use node_readiness_engine::status::Reporters;
 
@@ -39,7 +41,10 @@ pub(super) async fn carry_out(
     let share = share(&compiled, context);
     let admitted = admitted(rule, context);
     let desired = match &admitted {
-        Ok(()) => reporter::generate(rule, &context.settings, &share)?,
+        Ok(()) => {
+            let max_unavailable = max_unavailable(&compiled, context);
+            reporter::generate(rule, &context.settings, &share, max_unavailable)?
+        }
         Err(_) => None,
     };
     let resting = context.resting.of(rule);
@@ -108,8 +113,19 @@ fn share(rule: &Rule, context: &Context) -> Share {
 fn has_reporters(rule: &Rule, context: &Context) -> bool {
     let Some(stored) = context.store.get(&ObjectRef::new(&rule.name)) else { return false };
     let Ok(object) = &stored.0 else { return false };
+    admitted(object, context).is_ok() && (!rule.suspend || daemon_set(rule, context).is_some())
+}
+
+/// The DaemonSet of a rule as it is in the cluster.
+fn daemon_set(rule: &Rule, context: &Context) -> Option<Arc<DaemonSet>> {
     let names = ReporterNames::of(&rule.name);
-    let daemon_set = ObjectRef::new(&names.namespaced).within(&context.settings.namespace);
-    admitted(object, context).is_ok()
-        && (!rule.suspend || context.owned.daemon_sets.get(&daemon_set).is_some())
+    let name = ObjectRef::new(&names.namespaced).within(&context.settings.namespace);
+    context.owned.daemon_sets.get(&name)
+}
+
+fn max_unavailable(rule: &Rule, context: &Context) -> MaxUnavailable {
+    let live = daemon_set(rule, context);
+    MaxUnavailable::of(live.as_deref(), || {
+        context.nodes.state_filter(|node| rule.covers(node) && !node.is_ready()).len()
+    })
 }

@@ -1,6 +1,7 @@
 //! A node that loses its network, and has it again.
 
 use std::path::Path;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -8,7 +9,7 @@ use node_readiness_testkit::Cluster;
 use serde_json::json;
 
 use crate::counterparts::Counterparts;
-use crate::harness::{Turn, eventually};
+use crate::harness::{Turn, eventually, within};
 use crate::metrics::scrape;
 use crate::nodes::NODES;
 use crate::process::Process;
@@ -18,13 +19,13 @@ use crate::shell::{get, get_all, kubeconfig};
 const METRICS: u16 = 9194;
 
 /// A node without its cable, until this is dropped.
-struct Cut {
+pub struct Cut {
     cluster: Cluster,
     node: &'static str,
 }
 
 impl Cut {
-    fn off(node: &'static str) -> Self {
+    pub fn off(node: &'static str) -> Self {
         let kubeconfig = kubeconfig();
         let cluster = Cluster::attach(Path::new(&kubeconfig).parent().unwrap()).unwrap();
         cluster.disconnect(node).unwrap();
@@ -36,6 +37,8 @@ impl Drop for Cut {
     fn drop(&mut self) {
         if let Err(error) = self.cluster.reconnect(self.node) {
             eprintln!("{} was not connected again: {error}", self.node);
+        } else if !std::thread::panicking() {
+            await_whole(self.node);
         }
     }
 }
@@ -84,7 +87,33 @@ fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
     let log = log_of("cut-off");
     let said = log.lines().count() - said_before;
     assert!((1..10).contains(&said), "{said} lines:\n{log}");
-    await_whole(node);
+}
+
+#[test]
+fn reporters_are_rolled_out_on_the_other_nodes_while_one_is_not_ready() {
+    let mut turn = Turn::with_operator();
+    let broken = node_without_operator();
+    let _counterparts = Counterparts::start(&mut turn, broken);
+    let other = NODES.into_iter().find(|node| *node != broken).unwrap();
+    let port = |port: u16| json!({"tcpSocket": {"port": port}});
+    let rule =
+        |probed| Rule::of_node("rolled-out", broken).on_all_nodes().probe("Out", &port(probed));
+    rule(9183).apply(&mut turn);
+    let reporter_of = |node: &str, pods: Vec<Pod>| {
+        pods.into_iter().find(|pod| pod.spec.as_ref().unwrap().node_name.as_deref() == Some(node))
+    };
+    let first = eventually("both nodes have a reporter", || {
+        let pods = rule(9183).ready_pods();
+        reporter_of(broken, pods.clone()).and(reporter_of(other, pods))
+    });
+
+    let _cut = Cut::off(broken);
+    within(Duration::from_mins(2), "the node is NotReady", || (!is_ready(broken)).then_some(()));
+    rule(9184).apply(&mut turn);
+    eventually("the other node has a new reporter that is ready", || {
+        let pod = reporter_of(other, rule(9184).ready_pods())?;
+        (pod.metadata.uid != first.metadata.uid).then_some(())
+    });
 }
 
 /// A node that can be cut off without the operator.
@@ -112,11 +141,15 @@ fn restarts(pod: &Pod) -> (Option<&String>, i32) {
 /// Waits until kubelet has reported, and what Kubernetes itself made of the silence is over.
 fn await_whole(node: &str) {
     eventually(&format!("{node} is Ready, and no taint says otherwise"), || {
-        let node: Node = get(&["node", node]);
-        let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
-        let ready =
-            node.status?.conditions?.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let object: Node = get(&["node", node]);
+        let taints = object.spec.and_then(|spec| spec.taints).unwrap_or_default();
         let told = taints.iter().any(|taint| taint.key.starts_with("node.kubernetes.io/"));
-        (ready && !told).then_some(())
+        (is_ready(node) && !told).then_some(())
     });
+}
+
+fn is_ready(node: &str) -> bool {
+    let node: Node = get(&["node", node]);
+    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }

@@ -50,11 +50,12 @@ pub fn forget(node: &str, types: &[&str]) {
     kubectl(&["patch", "node", node, "--subresource=status", "-p", &patch]);
 }
 
-/// A rule of one test for one node. Its probes run every second and decide at once.
+/// A rule of one test for one node, or for all. Its probes run every second and decide at once.
 #[derive(Clone)]
 pub struct Rule {
     name: String,
     node: &'static str,
+    selector: Value,
     conditions: Vec<Value>,
     probes: Vec<Value>,
     reporter: Value,
@@ -62,8 +63,20 @@ pub struct Rule {
 
 impl Rule {
     pub fn of_node(name: &str, node: &'static str) -> Self {
-        let name = name.to_owned();
-        Self { name, node, conditions: Vec::new(), probes: Vec::new(), reporter: json!({}) }
+        Self {
+            name: name.to_owned(),
+            node,
+            selector: json!({"matchLabels": {"kubernetes.io/hostname": node}}),
+            conditions: Vec::new(),
+            probes: Vec::new(),
+            reporter: json!({}),
+        }
+    }
+
+    /// It covers all nodes; what is awaited is still awaited of the one.
+    pub fn on_all_nodes(mut self) -> Self {
+        self.selector = json!({"matchLabels": {"kubernetes.io/os": "linux"}});
+        self
     }
 
     /// Probes for a condition with one of the handlers.
@@ -100,7 +113,7 @@ impl Rule {
             "kind": "NodeReadinessRule",
             "metadata": {"name": self.name},
             "spec": {
-                "nodeSelector": {"matchLabels": {"kubernetes.io/hostname": self.node}},
+                "nodeSelector": self.selector,
                 "conditions": self.conditions,
                 "enforcementMode": "continuous",
                 "taint": {"key": self.taint(), "value": "pending", "effect": "NoSchedule"},
@@ -137,15 +150,19 @@ impl Rule {
 
     /// Waits until its reporter runs.
     pub fn await_pod(&self) -> Pod {
+        let what = format!("the reporter of {} runs", self.name);
+        eventually(&what, || self.ready_pods().into_iter().next())
+    }
+
+    /// Its reporters that are ready.
+    pub fn ready_pods(&self) -> Vec<Pod> {
         let label = format!("-l{RULE_UID_LABEL}={}", self.now().metadata.uid.unwrap());
-        eventually(&format!("the reporter of {} runs", self.name), || {
-            let pods: Vec<Pod> = get_all(&["pods", "-n", REPORTERS, &label]);
-            pods.into_iter().find(|pod| {
-                let containers =
-                    pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-                containers.clone().count() == 1 && containers.into_iter().all(|c| c.ready)
-            })
-        })
+        let mut pods: Vec<Pod> = get_all(&["pods", "-n", REPORTERS, &label]);
+        pods.retain(|pod| {
+            let containers = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+            containers.clone().count() == 1 && containers.into_iter().all(|c| c.ready)
+        });
+        pods
     }
 
     /// The DaemonSet that the operator made of it.

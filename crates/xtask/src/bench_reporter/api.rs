@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use node_readiness_api::{NodeReadinessRule, REPORTER_CONFIG_FILE};
 use node_readiness_engine::{
     Rule,
-    reporter::{Allowances, ReporterObjects, Settings, Share, generate},
+    reporter::{Allowances, MaxUnavailable, ReporterObjects, Settings, Share, generate},
 };
 use node_readiness_testkit::Layout;
 use serde::Serialize;
@@ -198,7 +198,8 @@ fn generated() -> anyhow::Result<ReporterObjects> {
         allowances: Allowances::default(),
     };
     let share = Share::alone(&Rule::compile(&rule)?);
-    let mut objects = generate(&rule, &settings, &share)?.context("nothing was generated")?;
+    let mut objects = generate(&rule, &settings, &share, MaxUnavailable::default())?
+        .context("nothing was generated")?;
     objects.service_account.metadata.owner_references = None;
     let roles = objects.roles.iter_mut().map(|role| &mut role.metadata);
     let bindings = objects.role_bindings.iter_mut().map(|binding| &mut binding.metadata);
