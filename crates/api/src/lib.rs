@@ -23,8 +23,9 @@ pub use probe::{
 };
 pub use reporter_config::ReporterConfig;
 pub use rule::{
-    ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode, NodeReadinessRule,
-    NodeReadinessRuleSpec, ReporterAccess, ReporterOptions, RuleTaint, TaintEffect,
+    AfterReboot, ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode,
+    NodeReadinessRule, NodeReadinessRuleSpec, ReporterAccess, ReporterOptions, RuleTaint,
+    TaintEffect,
 };
 pub use status::{
     ConditionEvaluation, DryRunResults, NodeCounts, NodeEvaluation, NodeFailure,

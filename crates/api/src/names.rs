@@ -18,6 +18,10 @@ pub const FINALIZER: &str = "readiness.node.x-k8s.io/cleanup-taints";
 /// [`Claims`](crate::Claims).
 pub const CLAIMS_ANNOTATION: &str = "readiness.k8s.io/rules";
 
+/// Node annotation with the boot of the node, `status.nodeInfo.bootID`, under which its records were made.
+/// It is there while a rule asks for it that reboots concern; see [`AfterReboot`](crate::AfterReboot).
+pub const BOOT_ID_ANNOTATION: &str = "readiness.k8s.io/boot-id";
+
 /// Prefix of the node annotation that says a bootstrap-only rule is done with a node. The rest is
 /// the rule's uid, or its name where an older controller wrote it.
 pub const BOOTSTRAP_COMPLETED_PREFIX: &str = "readiness.k8s.io/bootstrap-completed-";

@@ -28,11 +28,12 @@ pub struct Claim {
     /// Why the rule holds the node. A record of version 0.1.0 has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<HoldCause>,
-    /// The conditions of a held node that count as Unknown because their heartbeat stopped, by type,
-    /// each with the last heartbeat that was seen. Another heartbeat ends that; the same one does
-    /// not, so a restart of the operator releases nothing.
+    /// The conditions of a held node that count as Unknown because their heartbeat stopped, or because
+    /// they were reported before the node's last boot, by type, each with the last heartbeat that was
+    /// seen. Another heartbeat ends that; the same one does not, so a restart of the operator releases
+    /// nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub stale_heartbeats: BTreeMap<String, Option<Time>>,
+    pub expired_heartbeats: BTreeMap<String, Option<Time>>,
     /// How version 0.1.0 recorded that the rule had released the node before. It is read where there
     /// is no cause, and never set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -44,7 +45,7 @@ impl Claim {
     /// the rule's `maxUnavailable`.
     pub fn is_regression(&self) -> bool {
         let regressed = match self.cause {
-            Some(cause) => cause != HoldCause::Bootstrap,
+            Some(cause) => matches!(cause, HoldCause::Regressed | HoldCause::Stale),
             None => self.regressed,
         };
         self.state == ClaimState::Held && regressed
@@ -61,6 +62,8 @@ pub enum HoldCause {
     /// The rule had released the node, and its conditions are no longer met only because their
     /// heartbeats stopped.
     Stale,
+    /// The node was rebooted, and its conditions have not been met since.
+    Rebooted,
 }
 
 /// Whether a rule wants its taint on a node.

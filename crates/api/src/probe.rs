@@ -38,6 +38,13 @@ pub struct Probe {
     #[schemars(range(min = 1, max = 86400))]
     pub period_seconds: u32,
 
+    /// Seconds between the starts of two probes until the condition has the status that the rule
+    /// requires, if that is less than `periodSeconds`: somebody waits for it. Failures are counted by
+    /// `periodSeconds` all the same.
+    #[serde(default = "defaults::startup_period_seconds")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub startup_period_seconds: u32,
+
     /// Seconds after which a probe that has not answered counts as failed.
     #[serde(default = "defaults::timeout_seconds")]
     #[schemars(range(min = 1, max = 3600))]
@@ -241,6 +248,10 @@ pub enum Scheme {
 
 /// Defaults of a Pod's probe.
 mod defaults {
+    pub(super) fn startup_period_seconds() -> u32 {
+        1
+    }
+
     pub(super) fn period_seconds() -> u32 {
         10
     }

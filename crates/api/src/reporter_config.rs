@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Serialize};
 
-use crate::{Probe, ReporterAccess};
+use crate::{ConditionStatus, Probe, ReporterAccess};
 
 /// What a generated reporter is told. It is written as JSON, so that the reporter carries no YAML
 /// parser, to [`REPORTER_CONFIG_FILE`](crate::REPORTER_CONFIG_FILE).
@@ -27,6 +27,10 @@ pub struct ReporterConfig {
     pub metrics_port: Option<u16>,
     /// What to observe; one probe a condition type.
     pub probes: Vec<Probe>,
+    /// By condition type, the status that the rule requires. Until a condition has it, its probe runs
+    /// every `startupPeriodSeconds`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub required: BTreeMap<String, ConditionStatus>,
     /// By condition type, the nodes on which reporters of older rules write it: those that one of the
     /// selectors matches. There this one does not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -66,6 +70,7 @@ mod tests {
             (probe.initial_delay_seconds, probe.period_seconds, probe.timeout_seconds),
             (0, 10, 1)
         );
+        assert_eq!(probe.startup_period_seconds, 1);
         assert_eq!((probe.success_threshold, probe.failure_threshold), (1, 3));
     }
 
@@ -82,6 +87,7 @@ mod tests {
                 )
                 .unwrap(),
             ],
+            required: [("a".into(), ConditionStatus::True)].into(),
             yields: [("a".into(), vec![LabelSelector::default()])].into(),
         };
         let read = ReporterConfig::from_json(&written.to_json().unwrap()).unwrap();

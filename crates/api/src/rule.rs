@@ -155,6 +155,16 @@ pub struct NodeReadinessRuleSpec {
     #[schemars(schema_with = "max_unavailable::schema")]
     pub max_unavailable: Option<IntOrString>,
 
+    /// What a reboot of a node does to conditions that were reported before it. With `Hold` they count
+    /// as Unknown until they are reported anew, so that a node which comes back is not filled before
+    /// its agents run, and a bootstrap-only rule applies again. With `Keep` they go on to count.
+    /// Without it, `Hold` applies to the conditions that the rule's own probes decide, and `Keep` to
+    /// others, whose writers may never write them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // An Option of an enum would get the enum's description instead of this field's.
+    #[schemars(with = "AfterReboot", extend("nullable" = true))]
+    pub after_reboot: Option<AfterReboot>,
+
     /// How reporters observe conditions on each node, one probe a condition type. With at least
     /// one, the operator runs reporters for this rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -242,6 +252,15 @@ pub enum EnforcementMode {
     BootstrapOnly,
     /// Always: the taint comes back when the conditions are no longer met.
     Continuous,
+}
+
+/// What a reboot of a node does to conditions that were reported before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum AfterReboot {
+    /// They count as Unknown until they are reported anew.
+    Hold,
+    /// They go on to count.
+    Keep,
 }
 
 /// The taint that a rule manages.

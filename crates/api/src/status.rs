@@ -68,6 +68,10 @@ pub struct NodeCounts {
     pub ready: u32,
     /// Those that carry the taint for this rule.
     pub held: u32,
+    /// Those that were in service before the rule was created and wait for the first verdict of its
+    /// probes, for two minutes at most.
+    #[serde(default)]
+    pub pending: u32,
     /// Those that could not be written.
     pub failed: u32,
     /// Those that regressed and do not carry the taint because `maxUnavailable` nodes already do.

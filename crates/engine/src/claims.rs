@@ -52,18 +52,18 @@ pub(crate) fn is_held(claim: &Claim) -> bool {
     claim.state == ClaimState::Held
 }
 
-/// Whether a claim on a held node records that this heartbeat of a condition is the last one before
-/// it stopped.
+/// Whether a claim on a held node records that this heartbeat of a condition counts no more: it is the
+/// last one before it stopped, or before the node's last boot.
 ///
 /// Version 0.1.0 did not record heartbeats. Of its claims, conditions count as stale that were not
 /// written after the claim: who was held for another cause has a later heartbeat, since somebody wrote
 /// the change that the node waited for.
-pub(crate) fn records_as_stale(claim: &Claim, condition: &NodeCondition) -> bool {
+pub(crate) fn records_as_expired(claim: &Claim, condition: &NodeCondition) -> bool {
     let heartbeat = condition.heartbeat();
     if !is_held(claim) {
         false
     } else if claim.cause.is_some() {
-        let recorded = claim.stale_heartbeats.get(&*condition.type_);
+        let recorded = claim.expired_heartbeats.get(&*condition.type_);
         recorded.is_some_and(|recorded| recorded.as_ref().and_then(node::seconds_of) == heartbeat)
     } else {
         heartbeat <= node::seconds_of(&claim.since)
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_record_is_written_as_it_was_read() {
-        let record = r#"{"cni":{"taint":{"key":"readiness.k8s.io/Net","value":"pending","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z","cause":"Stale","staleHeartbeats":{"C":"2026-01-02T03:00:00Z","D":null}}}"#;
+        let record = r#"{"cni":{"taint":{"key":"readiness.k8s.io/Net","value":"pending","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z","cause":"Stale","expiredHeartbeats":{"C":"2026-01-02T03:00:00Z","D":null}}}"#;
         assert_eq!(to_record(&recorded(&node(record)).claims), record);
     }
 

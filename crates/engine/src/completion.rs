@@ -26,9 +26,13 @@ pub(crate) fn suffixes(node: &Node) -> impl Iterator<Item = &str> {
     node.annotations().filter_map(|(key, _)| key.strip_prefix(BOOTSTRAP_COMPLETED_PREFIX))
 }
 
-/// Keys of the annotations on a node that no rule needs any more. Of a rule that cannot be read it
-/// is not known whether it does.
-pub(crate) fn obsolete<'n>(node: &'n Node, rules: &RuleSet) -> Vec<&'n str> {
+/// Keys of the annotations on a node that no rule needs any more, or whose rule begins anew. Of a rule
+/// that cannot be read it is not known whether it does.
+pub(crate) fn obsolete<'n>(
+    node: &'n Node,
+    rules: &RuleSet,
+    begins_anew: impl Fn(&Rule) -> bool,
+) -> Vec<&'n str> {
     let needed = |suffix: &str| {
         let unreadable = rules.unreadable().iter();
         let mut unreadable = unreadable.flat_map(|rule| [&rule.uid, &rule.name]);
@@ -36,6 +40,7 @@ pub(crate) fn obsolete<'n>(node: &'n Node, rules: &RuleSet) -> Vec<&'n str> {
             || rules.iter().any(|rule| {
                 (*suffix == *rule.uid || suffix == rule.name)
                     && !rule.deleting
+                    && !begins_anew(rule)
                     && (rule.is_frozen() || rule.mode == EnforcementMode::BootstrapOnly)
             })
     };

@@ -5,9 +5,14 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_api::{Claim, ClaimState, EnforcementMode, HoldCause};
 
+use crate::claims::is_held;
 use crate::heartbeats::Heartbeats;
 use crate::regressions::{Coverage, Regressions};
-use crate::{Evaluation, Node, Rule, completion};
+use crate::{Evaluation, Node, NodeCondition, Rule, completion, reboot};
+
+/// How long after its creation a rule waits for the first verdict of its own probes on a node that was
+/// in service before: longer than reporters take to start.
+const PENDING_FOR: Duration = Duration::from_mins(2);
 
 /// What a plan depends on beside the node and the rules.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +41,9 @@ pub enum Standing {
     /// The conditions are no longer met, and the node is not held because the rule holds as many
     /// regressed nodes as it may.
     Deferred,
+    /// The node was in service before the rule was created, and the first verdict of the rule's own
+    /// probes is still to come.
+    Pending,
 }
 
 /// What a rule wants of a node.
@@ -44,6 +52,8 @@ pub(crate) enum Intent {
     Hold(HoldCause),
     /// The node regressed, and the rule holds as many of those as it may: leave it released.
     Defer,
+    /// The node was in service before the rule, which does not know yet: leave it as it is.
+    Wait,
     /// The conditions are met: let go of the taint.
     Release,
     /// The conditions of a bootstrap-only rule are met for the first time: let go of the taint and
@@ -80,24 +90,65 @@ pub(crate) fn decide<'r>(
     }
     let Situation { uptime, heartbeats, .. } = *situation;
     let silent_for = |type_: &str| heartbeats.silent_for(node, type_, uptime);
-    let evaluation = Evaluation::of(node, rule, claim, silent_for);
+    let is_outdated = |condition: &NodeCondition| {
+        let is_reported = || {
+            let observed = heartbeats.is_reported_since_boot(node, &condition.type_);
+            observed.unwrap_or_else(|| reboot::is_reported_since_ready(node, condition))
+        };
+        reboot::is_unrecorded(node) && !is_reported()
+    };
+    let evaluation = Evaluation::of(node, rule, claim, silent_for, is_outdated);
     let recheck_in = next_silence(rule, silent_for);
     let bootstrap = rule.mode == EnforcementMode::BootstrapOnly;
-    let (intent, standing) = if bootstrap && completion::is_recorded(node, rule) {
+    let completed = bootstrap && completion::is_recorded(node, rule);
+    let mut waits_for = None;
+    let (intent, standing) = if completed && (evaluation.satisfied || !evaluation.has_outdated()) {
         (Intent::Completed, Standing::Bootstrapped)
     } else if !evaluation.satisfied {
-        hold(node, rule, claim, &evaluation, situation)
+        waits_for = pending_for(node, rule, claim, &evaluation, situation.now);
+        match waits_for {
+            Some(_) => (Intent::Wait, Standing::Pending),
+            None => hold(node, rule, claim, &evaluation, situation),
+        }
     } else if bootstrap {
         (Intent::Complete, Standing::Bootstrapped)
     } else {
         (Intent::Release, Standing::Ready)
     };
     let intent = if rule.is_frozen() { Intent::Freeze } else { intent };
+    let recheck_in = recheck_in.into_iter().chain(waits_for).min();
     Decision { rule, intent, standing: Some((standing, evaluation)), recheck_in }
 }
 
-/// Whether to hold a node whose conditions are not met. New nodes always are, and those that are held
-/// stay so; those that the rule had released only while it may hold more of them.
+/// For how long yet a node whose conditions are not met is left alone because it was in service before
+/// the rule was created, and the rule's own probes have not said anything about it.
+fn pending_for(
+    node: &Node,
+    rule: &Rule,
+    claim: Option<&Claim>,
+    evaluation: &Evaluation,
+    now: Timestamp,
+) -> Option<Duration> {
+    if !was_in_service(node, rule, claim) || evaluation.awaits_own_probes(node, rule) != Some(true)
+    {
+        return None;
+    }
+    // A clock that is behind that of the API server counts as if the rule had just been created.
+    let age = Duration::try_from(now.duration_since(rule.created)).unwrap_or_default();
+    PENDING_FOR.checked_sub(age).filter(|left| !left.is_zero())
+}
+
+/// Whether the node was in service before the rule was created, and the rule has not touched it.
+fn was_in_service(node: &Node, rule: &Rule, claim: Option<&Claim>) -> bool {
+    claim.is_none()
+        && node.joined_before(rule.created)
+        && !node.carries(&rule.taint)
+        && !completion::is_recorded(node, rule)
+}
+
+/// Whether to hold a node whose conditions are not met. New nodes and rebooted ones always are, and those
+/// that are held stay so; those that the rule had released, or that were in service before it and failed
+/// its own probes, only while it may hold more of them.
 fn hold(
     node: &Node,
     rule: &Rule,
@@ -107,9 +158,17 @@ fn hold(
 ) -> (Intent, Standing) {
     // A node that a bootstrap-only rule was done with is one that it released, whatever the rule has
     // become since.
+    let recorded = claim.and_then(|claim| claim.cause).filter(|_| claim.is_some_and(is_held));
+    if evaluation.has_outdated() || recorded == Some(HoldCause::Rebooted) {
+        return (Intent::Hold(HoldCause::Rebooted), Standing::Held);
+    }
     let released = match claim.map(|claim| claim.state) {
         Some(state) => state == ClaimState::Released,
-        None => completion::is_recorded(node, rule),
+        None => {
+            completion::is_recorded(node, rule)
+                || (was_in_service(node, rule, claim)
+                    && evaluation.awaits_own_probes(node, rule).is_some())
+        }
     };
     if released {
         let covered = situation.coverage.of(rule);

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use node_readiness_api::{
-    Claim, ConditionEvaluation, ConditionPolicy, ConditionRequirement, ConditionStatus,
+    Claim, ConditionEvaluation, ConditionPolicy, ConditionRequirement, ConditionStatus, HoldCause,
 };
 use smallvec::SmallVec;
 
-use crate::{Node, Rule, claims};
+use crate::{Node, NodeCondition, Rule, claims, node};
 
 /// How many conditions a rule has at most for what was found to take no memory of its own: as many as
 /// fit where the pointer to it would be. There is an evaluation for each node and rule.
@@ -31,6 +32,8 @@ pub enum Found {
     Status(ConditionStatus),
     /// Its heartbeat stopped for longer than the rule allows: it counts as Unknown.
     Stale,
+    /// It was reported before the node's last boot and not since: it counts as Unknown.
+    Outdated,
 }
 
 impl Found {
@@ -38,7 +41,7 @@ impl Found {
     fn current(self) -> ConditionStatus {
         match self {
             Self::Status(status) => status,
-            Self::Absent | Self::Stale => ConditionStatus::Unknown,
+            Self::Absent | Self::Stale | Self::Outdated => ConditionStatus::Unknown,
         }
     }
 
@@ -57,26 +60,38 @@ impl Found {
 
 impl Evaluation {
     /// Evaluates a node against a rule's conditions. `claim` is the rule's record on the node;
-    /// `silent_for` is how long the operator has seen no new heartbeat of a condition.
+    /// `silent_for` is how long the operator has seen no new heartbeat of a condition, and
+    /// `is_outdated` whether one was reported before a boot that is not recorded yet.
     pub fn of(
         node: &Node,
         rule: &Rule,
         claim: Option<&Claim>,
         silent_for: impl Fn(&str) -> Option<Duration>,
+        is_outdated: impl Fn(&NodeCondition) -> bool,
     ) -> Self {
+        let rebooted = claim.is_some_and(|claim| claim.cause == Some(HoldCause::Rebooted));
         let found: SmallVec<[Found; FEW]> = rule
             .conditions
             .iter()
             .zip(&rule.stale_after)
-            .map(|(condition, stale_after)| {
+            .zip(&rule.reset_by_reboot)
+            .map(|((condition, stale_after), reset_by_reboot)| {
                 let Some(found) = node.find_condition(&condition.type_) else {
                     return Found::Absent;
                 };
-                let is_stale = stale_after.is_some_and(|limit| {
-                    silent_for(&condition.type_).is_some_and(|silent| silent >= limit)
-                        || claim.is_some_and(|claim| claims::records_as_stale(claim, found))
-                });
-                if is_stale { Found::Stale } else { Found::Status(found.status) }
+                let is_recorded =
+                    || claim.is_some_and(|claim| claims::records_as_expired(claim, found));
+                let is_stale = |limit| {
+                    let silent_for = silent_for(&condition.type_);
+                    silent_for.is_some_and(|silent| silent >= limit) || is_recorded()
+                };
+                if *reset_by_reboot && (is_outdated(found) || (rebooted && is_recorded())) {
+                    Found::Outdated
+                } else if stale_after.is_some_and(is_stale) {
+                    Found::Stale
+                } else {
+                    Found::Status(found.status)
+                }
             })
             .collect();
         let mut holds =
@@ -104,10 +119,45 @@ impl Evaluation {
         self.has_stale() && unmet.all(|(_, found)| *found == Found::Stale)
     }
 
-    /// Types of the conditions whose heartbeat stopped.
-    pub(crate) fn stale_types<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = &'r str> {
+    /// Whether one of the conditions was reported before the node's last boot and not since.
+    pub(crate) fn has_outdated(&self) -> bool {
+        self.found.contains(&Found::Outdated)
+    }
+
+    /// Whether the next heartbeat of one of the conditions changes how it counts.
+    pub fn awaits_heartbeat(&self) -> bool {
+        self.has_stale() || self.has_outdated()
+    }
+
+    /// Types of the conditions that do not count because of their heartbeat.
+    pub(crate) fn expired_types<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = &'r str> {
         let found = rule.conditions.iter().zip(&self.found);
-        found.filter(|(_, found)| **found == Found::Stale).map(|(c, _)| &*c.type_)
+        let expired = found.filter(|(_, f)| matches!(f, Found::Stale | Found::Outdated));
+        expired.map(|(condition, _)| &*condition.type_)
+    }
+
+    /// Whether conditions that the rule's own probes decide are what is amiss, and if so whether
+    /// their first verdict, which may mend that, is still to come. A verdict is what was written
+    /// since the rule was created.
+    pub(crate) fn awaits_own_probes(&self, node: &Node, rule: &Rule) -> Option<bool> {
+        let is_probed = |type_: &str| rule.probed.iter().any(|probed| probed == type_);
+        let created = node::seconds_of(&Time(rule.created));
+        let is_decided = |type_: &str| {
+            let condition = node.find_condition(type_);
+            condition.is_some_and(|condition| condition.heartbeat() >= created)
+        };
+        let mut unmet = self.unmet_types(rule);
+        match rule.policy {
+            ConditionPolicy::AllOf => {
+                let unmet: SmallVec<[&str; FEW]> = unmet.collect();
+                let own = unmet.iter().all(|type_| is_probed(type_));
+                own.then(|| !unmet.iter().any(|type_| is_decided(type_)))
+            }
+            ConditionPolicy::AnyOf => {
+                let own = !rule.probed.is_empty();
+                own.then(|| unmet.any(|type_| is_probed(type_) && !is_decided(type_)))
+            }
+        }
     }
 
     /// The same in the form of the rule's status.
@@ -158,6 +208,9 @@ fn describe(
         (Found::Stale, _) => {
             let limit = stale_after.unwrap_or_default().as_secs();
             format!("had no heartbeat for {limit} s and counts as Unknown")
+        }
+        (Found::Outdated, _) => {
+            "was not reported since the node was rebooted and counts as Unknown".to_owned()
         }
     }
 }

@@ -15,12 +15,22 @@ use crate::{Node, NodeCondition, Shared};
 /// never jumps, and kept as time spent watching, which stands still while the watch is interrupted.
 #[derive(Debug, Default)]
 pub struct Heartbeats {
-    /// By name of the node, and type of the condition.
-    nodes: HashMap<String, Box<[(Shared, Beat)]>>,
+    /// By name of the node.
+    nodes: HashMap<String, Observed>,
     /// For how long the watch was interrupted, up to the last time it went on.
     missed: Duration,
     /// Since when it is interrupted, if it is.
     interrupted: Option<Duration>,
+}
+
+/// What was observed of one node.
+#[derive(Debug)]
+struct Observed {
+    boot_id: Option<Box<str>>,
+    /// When another boot was seen than before, in milliseconds.
+    rebooted: Option<u64>,
+    /// By type of the condition.
+    beats: Box<[(Shared, Beat)]>,
 }
 
 /// What was observed of one condition's heartbeat, in little space: there is one for each condition of
@@ -41,7 +51,7 @@ impl Heartbeats {
         let mut beat = false;
         let mut observe = |condition: &NodeCondition| {
             let (type_, value) = (&condition.type_, condition.heartbeat());
-            let before = known.and_then(|known| find(known, type_));
+            let before = known.and_then(|known| find(&known.beats, type_));
             if let Some(before) = before.filter(|before| before.value == value) {
                 return (type_.clone(), *before);
             }
@@ -50,9 +60,17 @@ impl Heartbeats {
             (type_.clone(), Beat { value, seen: watched })
         };
         let beats = node.conditions().iter().map(&mut observe).collect();
-        match self.nodes.get_mut(node.name()) {
-            Some(known) => *known = beats,
-            None => drop(self.nodes.insert(node.name().to_owned(), beats)),
+        let boot_id = node.boot_id();
+        let Some(known) = self.nodes.get_mut(node.name()) else {
+            let boot_id = boot_id.map(Into::into);
+            let observed = Observed { boot_id, rebooted: None, beats };
+            self.nodes.insert(node.name().to_owned(), observed);
+            return false;
+        };
+        known.beats = beats;
+        if let Some(boot_id) = boot_id.filter(|id| known.boot_id.as_deref() != Some(*id)) {
+            let before = known.boot_id.replace(boot_id.into());
+            known.rebooted = before.map(|_| watched);
         }
         beat
     }
@@ -87,8 +105,16 @@ impl Heartbeats {
     /// Uninterrupted watching since the last new heartbeat of a node's condition; `None` for one that
     /// was never observed.
     pub fn silent_for(&self, node: &Node, type_: &str, uptime: Duration) -> Option<Duration> {
-        let beat = find(self.nodes.get(node.name())?, type_)?;
+        let beat = find(&self.nodes.get(node.name())?.beats, type_)?;
         Some(self.watched(uptime).saturating_sub(Duration::from_millis(beat.seen)))
+    }
+
+    /// Whether a condition beat after the node's last boot; `None` where that was not observed: the node
+    /// had booted before the first look at it, or both were seen at once.
+    pub(crate) fn is_reported_since_boot(&self, node: &Node, type_: &str) -> Option<bool> {
+        let observed = self.nodes.get(node.name())?;
+        let (rebooted, beat) = (observed.rebooted?, find(&observed.beats, type_)?);
+        (beat.seen != rebooted).then_some(beat.seen > rebooted)
     }
 }
 
@@ -148,6 +174,30 @@ mod tests {
         assert_eq!(silence(&beats, 105), seconds(15));
         beats.resume(seconds(110));
         assert_eq!(silence(&beats, 110), seconds(20));
+    }
+
+    #[test]
+    fn what_was_reported_before_a_boot_is_told_from_what_was_reported_after_it() {
+        let mut beats = Heartbeats::default();
+        let booted = |boot: &str, heartbeat: &str| -> Node {
+            let condition = json!({"type": "C", "status": "True", "lastHeartbeatTime": heartbeat});
+            serde_json::from_value(json!({
+                "metadata": {"name": "n"},
+                "status": {"conditions": [condition], "nodeInfo": {"bootID": boot}},
+            }))
+            .unwrap()
+        };
+        let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z");
+        let since_boot = |beats: &Heartbeats| beats.is_reported_since_boot(&booted("b", old), "C");
+        beats.observe(&booted("a", old), seconds(0));
+        assert_eq!(since_boot(&beats), None, "no boot was seen");
+        beats.observe(&booted("b", old), seconds(10));
+        assert_eq!(since_boot(&beats), Some(false));
+        beats.observe(&booted("b", new), seconds(20));
+        assert_eq!(since_boot(&beats), Some(true));
+        // A list after an interruption shows both at once.
+        beats.observe(&booted("c", old), seconds(30));
+        assert_eq!(since_boot(&beats), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use kube::core::{Expression, Selector};
-use node_readiness_api::{BOOTSTRAP_COMPLETED_PREFIX, CLAIMS_ANNOTATION};
+use node_readiness_api::{BOOT_ID_ANNOTATION, BOOTSTRAP_COMPLETED_PREFIX, CLAIMS_ANNOTATION};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -56,7 +56,8 @@ impl Keep for All {
 
 impl Keep for Own {
     fn keeps(key: &str) -> bool {
-        key == CLAIMS_ANNOTATION || key.starts_with(BOOTSTRAP_COMPLETED_PREFIX)
+        [CLAIMS_ANNOTATION, BOOT_ID_ANNOTATION].contains(&key)
+            || key.starts_with(BOOTSTRAP_COMPLETED_PREFIX)
     }
 }
 

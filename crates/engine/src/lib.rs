@@ -27,6 +27,7 @@ mod patch;
 mod plan;
 mod quantity;
 pub mod rbac;
+mod reboot;
 mod regressions;
 pub mod reporter;
 mod rule;

@@ -30,6 +30,7 @@ pub struct Node {
     taints: Box<[Taint]>,
     /// By type.
     conditions: Box<[NodeCondition]>,
+    boot_id: Option<Box<str>>,
 }
 
 /// A node as it is read: whatever is not named here is skipped where it stands.
@@ -63,6 +64,14 @@ struct ReadSpec {
 struct ReadStatus {
     #[serde(default)]
     conditions: Box<[NodeCondition]>,
+    #[serde(default, rename = "nodeInfo")]
+    node_info: ReadNodeInfo,
+}
+
+#[derive(Default, Deserialize)]
+struct ReadNodeInfo {
+    #[serde(rename = "bootID")]
+    boot_id: Option<Box<str>>,
 }
 
 impl From<Read> for Node {
@@ -83,6 +92,7 @@ impl From<Read> for Node {
             annotations: annotations.map(|kept| kept.0),
             taints: spec.taints,
             conditions: status.conditions,
+            boot_id: status.node_info.boot_id.filter(|id| !id.is_empty()),
         }
     }
 }
@@ -133,6 +143,8 @@ pub struct NodeCondition {
     pub status: ConditionStatus,
     #[serde(default, rename = "lastHeartbeatTime", deserialize_with = "seconds")]
     heartbeat: Option<NonZeroU32>,
+    #[serde(default, rename = "lastTransitionTime", deserialize_with = "seconds")]
+    transition: Option<NonZeroU32>,
 }
 
 impl NodeCondition {
@@ -142,7 +154,12 @@ impl NodeCondition {
         self.heartbeat
     }
 
-    /// The same as a time, to be recorded. It is exact until 2106.
+    /// When the status last changed, in the same form.
+    pub(crate) fn transition(&self) -> Option<NonZeroU32> {
+        self.transition
+    }
+
+    /// The heartbeat as a time, to be recorded. It is exact until 2106.
     pub(crate) fn heartbeat_time(&self) -> Option<Time> {
         Timestamp::from_second(self.heartbeat?.get().into()).ok().map(Time)
     }
@@ -194,6 +211,16 @@ impl Node {
     pub(crate) fn find_condition(&self, type_: &str) -> Option<&NodeCondition> {
         let found = self.conditions.binary_search_by(|known| (*known.type_).cmp(type_)).ok()?;
         Some(&self.conditions[found])
+    }
+
+    /// The boot that the node runs, which kubelet reports: another one after each reboot.
+    pub fn boot_id(&self) -> Option<&str> {
+        self.boot_id.as_deref()
+    }
+
+    /// Whether the node joined the cluster before that time.
+    pub(crate) fn joined_before(&self, time: Timestamp) -> bool {
+        self.metadata.creation_timestamp.as_ref().is_some_and(|joined| joined.0 < time)
     }
 
     /// Whether kubelet reports the node as Ready.

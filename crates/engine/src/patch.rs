@@ -6,7 +6,7 @@
 
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation, jsonptr};
 use jsonptr::PointerBuf;
-use node_readiness_api::CLAIMS_ANNOTATION;
+use node_readiness_api::{BOOT_ID_ANNOTATION, CLAIMS_ANNOTATION};
 use serde_json::{Map, Value, json};
 
 use crate::{Node, Taint};
@@ -19,10 +19,12 @@ pub(crate) struct Records<'n> {
     pub completed: Vec<(String, String)>,
     /// Keys of completion annotations to remove.
     pub obsolete: Vec<&'n str>,
+    /// What becomes of the recorded boot.
+    pub boot_id: Record,
 }
 
-/// What becomes of the record of claims.
-#[derive(Debug, PartialEq, Eq)]
+/// What becomes of a record.
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Record {
     /// It stays as it is.
     Keep,
@@ -77,10 +79,14 @@ fn record_changes(node: &Node, records: &Records<'_>) -> Vec<PatchOperation> {
     let mut set: Vec<(&str, &str)> =
         records.completed.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let mut unset = records.obsolete.clone();
-    match &records.claims {
-        Record::Keep => {}
-        Record::Write(next) => set.push((CLAIMS_ANNOTATION, next)),
-        Record::Remove => unset.push(CLAIMS_ANNOTATION),
+    for (key, record) in
+        [(CLAIMS_ANNOTATION, &records.claims), (BOOT_ID_ANNOTATION, &records.boot_id)]
+    {
+        match record {
+            Record::Keep => {}
+            Record::Write(next) => set.push((key, next)),
+            Record::Remove => unset.push(key),
+        }
     }
     if !node.has_annotations() && !set.is_empty() {
         let all: Map<_, _> = set.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();

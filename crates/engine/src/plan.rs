@@ -18,7 +18,7 @@ use crate::claims::{Recorded, is_held};
 use crate::decision::{Decision, Intent, Situation, Standing, decide};
 use crate::patch::{self, Record, Records};
 use crate::taints::{Change, Taints};
-use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, Taint, claims, completion};
+use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, Taint, claims, completion, reboot};
 
 /// What to do about one node, and what was found on the way.
 #[derive(Debug)]
@@ -91,7 +91,11 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
         completed: completing()
             .map(|d| (completion::key(d.rule), completion::value(d.rule)))
             .collect(),
-        obsolete: completion::obsolete(node, rules),
+        obsolete: completion::obsolete(node, rules, |rule| {
+            let mut holding = decisions.iter().filter(|d| matches!(d.intent, Intent::Hold(_)));
+            holding.any(|decision| decision.rule.uid == rule.uid)
+        }),
+        boot_id: reboot::next_record(node, &decisions, rules),
     };
 
     let content = content(node, &next, &claims, &records);
@@ -143,14 +147,14 @@ fn content(node: &Node, taints: &[Taint], claims: &NextClaims<'_>, records: &Rec
         (key, value, effect).hash(&mut hasher);
     }
     for (rule, claim) in claims {
-        let Claim { taint, state, since: _, cause, stale_heartbeats, regressed } = &**claim;
+        let Claim { taint, state, since: _, cause, expired_heartbeats, regressed } = &**claim;
         (rule, &taint.key, &taint.value, taint.effect.as_str()).hash(&mut hasher);
         (state, cause, regressed).hash(&mut hasher);
-        for (condition, heartbeat) in stale_heartbeats {
+        for (condition, heartbeat) in expired_heartbeats {
             (condition, heartbeat.as_ref().map(|time| time.0)).hash(&mut hasher);
         }
     }
-    records.completed.hash(&mut hasher);
+    (&records.completed, &records.obsolete, &records.boot_id).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -172,23 +176,23 @@ fn next_claims<'a>(
     let mut next = NextClaims::new();
     for Decision { rule, intent, standing, .. } in decisions {
         let known = recorded.get(&rule.name);
-        let stale_heartbeats = |evaluation: &Evaluation| {
+        let expired_heartbeats = |evaluation: &Evaluation| {
             let heartbeat =
                 |type_| node.find_condition(type_).and_then(NodeCondition::heartbeat_time);
-            let stale = evaluation.stale_types(rule);
-            stale.map(|type_| (type_.to_owned(), heartbeat(type_))).collect()
+            let expired = evaluation.expired_types(rule);
+            expired.map(|type_| (type_.to_owned(), heartbeat(type_))).collect()
         };
         let claim = |state, cause: Option<HoldCause>| {
             let same = known.filter(|known| known.state == state && known.taint == rule.taint);
             let since = same.map_or(Time(now), |known| known.since.clone());
-            let stale = standing.as_ref().filter(|_| cause.is_some());
-            let stale_heartbeats = stale.map(|(_, found)| stale_heartbeats(found));
+            let found = standing.as_ref().filter(|_| cause.is_some());
+            let expired_heartbeats = found.map(|(_, found)| expired_heartbeats(found));
             let next = Claim {
                 taint: rule.taint.clone(),
                 state,
                 since,
                 cause,
-                stale_heartbeats: stale_heartbeats.unwrap_or_default(),
+                expired_heartbeats: expired_heartbeats.unwrap_or_default(),
                 regressed: false,
             };
             match known {
@@ -200,7 +204,7 @@ fn next_claims<'a>(
             Intent::Hold(cause) => Some(claim(ClaimState::Held, Some(*cause))),
             Intent::Release | Intent::Defer => Some(claim(ClaimState::Released, None)),
             Intent::Freeze => known.map(Cow::Borrowed),
-            Intent::Complete | Intent::Completed | Intent::Withdraw => None,
+            Intent::Wait | Intent::Complete | Intent::Completed | Intent::Withdraw => None,
         };
         if let Some(claim) = claim {
             next.insert(&rule.name, claim);

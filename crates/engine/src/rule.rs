@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::Selector;
 use node_readiness_api::{
-    ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode, NodeReadinessRule,
-    Probe, ReporterAccess, RuleTaint,
+    AfterReboot, ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode,
+    NodeReadinessRule, Probe, ReporterAccess, RuleTaint,
 };
 use thiserror::Error;
 
@@ -42,6 +42,8 @@ pub struct Rule {
     /// For each of them, how long it may be without a heartbeat. [`RuleSet`] sets the defaults, which
     /// depend on other rules.
     pub stale_after: Vec<Option<Duration>>,
+    /// For each of them, whether a reboot of the node voids what was reported before it.
+    pub reset_by_reboot: Vec<bool>,
     /// The conditions that its own probes decide.
     pub probed: Vec<String>,
     /// By which permissions its reporters write.
@@ -99,6 +101,12 @@ impl Rule {
         let name = metadata.name.clone().ok_or(Rejection::Metadata("metadata.name"))?;
         let reporter = spec.reporter.clone().unwrap_or_default();
         let pace = |probe| Pace::of(probe, &spec.conditions, reporter.heartbeat_seconds);
+        let probed: Vec<_> = spec.probes.iter().map(|p| p.condition_type.clone()).collect();
+        let reset_by_reboot = |condition: &ConditionRequirement| match spec.after_reboot {
+            Some(AfterReboot::Hold) => true,
+            Some(AfterReboot::Keep) => false,
+            None => probed.contains(&condition.type_),
+        };
         let selector = Selector::try_from(spec.node_selector.clone()).map_err(|error| {
             Rejection::Selector { rule: name.clone(), cause: error.to_string() }
         })?;
@@ -111,7 +119,8 @@ impl Rule {
             paces: spec.probes.iter().map(pace).collect(),
             access: reporter.access,
             conditions: spec.conditions.clone(),
-            probed: spec.probes.iter().map(|probe| probe.condition_type.clone()).collect(),
+            reset_by_reboot: spec.conditions.iter().map(reset_by_reboot).collect(),
+            probed,
             policy: spec.condition_policy,
             mode: spec.enforcement_mode,
             dry_run: spec.dry_run,
@@ -137,6 +146,11 @@ impl Rule {
     /// Whether the rule writes no node, though it is there.
     pub fn is_frozen(&self) -> bool {
         (self.dry_run || self.suspend) && !self.deleting
+    }
+
+    /// Whether a reboot of a node voids any of the rule's conditions.
+    pub(crate) fn is_reset_by_reboots(&self) -> bool {
+        self.reset_by_reboot.contains(&true)
     }
 
     /// Whether the rule covers a node. One that is being deleted covers none.

@@ -132,7 +132,7 @@ impl<'a> Taints<'a> {
                         taints.entry(&claim.taint).kept = true;
                     }
                 }
-                Intent::Defer | Intent::Withdraw => {}
+                Intent::Defer | Intent::Wait | Intent::Withdraw => {}
             }
         }
         for taint in current {

@@ -5,60 +5,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{KEY, TestNode, TestRule, at, rules};
-use node_readiness_engine::{
-    Coverage, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
-};
+use common::{KEY, Operator, TestNode, TestRule, rules, standing};
+use node_readiness_engine::{RuleSet, Standing};
 use serde_json::json;
-
-/// An operator that runs for a while, and what it knows.
-#[derive(Default)]
-struct Operator {
-    uptime: Duration,
-    heartbeats: Heartbeats,
-    regressions: Regressions,
-    /// Every node that there is.
-    nodes: Vec<Node>,
-}
-
-impl Operator {
-    /// What a new process knows of these nodes.
-    fn started(nodes: &[&TestNode]) -> Self {
-        let views: Vec<_> = nodes.iter().map(|node| node.view()).collect();
-        let mut operator = Self { regressions: Regressions::recount(&views), ..Self::default() };
-        for view in &views {
-            operator.heartbeats.observe(view, Duration::ZERO);
-        }
-        operator.nodes = views;
-        operator
-    }
-
-    fn wait(&mut self, seconds: u64) {
-        self.uptime += Duration::from_secs(seconds);
-    }
-
-    fn sees(&mut self, node: &TestNode) {
-        self.heartbeats.observe(&node.view(), self.uptime);
-    }
-
-    fn reconcile(&mut self, node: &mut TestNode, rules: &RuleSet) -> NodePlan {
-        let view = node.view();
-        let coverage = Coverage::count(rules, &self.nodes);
-        let situation = Situation {
-            now: at(0),
-            uptime: self.uptime,
-            heartbeats: &self.heartbeats,
-            regressions: &self.regressions,
-            coverage: &coverage,
-        };
-        let plan = plan(&view, rules, &situation);
-        if let Some(patch) = &plan.patch {
-            node.apply(patch).unwrap();
-        }
-        self.regressions.set(view.name(), &plan.regressed);
-        plan
-    }
-}
 
 fn beating(name: &str, beat: u32) -> TestNode {
     beat_again(TestNode::new(name).label("os", "linux"), beat)
@@ -74,10 +23,6 @@ fn beat_again(mut node: TestNode, beat: u32) -> TestNode {
 fn impatient() -> TestRule {
     let condition = json!({"type": "Ready1", "requiredStatus": "True", "staleAfterSeconds": 60});
     TestRule::new("cni").spec("conditions", json!([condition]))
-}
-
-fn standing(plan: &NodePlan) -> Standing {
-    plan.findings[0].standing
 }
 
 #[test]
@@ -205,7 +150,7 @@ fn what_became_stale_on_a_held_node_stays_so_over_a_restart() {
     operator.reconcile(&mut node, &rules);
     let heartbeats = json!({"Ready1": "2026-01-01T00:00:01Z"});
     assert_eq!(node.record()["cni"]["cause"], "Bootstrap");
-    assert_eq!(node.record()["cni"]["staleHeartbeats"], heartbeats);
+    assert_eq!(node.record()["cni"]["expiredHeartbeats"], heartbeats);
     // The other condition is met while no operator runs. The silent one is still silent.
     let mut node = with_second(node, "True");
     let mut restarted = Operator::started(&[&node]);
@@ -215,7 +160,7 @@ fn what_became_stale_on_a_held_node_stays_so_over_a_restart() {
     node.0["status"]["conditions"][0]["lastHeartbeatTime"] = first;
     let mut restarted = Operator::started(&[&node]);
     assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
-    assert_eq!(node.record()["cni"].get("staleHeartbeats"), None);
+    assert_eq!(node.record()["cni"].get("expiredHeartbeats"), None);
 }
 
 #[test]
@@ -269,7 +214,7 @@ fn records_of_version_0_1_0_are_read() {
         let cause = if regressed { "Stale" } else { "Bootstrap" };
         assert_eq!(node.record()["cni"]["cause"], cause);
         assert_eq!(node.record()["cni"].get("regressed"), None);
-        assert_eq!(node.record()["cni"]["staleHeartbeats"]["Ready1"], "2026-01-01T00:00:02Z");
+        assert_eq!(node.record()["cni"]["expiredHeartbeats"]["Ready1"], "2026-01-01T00:00:02Z");
         // It was written since: what the node waited for has happened.
         let mut node = held_by_the_version_before(4, regressed);
         let mut operator = Operator::started(&[&node]);

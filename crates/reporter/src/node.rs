@@ -50,14 +50,15 @@ impl Node {
     }
 
     /// Puts verdicts into the Node if at least one of them must be written: because it differs from
-    /// what the Node has, or because its last heartbeat is at least `freshness` old. Then all get a
-    /// new heartbeat, since one write costs the same for all of them.
+    /// what the Node has, or because its last heartbeat was before `oldest`. Then all get a new
+    /// heartbeat, since one write costs the same for all of them.
     ///
     /// Returns whether the Node was changed and so is to be written.
-    pub fn update(&mut self, wanted: &Verdicts, freshness: Duration, now: Timestamp) -> bool {
+    pub fn update(&mut self, wanted: &Verdicts, oldest: Timestamp, now: Timestamp) -> bool {
         let settled = wanted.iter().all(|(condition_type, verdict)| {
             self.condition(condition_type).is_some_and(|condition| {
-                says(condition, verdict) && age(condition, now).is_some_and(|age| age < freshness)
+                let heartbeat = heartbeat(condition);
+                says(condition, verdict) && heartbeat.is_some_and(|at| at >= oldest && at <= now)
             })
         });
         if !settled {
@@ -70,7 +71,7 @@ impl Node {
 
     /// How long ago the condition's last heartbeat was; none if it has none or it lies ahead.
     pub fn heartbeat_age(&self, condition_type: &str, now: Timestamp) -> Option<Duration> {
-        age(self.condition(condition_type)?, now)
+        now.duration_since(heartbeat(self.condition(condition_type)?)?).try_into().ok()
     }
 
     /// The Node's labels.
@@ -91,8 +92,7 @@ impl Node {
 
     /// Writes one condition. `lastTransitionTime` is kept while the status is the same.
     fn set(&mut self, condition_type: &str, verdict: &Verdict, now: Timestamp) {
-        // Kubernetes' times have whole seconds.
-        let now = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
+        let now = whole_seconds(now).to_string();
         let since = self
             .condition(condition_type)
             .filter(|condition| condition["status"] == verdict.status())
@@ -114,15 +114,19 @@ impl Node {
     }
 }
 
+/// The time as Kubernetes writes it, which has whole seconds.
+pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 fn says(condition: &Value, verdict: &Verdict) -> bool {
     condition["status"] == verdict.status()
         && condition["reason"] == verdict.reason()
         && condition["message"] == verdict.message()
 }
 
-fn age(condition: &Value, now: Timestamp) -> Option<Duration> {
-    let heartbeat: Timestamp = condition["lastHeartbeatTime"].as_str()?.parse().ok()?;
-    now.duration_since(heartbeat).try_into().ok()
+fn heartbeat(condition: &Value) -> Option<Timestamp> {
+    condition["lastHeartbeatTime"].as_str()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -133,8 +137,6 @@ mod tests {
         probe::Outcome,
         threshold::{Judge, Thresholds},
     };
-
-    const FRESHNESS: Duration = Duration::from_secs(270);
 
     fn verdict(healthy: bool, message: &str) -> Verdict {
         let outcome = Outcome { healthy, reason: "Reason", message: message.to_owned() };
@@ -149,6 +151,11 @@ mod tests {
 
     fn at(time: &str) -> Timestamp {
         format!("2026-01-01T{time}Z").parse().unwrap()
+    }
+
+    /// The oldest heartbeat that is not to be renewed then.
+    fn fresh(time: &str) -> Timestamp {
+        at(time) - Duration::from_secs(270)
     }
 
     fn node(conditions: &Value) -> Node {
@@ -172,14 +179,14 @@ mod tests {
     fn an_equal_and_fresh_condition_is_left_alone() {
         let mut node = node(&json!([existing("True", "m", "10:00:00")]));
         let before = node.clone();
-        assert!(!node.update(&wanted(&[("a", true, "m")]), FRESHNESS, at("10:04:29")));
+        assert!(!node.update(&wanted(&[("a", true, "m")]), fresh("10:04:29"), at("10:04:29")));
         assert_eq!(node, before);
     }
 
     #[test]
     fn an_old_heartbeat_is_renewed_and_the_transition_kept() {
         let mut node = node(&json!([existing("True", "m", "10:00:00")]));
-        assert!(node.update(&wanted(&[("a", true, "m")]), FRESHNESS, at("10:04:30.5")));
+        assert!(node.update(&wanted(&[("a", true, "m")]), fresh("10:04:30.5"), at("10:04:30.5")));
         let condition = node.condition("a").unwrap();
         assert_eq!(condition["lastHeartbeatTime"], "2026-01-01T10:04:30Z");
         assert_eq!(condition["lastTransitionTime"], "2026-01-01T00:00:00Z");
@@ -188,19 +195,19 @@ mod tests {
     #[test]
     fn a_heartbeat_from_the_future_is_not_trusted() {
         let mut node = node(&json!([existing("True", "m", "11:00:00")]));
-        assert!(node.update(&wanted(&[("a", true, "m")]), FRESHNESS, at("10:00:00")));
+        assert!(node.update(&wanted(&[("a", true, "m")]), fresh("10:00:00"), at("10:00:00")));
     }
 
     #[test]
     fn another_status_is_a_transition_and_another_message_is_not() {
         let original = node(&json!([existing("True", "m", "10:00:00")]));
         let mut changed = original.clone();
-        assert!(changed.update(&wanted(&[("a", true, "n")]), FRESHNESS, at("10:00:01")));
+        assert!(changed.update(&wanted(&[("a", true, "n")]), fresh("10:00:01"), at("10:00:01")));
         let condition = changed.condition("a").unwrap();
         assert_eq!(condition["message"], "n");
         assert_eq!(condition["lastTransitionTime"], "2026-01-01T00:00:00Z");
         let mut changed = original;
-        assert!(changed.update(&wanted(&[("a", false, "n")]), FRESHNESS, at("10:00:01")));
+        assert!(changed.update(&wanted(&[("a", false, "n")]), fresh("10:00:01"), at("10:00:01")));
         let condition = changed.condition("a").unwrap();
         assert_eq!(condition["status"], "False");
         assert_eq!(condition["lastTransitionTime"], "2026-01-01T10:00:01Z");
@@ -212,7 +219,7 @@ mod tests {
             json!({"type": "Ready", "status": "True", "observedGeneration": 3, "new": {}});
         let mut node = node(&json!([foreign]));
         let verdicts = wanted(&[("a", true, "m"), ("b", false, "n")]);
-        assert!(node.update(&verdicts, FRESHNESS, at("10:00:00")));
+        assert!(node.update(&verdicts, fresh("10:00:00"), at("10:00:00")));
         let sent: Value = serde_json::from_slice(&node.to_json()).unwrap();
         assert_eq!(sent["spec"], json!({"fromTheFuture": {"deep": [1, 2.5, null]}}));
         assert_eq!(sent["metadata"]["resourceVersion"], "7");
@@ -225,7 +232,7 @@ mod tests {
     fn a_node_without_conditions_gets_the_first_one() {
         for text in [r#"{"kind":"Node"}"#, r#"{"status":{"conditions":null}}"#] {
             let mut node = Node::from_json(text.as_bytes()).unwrap();
-            assert!(node.update(&wanted(&[("a", true, "m")]), FRESHNESS, at("10:00:00")));
+            assert!(node.update(&wanted(&[("a", true, "m")]), fresh("10:00:00"), at("10:00:00")));
             assert_eq!(node.condition("a").unwrap()["status"], "True");
         }
     }

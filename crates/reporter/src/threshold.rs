@@ -53,12 +53,26 @@ impl Judge {
         Self { thresholds, run: None, decided: None }
     }
 
+    /// What was decided last.
+    pub fn decided(&self) -> Option<bool> {
+        self.decided
+    }
+
     /// Takes one outcome. Returns the verdict if the outcome agrees with it: an outcome that does
     /// not, or not yet, decides nothing and is not to be reported.
     pub fn observe(&mut self, outcome: Outcome) -> Option<Verdict> {
+        self.take(outcome, 1)
+    }
+
+    /// Takes one outcome that repeats the one before and counts for nothing more.
+    pub fn observe_again(&mut self, outcome: Outcome) -> Option<Verdict> {
+        self.take(outcome, 0)
+    }
+
+    fn take(&mut self, outcome: Outcome, counts: u32) -> Option<Verdict> {
         let healthy = outcome.healthy;
         let length = match self.run {
-            Some((same, length)) if same == healthy => length.saturating_add(1),
+            Some((same, length)) if same == healthy => length.saturating_add(counts),
             _ => 1,
         };
         self.run = Some((healthy, length));
@@ -111,6 +125,16 @@ mod tests {
     #[test]
     fn thresholds_of_one_follow_every_outcome() {
         assert_eq!(verdicts(1, 1, "+-+-"), "TFTF");
+    }
+
+    #[test]
+    fn a_repeated_outcome_counts_once() {
+        let failed = || Outcome { healthy: false, reason: "ProbeFailed", message: String::new() };
+        let mut judge = Judge::new(Thresholds { success: 1, failure: 2 });
+        assert_eq!(judge.observe(failed()), None);
+        assert_eq!(judge.observe_again(failed()), None);
+        assert!(judge.observe(failed()).is_some());
+        assert!(judge.observe_again(failed()).is_some(), "it agrees");
     }
 
     #[test]

@@ -23,8 +23,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use node_readiness_api::{
-    MANAGED_BY, MANAGED_BY_LABEL, NodeReadinessRule, REPORTER_CONFIG_FILE, RULE_NAME_ANNOTATION,
-    RULE_UID_LABEL, ReporterConfig,
+    ConditionRequirement, ConditionStatus, MANAGED_BY, MANAGED_BY_LABEL, NodeReadinessRule, Probe,
+    REPORTER_CONFIG_FILE, RULE_NAME_ANNOTATION, RULE_UID_LABEL, ReporterConfig,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -93,6 +93,7 @@ pub fn generate(
         access: options.access,
         heartbeat_seconds: options.heartbeat_seconds,
         metrics_port: options.metrics_port,
+        required: required(&rule.spec.conditions, &probes),
         probes,
         yields: share.yields.clone(),
     };
@@ -131,6 +132,16 @@ pub fn generate(
             ..ConfigMap::default()
         },
     }))
+}
+
+/// The status that each probed condition must have.
+fn required(
+    conditions: &[ConditionRequirement],
+    probes: &[Probe],
+) -> BTreeMap<String, ConditionStatus> {
+    let is_probed = |type_: &str| probes.iter().any(|probe| probe.condition_type == type_);
+    let conditions = conditions.iter().filter(|condition| is_probed(&condition.type_));
+    conditions.map(|condition| (condition.type_.clone(), condition.required_status)).collect()
 }
 
 /// A short digest of what was generated, for the digest annotation.

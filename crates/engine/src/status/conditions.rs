@@ -82,7 +82,7 @@ pub(super) fn ready(
 
 /// Whether all nodes that the rule covers meet its conditions.
 pub(super) fn nodes_ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict {
-    let NodeCounts { matched, ready, failed, deferred, .. } = counts;
+    let NodeCounts { matched, ready, pending, failed, deferred, .. } = counts;
     let verdict = |status, reason, message| Verdict::new("NodesReady", status, reason, message);
     if matched == 0 {
         let hint =
@@ -114,10 +114,21 @@ pub(super) fn nodes_ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeC
                 "{number} of {matched} nodes are not ready, {deferred} of them not held because of \
                  maxUnavailable: {causes}"
             )
+        } else if pending > 0 {
+            format!(
+                "{number} of {matched} nodes are not ready, {pending} of them were in service before \
+                 the rule and wait for its first verdict: {causes}"
+            )
         } else {
             format!("{number} of {matched} nodes are held: {causes}")
         };
-        let reason = if deferred > 0 { "NodesDeferred" } else { "NodesHeld" };
+        let reason = if deferred > 0 {
+            "NodesDeferred"
+        } else if pending == number {
+            "NodesPending"
+        } else {
+            "NodesHeld"
+        };
         return verdict(false, reason, message);
     }
     verdict(true, "NodesReady", format!("all {matched} nodes meet the conditions"))

@@ -116,6 +116,7 @@ fn count(covered: usize, entries: &[(&str, &Entry)]) -> NodeCounts {
         matched: saturated(covered.max(entries.len())),
         ready: number(entries, is_ready),
         held: number(entries, |entry| entry.grip.held),
+        pending: number(entries, |entry| entry.standing == Standing::Pending),
         failed: number(entries, |entry| entry.failure.is_some()),
         deferred: number(entries, |entry| entry.standing == Standing::Deferred),
         stale: number(entries, |entry| entry.evaluation.has_stale()),

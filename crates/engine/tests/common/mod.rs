@@ -6,7 +6,7 @@ use std::time::Duration;
 use json_patch::{Patch, PatchOperation};
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_engine::{
-    Coverage, Heartbeats, Node, NodePlan, Regressions, Rule, RuleSet, Situation,
+    Coverage, Heartbeats, Node, NodePlan, Regressions, Rule, RuleSet, Situation, Standing,
 };
 use serde_json::{Value, json};
 
@@ -70,6 +70,26 @@ impl TestNode {
         conditions.retain(|condition| condition["type"] != type_);
         conditions.push(json!({"type": type_, "status": status}));
         self.0["status"]["conditions"] = json!(conditions);
+        self
+    }
+
+    /// A condition that was written at that time, as [`at`] takes it.
+    pub fn reported(mut self, type_: &str, status: &str, seconds: i64) -> Self {
+        self = self.condition(type_, status);
+        let conditions = self.0["status"]["conditions"].as_array_mut().unwrap();
+        let condition = conditions.last_mut().unwrap();
+        condition["lastHeartbeatTime"] = json!(at(seconds));
+        condition["lastTransitionTime"] = json!(at(seconds));
+        self
+    }
+
+    pub fn joined(mut self, seconds: i64) -> Self {
+        self.0["metadata"]["creationTimestamp"] = json!(at(seconds));
+        self
+    }
+
+    pub fn booted(mut self, boot: &str) -> Self {
+        self.0["status"]["nodeInfo"] = json!({"bootID": boot});
         self
     }
 
@@ -186,6 +206,11 @@ impl TestRule {
         self
     }
 
+    /// With a probe of its own for `Ready1`.
+    pub fn probed(self) -> Self {
+        self.spec("probes", json!([{"conditionType": "Ready1", "tcpSocket": {"port": 1}}]))
+    }
+
     pub fn deleting(mut self) -> Self {
         self.0["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
         self
@@ -202,4 +227,60 @@ impl TestRule {
 
 pub fn rules(rules: &[TestRule]) -> RuleSet {
     RuleSet::new(rules.iter().map(TestRule::compile), [])
+}
+
+/// An operator that runs for a while, and what it knows.
+#[derive(Default)]
+pub struct Operator {
+    /// The time of its clock, as [`at`] takes it.
+    pub now: i64,
+    pub uptime: Duration,
+    pub heartbeats: Heartbeats,
+    pub regressions: Regressions,
+    /// Every node that there is.
+    pub nodes: Vec<Node>,
+}
+
+impl Operator {
+    /// What a new process knows of these nodes.
+    pub fn started(nodes: &[&TestNode]) -> Self {
+        let views: Vec<_> = nodes.iter().map(|node| node.view()).collect();
+        let mut operator = Self { regressions: Regressions::recount(&views), ..Self::default() };
+        for view in &views {
+            operator.heartbeats.observe(view, Duration::ZERO);
+        }
+        operator.nodes = views;
+        operator
+    }
+
+    pub fn wait(&mut self, seconds: u64) {
+        self.uptime += Duration::from_secs(seconds);
+    }
+
+    pub fn sees(&mut self, node: &TestNode) {
+        self.heartbeats.observe(&node.view(), self.uptime);
+    }
+
+    pub fn reconcile(&mut self, node: &mut TestNode, rules: &RuleSet) -> NodePlan {
+        let view = node.view();
+        let coverage = Coverage::count(rules, &self.nodes);
+        let situation = Situation {
+            now: at(self.now),
+            uptime: self.uptime,
+            heartbeats: &self.heartbeats,
+            regressions: &self.regressions,
+            coverage: &coverage,
+        };
+        let plan = node_readiness_engine::plan(&view, rules, &situation);
+        if let Some(patch) = &plan.patch {
+            node.apply(patch).unwrap();
+        }
+        self.regressions.set(view.name(), &plan.regressed);
+        plan
+    }
+}
+
+/// How a node stands to the first rule of its plan.
+pub fn standing(plan: &NodePlan) -> Standing {
+    plan.findings[0].standing
 }

@@ -106,7 +106,9 @@ impl Nodes {
             let state = match (entry.standing, rule.mode) {
                 (Standing::Ready | Standing::Bootstrapped, _) => &mut nodes.ready,
                 (Standing::Held, EnforcementMode::BootstrapOnly) => &mut nodes.bootstrapping,
-                (Standing::Held | Standing::Deferred, _) => &mut nodes.not_ready,
+                (Standing::Held | Standing::Deferred | Standing::Pending, _) => {
+                    &mut nodes.not_ready
+                }
             };
             *state += 1;
             *(if entry.grip.held { &mut nodes.held } else { &mut nodes.released }) += 1;

@@ -8,7 +8,7 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event};
 use node_readiness_engine::{
-    Coverage, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
+    Coverage, Finding, Heartbeats, Node, NodePlan, Regressions, RuleSet, Situation, Standing, plan,
 };
 
 use super::waits::Waits;
@@ -148,7 +148,10 @@ impl Memory {
             // Beside what an earlier plan took up that was not carried out, since rules changed.
             state.reserved.entry(node.name().to_owned()).or_default().extend(reserved);
         }
-        if plan.findings.iter().any(|finding| finding.evaluation.has_stale()) {
+        let awaits_heartbeat = |finding: &Finding| {
+            finding.standing == Standing::Pending || finding.evaluation.awaits_heartbeat()
+        };
+        if plan.findings.iter().any(awaits_heartbeat) {
             state.awaiting.insert(node.name().to_owned());
         } else {
             state.awaiting.remove(node.name());

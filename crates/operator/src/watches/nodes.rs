@@ -93,6 +93,7 @@ fn decisive(node: &Node) -> u64 {
     for annotation in node.annotations() {
         annotation.hash(&mut hasher);
     }
+    node.boot_id().hash(&mut hasher);
     for taint in node.taints() {
         (&taint.key, &taint.value, &taint.effect).hash(&mut hasher);
         for (field, value) in &taint.rest {
@@ -134,12 +135,13 @@ mod tests {
 
     #[test]
     fn whatever_a_plan_depends_on_is_decisive() {
-        let changes: [fn(&mut Value); 5] = [
+        let changes: [fn(&mut Value); 6] = [
             |node| node["metadata"]["uid"] = json!("2"),
             |node| node["metadata"]["labels"]["a"] = json!("c"),
             |node| node["metadata"]["annotations"] = json!({"example.com/first": "x"}),
             |node| node["spec"]["taints"][0]["timeAdded"] = json!("2026-01-01T00:00:00Z"),
             |node| node["status"]["conditions"][0]["status"] = json!("False"),
+            |node| node["status"]["nodeInfo"] = json!({"bootID": "2"}),
         ];
         for (number, change) in changes.into_iter().enumerate() {
             assert_ne!(hash(change), hash(|_| {}), "change {number}");

@@ -1,16 +1,21 @@
 //! When a probe runs: after its initial delay at once, then every period, each time cut at its
-//! timeout.
+//! timeout. While somebody waits for its condition it runs every startup period.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
 
-use tokio::time::{self, Instant, MissedTickBehavior};
+use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
 use super::Prober;
-use crate::{metrics::Metrics, settings::ProbeSettings, threshold::Judge, verdicts::Publisher};
+use crate::{
+    metrics::Metrics,
+    settings::{ProbeSettings, Startup},
+    threshold::Judge,
+    verdicts::Publisher,
+};
 
 /// The longest that a reporter's first probe is put off so that a fleet does not start together.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
@@ -56,6 +61,48 @@ impl Jitter {
     }
 }
 
+/// When a probe runs next, and which of its failures count.
+#[derive(Debug)]
+struct Pacer {
+    period: Duration,
+    startup: Option<Startup>,
+    jitter: Jitter,
+    /// Time between the starts of the last probe and the next one, without jitter.
+    interval: Option<Duration>,
+    /// When a failure of the latest run of failures was counted last.
+    counted: Option<Instant>,
+}
+
+impl Pacer {
+    fn new(period: Duration, startup: Option<Startup>, jitter: Jitter) -> Self {
+        Self { period, startup, jitter, interval: None, counted: None }
+    }
+
+    /// Whether the outcome of a probe that began now counts. Successes do. Failures count once a
+    /// period, however often the probe runs.
+    fn counts(&mut self, healthy: bool, begun: Instant) -> bool {
+        if healthy {
+            self.counted = None;
+            return true;
+        }
+        // A probe may begin a little early: jitter makes the second of two follow after half the time.
+        let slack = self.interval.unwrap_or_default() / 2;
+        let counts = self.counted.is_none_or(|counted| begun - counted + slack >= self.period);
+        if counts {
+            self.counted = Some(begun);
+        }
+        counts
+    }
+
+    /// When the probe that follows one that began then is to begin.
+    fn next(&mut self, begun: Instant, decided: Option<bool>) -> Instant {
+        let waited_for = self.startup.filter(|startup| decided != Some(startup.healthy));
+        let interval = waited_for.map_or(self.period, |startup| startup.period.min(self.period));
+        let before = self.interval.replace(interval);
+        begun + if before == Some(interval) { interval } else { self.jitter.second(interval) }
+    }
+}
+
 /// Probes for ever, and publishes each verdict.
 ///
 /// Probes of one condition never overlap. One that was cut late, or that the machine's sleep held
@@ -68,12 +115,18 @@ pub async fn run(
     publisher: Publisher,
     metrics: Metrics,
 ) {
-    let ProbeSettings { condition_type, check: _, initial_delay, period, timeout, thresholds } =
-        settings;
+    let ProbeSettings {
+        condition_type,
+        check: _,
+        initial_delay,
+        period,
+        startup,
+        timeout,
+        thresholds,
+    } = settings;
     let mut judge = Judge::new(thresholds);
+    let mut pacer = Pacer::new(period, startup, jitter);
     time::sleep(initial_delay + jitter.first(period)).await;
-    let mut ticks = time::interval_at(Instant::now() + jitter.second(period), period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let begun = Instant::now();
         let outcome = match time::timeout(timeout, prober.probe()).await {
@@ -82,7 +135,12 @@ pub async fn run(
         };
         metrics.checked(&outcome, begun.elapsed());
         debug!(condition = condition_type, healthy = outcome.healthy, "{}", outcome.message);
-        if let Some(verdict) = judge.observe(outcome)
+        let verdict = if pacer.counts(outcome.healthy, begun) {
+            judge.observe(outcome)
+        } else {
+            judge.observe_again(outcome)
+        };
+        if let Some(verdict) = verdict
             && publisher.publish(&condition_type, &verdict)
         {
             info!(
@@ -93,7 +151,7 @@ pub async fn run(
                 verdict.message()
             );
         }
-        ticks.tick().await;
+        time::sleep_until(pacer.next(begun, judge.decided())).await;
     }
 }
 
@@ -119,5 +177,55 @@ mod tests {
         assert!((25..75).contains(&early), "{early} of 100 in the first half");
         let short = Duration::from_secs(2);
         assert!(fleet.iter().all(|jitter| jitter.first(short) < Duration::from_millis(200)));
+    }
+
+    /// The seconds at which a probe runs whose condition is decided as given from some second on, and at
+    /// which its failures count.
+    fn paced(
+        startup: Option<Startup>,
+        decided: impl Fn(u64) -> Option<bool>,
+    ) -> (Vec<u64>, Vec<u64>) {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(Duration::from_secs(10), startup, Jitter { place: 999 });
+        let (mut runs, mut counted) = (Vec::new(), Vec::new());
+        let mut begun = start;
+        while begun - start < Duration::from_secs(39) {
+            let at = (begun - start + Duration::from_millis(500)).as_secs();
+            runs.push(at);
+            if pacer.counts(false, begun) {
+                counted.push(at);
+            }
+            begun = pacer.next(begun, decided(at));
+        }
+        (runs, counted)
+    }
+
+    #[test]
+    fn a_probe_that_is_waited_for_runs_often_and_its_failures_count_as_slowly_as_ever() {
+        let startup = Some(Startup { period: Duration::from_secs(1), healthy: true });
+        let (runs, counted) = paced(startup, |_| Some(false));
+        assert_eq!(runs, (0..40).collect::<Vec<_>>());
+        assert_eq!(counted, [0, 10, 20, 30]);
+        let (runs, counted) = paced(startup, |at| Some(at >= 3));
+        assert_eq!(runs, [0, 1, 2, 3, 13, 23, 33]);
+        assert_eq!(counted, [0, 13, 23, 33]);
+        assert_eq!(paced(None, |_| Some(false)).0, [0, 10, 20, 30]);
+    }
+
+    #[test]
+    fn a_startup_period_that_is_longer_than_the_period_has_no_effect() {
+        let startup = Some(Startup { period: Duration::from_secs(60), healthy: true });
+        assert_eq!(paced(startup, |_| None).0, [0, 10, 20, 30]);
+    }
+
+    #[test]
+    fn a_success_begins_a_new_count_of_failures() {
+        let now = Instant::now();
+        let startup = Some(Startup { period: Duration::from_secs(1), healthy: true });
+        let mut pacer = Pacer::new(Duration::from_secs(10), startup, Jitter::default());
+        assert!(pacer.counts(false, now));
+        assert!(!pacer.counts(false, now + Duration::from_secs(1)));
+        assert!(pacer.counts(true, now + Duration::from_secs(2)));
+        assert!(pacer.counts(false, now + Duration::from_secs(3)));
     }
 }

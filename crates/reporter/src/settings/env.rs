@@ -72,6 +72,7 @@ pub fn load(variable: impl Fn(&str) -> Option<String>) -> Result<FromEnv, Settin
         check: Check::Http(check),
         initial_delay: Duration::ZERO,
         period,
+        startup: None,
         timeout: TIMEOUT,
         thresholds: Thresholds { success: 1, failure: 1 },
     };

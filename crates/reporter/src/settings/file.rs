@@ -11,10 +11,10 @@ use std::{
 };
 
 use kube::core::Selector;
-use node_readiness_api::{Probe, ReporterAccess, ReporterConfig};
+use node_readiness_api::{ConditionStatus, Probe, ReporterAccess, ReporterConfig};
 
 use super::{
-    MetricsEndpoint, ProbeSettings, Settings, SettingsError,
+    MetricsEndpoint, ProbeSettings, Settings, SettingsError, Startup,
     check::{Problem, at_least_one, check},
     condition_type_problem, node_name,
 };
@@ -48,10 +48,12 @@ fn settings(node: String, config: &ReporterConfig, host_root: &Path) -> Result<S
     }
     let mut probes = Vec::<ProbeSettings>::with_capacity(config.probes.len());
     for (index, probe) in config.probes.iter().enumerate() {
-        let probe = probe_settings(probe, host_root, &probes).map_err(|mut problem| {
-            problem.field = format!("probes[{index}].{}", problem.field);
-            problem
-        })?;
+        let required = config.required.get(&probe.condition_type).copied();
+        let probe =
+            probe_settings(probe, required, host_root, &probes).map_err(|mut problem| {
+                problem.field = format!("probes[{index}].{}", problem.field);
+                problem
+            })?;
         probes.push(probe);
     }
     Ok(Settings {
@@ -93,6 +95,7 @@ fn metrics(port: Option<u16>) -> Result<Option<MetricsEndpoint>, Problem> {
 /// One probe, after `others`.
 fn probe_settings(
     probe: &Probe,
+    required: Option<ConditionStatus>,
     host_root: &Path,
     others: &[ProbeSettings],
 ) -> Result<ProbeSettings, Problem> {
@@ -115,12 +118,24 @@ fn probe_settings(
         check: check(&probe.handler, host_root)?,
         initial_delay: Duration::from_secs(probe.initial_delay_seconds.into()),
         period: seconds(probe.period_seconds, "periodSeconds")?,
+        startup: startup(probe, required)?,
         timeout: seconds(probe.timeout_seconds, "timeoutSeconds")?,
         thresholds: Thresholds {
             success: at_least_one(probe.success_threshold, "successThreshold")?,
             failure: at_least_one(probe.failure_threshold, "failureThreshold")?,
         },
     })
+}
+
+/// No verdict makes a condition Unknown, so nobody waits for that.
+fn startup(probe: &Probe, required: Option<ConditionStatus>) -> Result<Option<Startup>, Problem> {
+    let period = seconds(probe.startup_period_seconds, "startupPeriodSeconds")?;
+    let healthy = match required {
+        Some(ConditionStatus::True) => true,
+        Some(ConditionStatus::False) => false,
+        Some(ConditionStatus::Unknown) | None => return Ok(None),
+    };
+    Ok(Some(Startup { period, healthy }))
 }
 
 fn seconds(value: u32, field: &str) -> Result<Duration, Problem> {
@@ -163,6 +178,22 @@ mod tests {
         assert_eq!(check.url.as_str(), "https://localhost:9099/readiness?full=1");
         assert_eq!(check.headers.get_all("x-a").iter().count(), 2);
         assert_eq!(check.dialect, Dialect::PodProbe);
+    }
+
+    #[test]
+    fn a_probe_that_somebody_waits_for_runs_more_often() {
+        let startup = |required: &str| {
+            let probe = r#"{"conditionType":"a","startupPeriodSeconds":2,"httpGet":{"port":1}}"#;
+            let json = format!(
+                r#"{{"rule":"r","heartbeatSeconds":1,"required":{required},"probes":[{probe}]}}"#
+            );
+            read(&json).unwrap().probes[0].startup
+        };
+        let period = Duration::from_secs(2);
+        assert_eq!(startup(r#"{"a":"True"}"#), Some(Startup { period, healthy: true }));
+        assert_eq!(startup(r#"{"a":"False"}"#), Some(Startup { period, healthy: false }));
+        assert_eq!(startup(r#"{"a":"Unknown"}"#), None);
+        assert_eq!(startup("{}"), None);
     }
 
     #[test]

@@ -61,10 +61,21 @@ pub struct ProbeSettings {
     pub initial_delay: Duration,
     /// Time between the starts of two probes.
     pub period: Duration,
+    /// How it runs before that, where somebody waits for the condition.
+    pub startup: Option<Startup>,
     /// Time after which a probe counts as failed.
     pub timeout: Duration,
     /// How many probes in a row decide.
     pub thresholds: Thresholds,
+}
+
+/// How a probe runs until its condition is as it is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Startup {
+    /// Time between the starts of two probes.
+    pub period: Duration,
+    /// The outcome that is waited for.
+    pub healthy: bool,
 }
 
 /// A setting that is missing or wrong. Each message is one line that names the setting and the

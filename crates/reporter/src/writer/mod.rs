@@ -28,7 +28,7 @@ pub use self::{
 use self::{backoff::Backoff, ledger::Ledger};
 use crate::{
     metrics::{Metrics, Write},
-    node::Node,
+    node::{self, Node},
     verdicts::Verdicts,
     yields::Yields,
 };
@@ -79,6 +79,9 @@ pub struct Writer {
     backoff: Backoff,
     metrics: Metrics,
     yields: Yields,
+    /// When this process began. What was reported before that is reported anew, because the node may
+    /// have been rebooted since.
+    started: Timestamp,
     /// The failure that the log told last, so that it is not told again and again.
     told: Option<String>,
 }
@@ -93,6 +96,7 @@ impl Writer {
             backoff: Backoff::new(timing.backoff),
             metrics,
             yields: Yields::default(),
+            started: node::whole_seconds(Timestamp::now()),
             told: None,
         }
     }
@@ -151,7 +155,8 @@ impl Writer {
         };
         let now = Timestamp::now();
         let (others, own) = self.shared_out(wanted, &node);
-        let write = node.update(&own, self.timing.pace.freshness(), now);
+        let oldest = self.started.max(now - self.timing.pace.freshness());
+        let write = node.update(&own, oldest, now);
         if write {
             self.api.put_status(&node).await?;
         }

@@ -167,6 +167,7 @@ async fn a_reporter_that_stops_takes_its_programs_with_it() {
         check,
         initial_delay: Duration::ZERO,
         period: Duration::from_secs(1),
+        startup: None,
         timeout: Duration::from_hours(1),
         thresholds: Thresholds { success: 1, failure: 1 },
     };

@@ -40,6 +40,7 @@ pub(crate) async fn first_verdict(
         check: check.clone(),
         initial_delay: Duration::ZERO,
         period: Duration::from_millis(50),
+        startup: None,
         timeout,
         thresholds: Thresholds { success: 1, failure: 2 },
     };

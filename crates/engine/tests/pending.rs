@@ -1,0 +1,93 @@
+//! Rules that are created on a cluster in service.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{KEY, Operator, TestNode, TestRule, at, rules, standing};
+use node_readiness_engine::{RuleSet, Standing};
+use serde_json::json;
+
+/// A rule with a probe that is created at the time 0.
+fn created(rule: TestRule) -> TestRule {
+    rule.created(&at(0).to_string())
+}
+
+fn one(rule: TestRule) -> RuleSet {
+    rules(&[created(rule)])
+}
+
+fn node(joined: i64) -> TestNode {
+    TestNode::new("n").label("os", "linux").joined(joined)
+}
+
+fn standing_at(seconds: i64, node: &mut TestNode, rules: &RuleSet) -> (Standing, Option<Duration>) {
+    let mut operator = Operator { now: seconds, ..Operator::started(&[&*node]) };
+    let plan = operator.reconcile(node, rules);
+    (standing(&plan), plan.recheck_in)
+}
+
+#[test]
+fn a_node_in_service_waits_for_the_first_verdict_for_two_minutes() {
+    let rules = one(TestRule::new("cni").probed());
+    let mut node = node(-1);
+    let left = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(standing_at(0, &mut node, &rules), (Standing::Pending, left(120)));
+    assert_eq!(standing_at(119, &mut node, &rules), (Standing::Pending, left(1)));
+    // A clock that is behind.
+    assert_eq!(standing_at(-60, &mut node, &rules).0, Standing::Pending);
+    assert_eq!(node.0["metadata"].get("annotations"), None, "nothing is written");
+    assert_eq!(standing_at(120, &mut node, &rules).0, Standing::Held);
+    assert_eq!(node.record()["cni"]["cause"], "Regressed");
+}
+
+#[test]
+fn a_bad_verdict_holds_at_once_and_as_a_regression() {
+    let rules = one(TestRule::new("cni").probed().spec("maxUnavailable", json!(0)));
+    let mut failing = node(-1).reported("Ready1", "False", 5);
+    assert_eq!(standing_at(6, &mut failing, &rules).0, Standing::Deferred);
+    let unlimited = one(TestRule::new("cni").probed());
+    assert_eq!(standing_at(6, &mut failing, &unlimited).0, Standing::Held);
+    assert_eq!(failing.record()["cni"]["cause"], "Regressed");
+}
+
+#[test]
+fn a_good_verdict_writes_no_taint() {
+    for rule in [TestRule::new("cni").probed(), TestRule::new("cni").probed().bootstrap()] {
+        let rules = one(rule);
+        let mut node = node(-1);
+        assert_eq!(standing_at(1, &mut node, &rules).0, Standing::Pending);
+        let mut node = node.reported("Ready1", "True", 5);
+        let (standing, _) = standing_at(6, &mut node, &rules);
+        assert!(matches!(standing, Standing::Ready | Standing::Bootstrapped));
+        assert!(node.taints().is_empty());
+    }
+}
+
+#[test]
+fn what_was_reported_before_the_rule_is_no_verdict_of_its_probes() {
+    let rules = one(TestRule::new("cni").probed());
+    let mut node = node(-100).reported("Ready1", "False", -50);
+    assert_eq!(standing_at(1, &mut node, &rules).0, Standing::Pending);
+}
+
+#[test]
+fn nodes_that_join_later_carry_the_taint_or_miss_what_others_write_are_held_at_once() {
+    let probed = one(TestRule::new("cni").probed());
+    assert_eq!(standing_at(1, &mut node(0), &probed).0, Standing::Held);
+    let mut tainted = node(-1).taint(KEY, "pending", "NoSchedule");
+    assert_eq!(standing_at(1, &mut tainted, &probed).0, Standing::Held);
+    let of_others = one(TestRule::new("cni"));
+    let mut unreported = node(-1);
+    assert_eq!(standing_at(1, &mut unreported, &of_others).0, Standing::Held);
+    assert_eq!(unreported.record()["cni"]["cause"], "Bootstrap");
+    let both = json!([
+        {"type": "Ready1", "requiredStatus": "True"}, {"type": "Ready2", "requiredStatus": "True"},
+    ]);
+    let both = TestRule::new("cni").probed().spec("conditions", both);
+    assert_eq!(standing_at(1, &mut node(-1), &one(both.clone())).0, Standing::Held);
+    // Either is enough, and one may still come.
+    let any = both.spec("conditionPolicy", json!("anyOf"));
+    assert_eq!(standing_at(1, &mut node(-1), &one(any)).0, Standing::Pending);
+}
