@@ -182,6 +182,16 @@ impl Cluster {
         node::restart_kubelet(node, &self.layout, &mut State::load(self.layout.state())?)
     }
 
+    /// Reboots a node: all that runs on it ends, and after `while_down` starts again under this boot id.
+    ///
+    /// # Errors
+    /// When there is no such node, or it does not start again.
+    pub fn reboot(&self, node: &str, boot_id: &str, while_down: impl FnOnce()) -> Result<()> {
+        let _lock = files::lock(self.layout.dir())?;
+        let mut state = State::load(self.layout.state())?;
+        node::reboot(node, boot_id, &self.layout, &mut state, while_down)
+    }
+
     /// Lets the cluster go on without this value, until [`Cluster::down`].
     pub fn detach(mut self) {
         self.ends_on_drop = false;

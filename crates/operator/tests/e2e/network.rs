@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_testkit::Cluster;
@@ -17,6 +18,8 @@ use crate::reporters::{Rule, log_of};
 use crate::shell::{get, get_all, kubeconfig};
 
 const METRICS: u16 = 9194;
+const LEASE: &str = "ba65f13e.readiness.node.x-k8s.io";
+const OPERATORS: &str = "-lcontrol-plane=controller-manager";
 
 /// A node without its cable, until this is dropped.
 pub struct Cut {
@@ -26,11 +29,16 @@ pub struct Cut {
 
 impl Cut {
     pub fn off(node: &'static str) -> Self {
-        let kubeconfig = kubeconfig();
-        let cluster = Cluster::attach(Path::new(&kubeconfig).parent().unwrap()).unwrap();
+        let cluster = cluster();
         cluster.disconnect(node).unwrap();
         Self { cluster, node }
     }
+}
+
+/// The cluster that the tests run on.
+pub fn cluster() -> Cluster {
+    let kubeconfig = kubeconfig();
+    Cluster::attach(Path::new(&kubeconfig).parent().unwrap()).unwrap()
 }
 
 impl Drop for Cut {
@@ -46,7 +54,7 @@ impl Drop for Cut {
 #[test]
 fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
     let mut turn = Turn::with_operator();
-    let node = node_without_operator();
+    let node = node_without_leader();
     let _counterparts = Counterparts::start(&mut turn, node);
     let rule = Rule::of_node("cut-off", node)
         .reporter("heartbeatSeconds", 10)
@@ -92,7 +100,7 @@ fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
 #[test]
 fn reporters_are_rolled_out_on_the_other_nodes_while_one_is_not_ready() {
     let mut turn = Turn::with_operator();
-    let broken = node_without_operator();
+    let broken = node_without_leader();
     let _counterparts = Counterparts::start(&mut turn, broken);
     let other = NODES.into_iter().find(|node| *node != broken).unwrap();
     let port = |port: u16| json!({"tcpSocket": {"port": port}});
@@ -116,12 +124,16 @@ fn reporters_are_rolled_out_on_the_other_nodes_while_one_is_not_ready() {
     });
 }
 
-/// A node that can be cut off without the operator.
-fn node_without_operator() -> &'static str {
-    let selector = "-lcontrol-plane=controller-manager";
-    let operators: Vec<Pod> = get_all(&["pods", "-n", "nrr-system", selector]);
-    let runs_on = |node| operators.iter().any(|p| p.spec.as_ref().unwrap().node_name == node);
-    NODES.into_iter().find(|node| !runs_on(Some((*node).to_owned()))).unwrap()
+/// A node that can fail without the operator that leads.
+pub fn node_without_leader() -> &'static str {
+    let leader = eventually("an operator leads", || {
+        let lease: Lease = get(&["lease", "-n", "nrr-system", LEASE]);
+        let holder = lease.spec?.holder_identity?;
+        let pods: Vec<Pod> = get_all(&["pods", "-n", "nrr-system", OPERATORS]);
+        let holds = |pod: &Pod| holder.starts_with(pod.metadata.name.as_ref().unwrap());
+        pods.into_iter().find(holds)?.spec?.node_name
+    });
+    NODES.into_iter().find(|node| **node != leader).unwrap()
 }
 
 fn writes(node: &str, result: &str) -> u64 {
@@ -139,7 +151,7 @@ fn restarts(pod: &Pod) -> (Option<&String>, i32) {
 }
 
 /// Waits until kubelet has reported, and what Kubernetes itself made of the silence is over.
-fn await_whole(node: &str) {
+pub fn await_whole(node: &str) {
     eventually(&format!("{node} is Ready, and no taint says otherwise"), || {
         let object: Node = get(&["node", node]);
         let taints = object.spec.and_then(|spec| spec.taints).unwrap_or_default();
@@ -148,7 +160,7 @@ fn await_whole(node: &str) {
     });
 }
 
-fn is_ready(node: &str) -> bool {
+pub fn is_ready(node: &str) -> bool {
     let node: Node = get(&["node", node]);
     let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
     conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")

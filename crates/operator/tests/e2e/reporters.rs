@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::harness::{Turn, eventually};
 use crate::shell::{apply, get, get_all, kubectl};
@@ -56,9 +56,11 @@ pub struct Rule {
     name: String,
     node: &'static str,
     selector: Value,
+    effect: &'static str,
     conditions: Vec<Value>,
     probes: Vec<Value>,
     reporter: Value,
+    more: Map<String, Value>,
 }
 
 impl Rule {
@@ -67,9 +69,11 @@ impl Rule {
             name: name.to_owned(),
             node,
             selector: json!({"matchLabels": {"kubernetes.io/hostname": node}}),
+            effect: "NoSchedule",
             conditions: Vec::new(),
             probes: Vec::new(),
             reporter: json!({}),
+            more: Map::new(),
         }
     }
 
@@ -97,6 +101,18 @@ impl Rule {
         self
     }
 
+    /// Holds nodes with a taint of this effect.
+    pub fn effect(mut self, effect: &'static str) -> Self {
+        self.effect = effect;
+        self
+    }
+
+    /// Sets another field of the spec.
+    pub fn spec(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(field.to_owned(), value.into());
+        self
+    }
+
     /// Sets a field of `spec.reporter`.
     pub fn reporter(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.reporter[field] = value.into();
@@ -108,7 +124,7 @@ impl Rule {
         let types = self.conditions.iter().map(|condition| condition["type"].as_str().unwrap());
         forget(self.node, &types.collect::<Vec<_>>());
         turn.remove_at_the_end(&["nodereadinessrule", &self.name]);
-        apply(&json!({
+        let mut rule = json!({
             "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
             "kind": "NodeReadinessRule",
             "metadata": {"name": self.name},
@@ -116,11 +132,13 @@ impl Rule {
                 "nodeSelector": self.selector,
                 "conditions": self.conditions,
                 "enforcementMode": "continuous",
-                "taint": {"key": self.taint(), "value": "pending", "effect": "NoSchedule"},
+                "taint": {"key": self.taint(), "value": "pending", "effect": self.effect},
                 "probes": self.probes,
                 "reporter": self.reporter,
             },
-        }));
+        });
+        rule["spec"].as_object_mut().unwrap().extend(self.more.clone());
+        apply(&rule);
     }
 
     /// Waits until exactly this was reported in the node's condition.
@@ -170,7 +188,7 @@ impl Rule {
         get(&["daemonset", "-n", REPORTERS, &account(&self.name)])
     }
 
-    fn node(&self) -> Node {
+    pub fn node(&self) -> Node {
         get(&["node", self.node])
     }
 

@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_startup_period_that_is_longer_than_the_period_has_no_effect() {
-        let startup = Some(Startup { period: Duration::from_secs(60), healthy: true });
+        let startup = Some(Startup { period: Duration::from_mins(1), healthy: true });
         assert_eq!(paced(startup, |_| None).0, [0, 10, 20, 30]);
     }
 

@@ -65,7 +65,17 @@ pub(crate) fn restart(name: &str, layout: &Layout, state: &mut State) -> Result<
     let kubelet = ProcessIdentity::only_child_of(recorded.pid.unsigned_abs())?;
     let pid = kubelet.pid;
     kubelet.kill().map_err(|cause| Error::Kill { name: service, pid, cause })?;
-    run(&node, namespaces, &Files::of(&node, layout), layout, state)?.check()
+    start_again(&node, namespaces, layout, state)
+}
+
+/// Starts a kubelet that has ended with the same files.
+pub(super) fn start_again(
+    node: &Node,
+    namespaces: Namespaces,
+    layout: &Layout,
+    state: &mut State,
+) -> Result<()> {
+    run(node, namespaces, &Files::of(node, layout), layout, state)?.check()
 }
 
 fn run(
@@ -81,6 +91,6 @@ fn run(
     Service::start(&service_name(node), command, &layout.log(), state)
 }
 
-fn service_name(node: &Node) -> String {
+pub(super) fn service_name(node: &Node) -> String {
     format!("kubelet-{}", node.name)
 }

@@ -103,10 +103,7 @@ impl Machine {
         state: &mut State,
     ) -> Result<()> {
         let namespaces = self.namespaces;
-        self.containerd.wait_until("containerd to answer", CONTAINERD_WITHIN, || {
-            let version = ctr(namespaces, &["version"]).output();
-            Ok(version.is_ok_and(|output| output.status.success()))
-        })?;
+        await_containerd(&mut self.containerd, namespaces)?;
         import_image(namespaces, sandbox_image)?;
         for image in &nodes.images {
             import_image(namespaces, image)?;
@@ -129,6 +126,35 @@ impl Machine {
     pub(crate) fn into_services(self) -> impl Iterator<Item = Service> {
         [Some(self.containerd), self.kubelet, Some(self.unshare)].into_iter().flatten()
     }
+}
+
+/// Ends all that runs on a node, and after `while_down` starts it again with another boot id, as a reboot
+/// does.
+pub(crate) fn reboot(
+    name: &str,
+    boot_id: &str,
+    layout: &Layout,
+    state: &mut State,
+    while_down: impl FnOnce(),
+) -> Result<()> {
+    let not_running = || Error::NotRunning { dir: layout.node(name) };
+    let node = Node::named(name).ok_or_else(not_running)?;
+    let namespaces = Namespaces::find(name, state).ok_or_else(not_running)?;
+    for service in [kubelet::service_name(&node), containerd_name(&node)] {
+        state.take_process(&service)?.ok_or_else(not_running)?;
+    }
+    namespaces.shut_down(&layout.node(name), boot_id)?;
+    while_down();
+    let mut containerd = run_containerd(&node, namespaces, layout, state)?;
+    await_containerd(&mut containerd, namespaces)?;
+    kubelet::start_again(&node, namespaces, layout, state)
+}
+
+fn await_containerd(containerd: &mut Service, namespaces: Namespaces) -> Result<()> {
+    containerd.wait_until("containerd to answer", CONTAINERD_WITHIN, || {
+        let version = ctr(namespaces, &["version"]).output();
+        Ok(version.is_ok_and(|output| output.status.success()))
+    })
 }
 
 /// Writes the image of every pod's sandbox: the testkit's own binary, whose default
@@ -170,13 +196,35 @@ fn start_containerd(
     write_pod_network(node, layout)?;
 
     let cni_plugins = host::cni_dir().unwrap_or(Path::new("/opt/cni/bin"));
-    let config = dir.join("containerd.toml");
-    files::write(&config, config::containerd(&dir.join("containerd"), &cni_config, cni_plugins))?;
+    let config = config::containerd(&dir.join("containerd"), &cni_config, cni_plugins);
+    files::write(&containerd_config(node, layout), config)?;
+    link_iptables(&bin_dir(node, layout), namespaces)?;
+    run_containerd(node, namespaces, layout, state)
+}
 
+fn run_containerd(
+    node: &Node,
+    namespaces: Namespaces,
+    layout: &Layout,
+    state: &mut State,
+) -> Result<Service> {
     let mut command = namespaces.command(&program("containerd"));
-    command.arg("--config").arg(config);
-    command.env("PATH", path_with_iptables(&dir.join("bin"), namespaces)?);
-    Service::start(&format!("containerd-{}", node.name), command, &layout.log(), state)
+    command.arg("--config").arg(containerd_config(node, layout));
+    command.env("PATH", search_path(bin_dir(node, layout))?);
+    Service::start(&containerd_name(node), command, &layout.log(), state)
+}
+
+fn containerd_name(node: &Node) -> String {
+    format!("containerd-{}", node.name)
+}
+
+fn containerd_config(node: &Node, layout: &Layout) -> PathBuf {
+    layout.node(&node.name).join("containerd.toml")
+}
+
+/// Programs that only this node finds.
+fn bin_dir(node: &Node, layout: &Layout) -> PathBuf {
+    layout.node(&node.name).join("bin")
 }
 
 /// Gives a node its pod network, or takes it away as an uninstalled network plugin would: then its
@@ -199,17 +247,20 @@ fn pod_network_file(node: &Node, layout: &Layout) -> PathBuf {
     layout.node(&node.name).join("cni/10-node-readiness.conflist")
 }
 
-/// A search path on which `iptables` is one that works here, since the CNI plugins
-/// call it by that name.
-fn path_with_iptables(dir: &Path, namespaces: Namespaces) -> Result<std::ffi::OsString> {
+/// Puts an `iptables` that works here into a directory, since the CNI plugins call it by that name.
+fn link_iptables(dir: &Path, namespaces: Namespaces) -> Result<()> {
     let iptables = program(network::working_iptables(namespaces.init())?);
     files::create_dir(dir)?;
     let link = dir.join("iptables");
-    std::os::unix::fs::symlink(iptables, &link).map_err(files::failed("create", &link))?;
+    std::os::unix::fs::symlink(iptables, &link).map_err(files::failed("create", &link))
+}
+
+/// A search path that begins with a directory.
+fn search_path(first: PathBuf) -> Result<std::ffi::OsString> {
     let system = env::var_os("PATH").unwrap_or_default();
     let rest = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
-    let path = std::iter::once(dir.to_owned()).chain(env::split_paths(&system)).chain(rest);
-    env::join_paths(path).map_err(|error| Error::Render { path: link, reason: error.to_string() })
+    let path = std::iter::once(first.clone()).chain(env::split_paths(&system)).chain(rest);
+    env::join_paths(path).map_err(|error| Error::Render { path: first, reason: error.to_string() })
 }
 
 /// Removes what nodes have left on the machine outside the cluster's directory. All

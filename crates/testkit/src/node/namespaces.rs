@@ -8,7 +8,14 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use super::Node;
-use crate::{command::words, error::Result, files, layout::Layout, service::Service, state::State};
+use crate::{
+    command::{run, words},
+    error::Result,
+    files,
+    layout::Layout,
+    service::Service,
+    state::State,
+};
 
 /// Makes the new mount namespace the node's own, then becomes its init. Where the
 /// node writes below `/var`, it gets directories of its own. A new `/run` hides the
@@ -25,6 +32,17 @@ done
 echo "$2" > /proc/sys/kernel/hostname
 : > "$1/made"
 exec "$3" pause
+"#;
+
+/// Ends all processes but the node's init and the shell itself, which kill(2) spares, and gives the node
+/// the boot id that kubelet will read.
+///
+/// `$1` is the node's directory, `$2` the boot id.
+const SHUT_DOWN: &str = r#"
+kill -s KILL -- -1
+echo "$2" > "$1/boot_id"
+mountpoint -q /proc/sys/kernel/random/boot_id ||
+  mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id
 "#;
 
 /// Directories that [`SETUP`] may have made on the host to mount something on.
@@ -83,6 +101,13 @@ impl Namespaces {
     /// The node's first process, as the host numbers it.
     pub(super) fn init(self) -> i32 {
         self.init
+    }
+
+    /// Ends what runs inside. What is started next finds another boot.
+    pub(super) fn shut_down(self, node_dir: &Path, boot_id: &str) -> Result<()> {
+        let mut shell = self.command(Path::new("/bin/sh"));
+        shell.args(["-euc", SHUT_DOWN, "node-shut-down"]).arg(node_dir).arg(boot_id);
+        run(&mut shell).map(drop)
     }
 
     /// A command that runs inside. Paths must be absolute.

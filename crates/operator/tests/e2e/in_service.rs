@@ -1,0 +1,75 @@
+//! Rules that are created on a cluster in service.
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use crate::harness::{Turn, eventually, image};
+use crate::nodes::NODES;
+use crate::reporters::Rule;
+use crate::shell::{get, kubectl};
+
+#[test]
+fn a_new_rule_evicts_nothing_where_its_probe_is_good_and_as_much_as_it_may_where_it_is_bad() {
+    let mut turn = Turn::with_operator();
+    for node in NODES {
+        turn.run_pod(&workload(node));
+    }
+    eventually("both nodes are in service", || (running() == 2).then_some(()));
+    let rule = |name: &str, port: u16| {
+        let probe = json!({"tcpSocket": {"port": port}});
+        let rule = Rule::of_node(name, NODES[0]).on_all_nodes().effect("NoExecute");
+        rule.spec("maxUnavailable", 1).probe(name, &probe)
+    };
+
+    // kubelet listens there.
+    let good = rule("good", 10250);
+    good.apply(&mut turn);
+    eventually("both nodes are ready for the good rule", || {
+        let nodes = good.now().status?.nodes?;
+        (nodes.ready == 2).then_some(())
+    });
+    let object = "--field-selector=reason=TaintAdded,involvedObject.kind=Node";
+    let events = kubectl(&["get", "events", "-A", object, "-o", "jsonpath={.items[*].message}"]);
+    assert!(!events.contains("readiness.k8s.io/good"), "{events}");
+    assert_eq!(running(), 2, "a pod was evicted");
+
+    let bad = rule("bad", 1);
+    bad.apply(&mut turn);
+    eventually("one node is held by the bad rule, and the other deferred", || {
+        let nodes = bad.now().status?.nodes?;
+        ((nodes.held, nodes.deferred, nodes.pending) == (1, 1, 0)).then_some(())
+    });
+    eventually("the pod of that node is evicted", || (running() == 1).then_some(()));
+}
+
+/// How many of the workload's pods run and are to go on.
+fn running() -> usize {
+    let runs = |node: &&'static str| {
+        let pod = kubectl(&["get", "pod", &name(node), "--ignore-not-found", "-o", "name"]);
+        if pod.is_empty() {
+            return false;
+        }
+        let pod: Pod = get(&["pod", &name(node)]);
+        pod.metadata.deletion_timestamp.is_none()
+            && pod.status.and_then(|status| status.phase).as_deref() == Some("Running")
+    };
+    NODES.into_iter().filter(runs).count()
+}
+
+fn name(node: &str) -> String {
+    format!("in-service-{node}")
+}
+
+/// An ordinary pod, but that it tolerates the taint that this cluster's nodes join with.
+fn workload(node: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name(node)},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "tolerations": [{"key": "readiness.k8s.io/NetworkReady", "operator": "Exists"}],
+            "containers": [{"name": "workload", "image": image("testkit"), "args": ["pause"]}],
+        },
+    })
+}

@@ -1,0 +1,107 @@
+//! A node that is rebooted, and one whose kubelet is.
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::jiff::Timestamp;
+use node_readiness_api::{Claim, Claims, HoldCause};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::counterparts::Counterparts;
+use crate::harness::{Turn, eventually, image, within};
+use crate::network::{await_whole, cluster, is_ready, node_without_leader};
+use crate::reporters::Rule;
+use crate::shell::get;
+
+const WORKLOAD: &str = "after-reboot";
+
+#[test]
+fn a_rebooted_node_takes_no_pod_before_its_reporter_has_reported_anew() {
+    let mut turn = Turn::with_operator();
+    let node = node_without_leader();
+    let _counterparts = Counterparts::start(&mut turn, node);
+    let probe = json!({"tcpSocket": {"port": 9183}});
+    let rule = Rule::of_node("rebooted", node).probe("Rebooted", &probe);
+    rule.apply(&mut turn);
+    let ready = ("True", "ProbeSucceeded", "tcpSocket localhost:9183: connected".to_owned());
+    rule.await_reported("Rebooted", &ready);
+    eventually("the rule has released the node", || claim(&rule).filter(|c| c.cause.is_none()));
+
+    let boot_id = "0f9a6a52-5b7f-4c52-8a46-0a35a2b7c1de";
+    let while_down = || {
+        let what = "the node is NotReady";
+        within(Duration::from_mins(2), what, || (!is_ready(node)).then_some(()));
+        // It waits for the node to come back.
+        turn.run_pod(&workload(node));
+    };
+    cluster().reboot(node, boot_id, while_down).unwrap();
+    eventually("kubelet reports another boot", || (boot_of(&rule) == boot_id).then_some(()));
+    eventually("the node is held because it was rebooted", || {
+        claim(&rule).filter(|claim| claim.cause == Some(HoldCause::Rebooted))
+    });
+    assert_eq!(scheduled(), None, "it came before the node was held");
+
+    let released = within(Duration::from_mins(2), "the node is released", || {
+        claim(&rule).filter(|claim| claim.cause.is_none())
+    });
+    let landed = eventually("the pod is scheduled", scheduled);
+    // Kubernetes' times have whole seconds.
+    assert!(landed >= released.since.0 - Duration::from_secs(1), "{landed} {released:?}");
+    await_whole(node);
+}
+
+#[test]
+fn a_restart_of_kubelet_holds_nothing() {
+    let mut turn = Turn::with_operator();
+    let node = node_without_leader();
+    let _counterparts = Counterparts::start(&mut turn, node);
+    let probe = json!({"tcpSocket": {"port": 9183}});
+    let rule = Rule::of_node("restarted", node).probe("Restarted", &probe);
+    rule.apply(&mut turn);
+    let before = eventually("the rule has released the node", || {
+        claim(&rule).filter(|claim| claim.cause.is_none())
+    });
+    let restarted = Timestamp::now();
+    cluster().restart_kubelet(node).unwrap();
+    eventually("the new kubelet reports", || {
+        let conditions = rule.node().status?.conditions?;
+        let ready = conditions.into_iter().find(|c| c.type_ == "Ready" && c.status == "True")?;
+        (ready.last_heartbeat_time?.0 > restarted + Duration::from_secs(2)).then_some(())
+    });
+    assert_eq!(claim(&rule), Some(before));
+}
+
+/// What is recorded on the node of the rule.
+fn claim(rule: &Rule) -> Option<Claim> {
+    let annotations = rule.node().metadata.annotations?;
+    let claims: Claims = serde_json::from_str(annotations.get("readiness.k8s.io/rules")?).unwrap();
+    let name = rule.now().metadata.name.unwrap();
+    claims.get(&name).cloned()
+}
+
+fn boot_of(rule: &Rule) -> String {
+    let node: Node = rule.node();
+    node.status.unwrap().node_info.unwrap().boot_id
+}
+
+/// When the workload got a node.
+fn scheduled() -> Option<Timestamp> {
+    let pod: Pod = get(&["pod", WORKLOAD]);
+    let conditions = pod.status?.conditions?;
+    let scheduled = conditions.into_iter().find(|c| c.type_ == "PodScheduled")?;
+    let time = scheduled.last_transition_time?.0;
+    (scheduled.status == "True").then_some(time)
+}
+
+/// An ordinary pod for the node, but that it tolerates the taint that this cluster's nodes join with.
+fn workload(node: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": WORKLOAD},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "tolerations": [{"key": "readiness.k8s.io/NetworkReady", "operator": "Exists"}],
+            "containers": [{"name": "workload", "image": image("testkit"), "args": ["pause"]}],
+        },
+    })
+}
