@@ -21,8 +21,8 @@ fn a_new_rule_evicts_nothing_where_its_probe_is_good_and_as_much_as_it_may_where
         rule.spec("maxUnavailable", 1).probe(name, &probe)
     };
 
-    // kubelet listens there.
-    let good = rule("good", 10250);
+    // kubelet answers questions after its health there.
+    let good = rule("good", 10248);
     good.apply(&mut turn);
     eventually("both nodes are ready for the good rule", || {
         let nodes = good.now().status?.nodes?;
