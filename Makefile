@@ -27,6 +27,10 @@ UNPUBLISHED = $(filter file,$(origin IMG_PREFIX))
 # then, and Kubernetes replaces pods only when it is told to. Make looks before it begins to deploy,
 # since it expands a recipe as a whole.
 REDEPLOY = $(if $(LOCAL)$(and $(KIND),$(UNPUBLISHED)),$(shell $(KUBECTL) -n nrr-system get $(OPERATOR) --ignore-not-found -o name))
+# How many operators run. One of them writes, and the others stand by.
+REPLICAS ?= 2
+# How long `make deploy` waits for them.
+DEPLOY_TIMEOUT ?= 180s
 # Flags to give the operator beyond those of config/manager, such as --fence=strict.
 OPERATOR_FLAGS ?=
 # Whether undeploy and uninstall are content with what is not there.
@@ -92,12 +96,13 @@ uninstall: ## Delete all rules and the CustomResourceDefinition
 	$(KUBECTL) delete -k crds --ignore-not-found=$(ignore-not-found)
 
 .PHONY: deploy
-deploy: overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG, OPERATOR_FLAGS)
+deploy: overlay ## Deploy the operator (IMG_PREFIX, IMG_TAG, OPERATOR_FLAGS, REPLICAS=2)
 	$(if $(LOCAL),@$(MAKE) --no-print-directory load-images)
 	$(if $(and $(KIND),$(UNPUBLISHED)),@$(MAKE) --no-print-directory kind-load)
 	$(KUBECTL) apply -k $(OVERLAY)
 	$(if $(REDEPLOY),$(KUBECTL) -n nrr-system rollout restart $(OPERATOR))
-	$(KUBECTL) -n nrr-system rollout status $(OPERATOR) --timeout=180s
+	$(if $(filter 1,$(REPLICAS)),$(KUBECTL) -n nrr-system delete poddisruptionbudget nrr-controller-manager --ignore-not-found)
+	@hack/await-operator.sh $(DEPLOY_TIMEOUT) $(KUBECTL)
 	$(if $(REDEPLOY),$(KUBECTL) -n nrr-reporters rollout restart daemonset -l $(MANAGED))
 
 .PHONY: undeploy
@@ -167,6 +172,18 @@ define OPERATOR_FLAG_PATCH
     - {op: add, path: /spec/template/spec/containers/0/args/-, value: "$(flag)"}
 endef
 
+# One operator needs no budget: it would only be in the way of who drains its node.
+define WITHOUT_DISRUPTION_BUDGET
+
+- patch: |-
+    $$patch: delete
+    apiVersion: policy/v1
+    kind: PodDisruptionBudget
+    metadata:
+      name: nrr-controller-manager
+      namespace: nrr-system
+endef
+
 # config/default with the images that IMG_PREFIX and IMG_TAG name. The reporters' image is not one
 # that a manifest runs, so kustomize cannot find it by itself.
 define OVERLAY_KUSTOMIZATION
@@ -176,6 +193,9 @@ images:
 - name: node-readiness/operator
   newName: $(IMG_PREFIX)/operator
   newTag: $(IMG_TAG)
+replicas:
+- name: nrr-controller-manager
+  count: $(REPLICAS)
 patches:
 - target:
     kind: Deployment
@@ -183,7 +203,7 @@ patches:
   patch: |-
     - op: replace
       path: /spec/template/spec/containers/0/env/0/value
-      value: $(IMG_PREFIX)/reporter:$(IMG_TAG)$(foreach flag,$(OPERATOR_FLAGS),$(OPERATOR_FLAG_PATCH))
+      value: $(IMG_PREFIX)/reporter:$(IMG_TAG)$(foreach flag,$(OPERATOR_FLAGS),$(OPERATOR_FLAG_PATCH))$(if $(filter 1,$(REPLICAS)),$(WITHOUT_DISRUPTION_BUDGET))
 endef
 export OVERLAY_KUSTOMIZATION
 

@@ -302,11 +302,11 @@ pub fn install(administrator: &Path, name: &str) -> PathBuf {
     kubectl(&["apply", "-k", &format!("{root}/config/rbac")]);
     kubectl(&["apply", "-k", &format!("{root}/config/admission")]);
     let token = kubectl(&["create", "token", "nrr-controller-manager", "-n", "nrr-system"]);
-    write_kubeconfig(administrator, name, token.trim())
+    with_token(administrator, name, token.trim())
 }
 
 /// A kubeconfig for the same server with a ServiceAccount's token.
-fn write_kubeconfig(administrator: &Path, name: &str, token: &str) -> PathBuf {
+pub fn with_token(administrator: &Path, name: &str, token: &str) -> PathBuf {
     let mut file = Kubeconfig::read_from(administrator).unwrap();
     for user in &mut file.auth_infos {
         let token = serde_json::from_value(json!({"token": token})).unwrap();

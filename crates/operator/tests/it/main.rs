@@ -8,6 +8,7 @@
 mod access;
 mod bad_input;
 mod examples;
+mod flood;
 mod gateway;
 mod harness;
 mod installer;

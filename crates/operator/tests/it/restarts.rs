@@ -96,6 +96,25 @@ impl World {
         Api::all(self.client.clone())
     }
 
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Creates a node for the rule.
+    pub async fn node(&self, name: &str) {
+        let node = json!({"metadata": {"name": name, "labels": {"test": "restart"}}});
+        let node = serde_json::from_value(node).unwrap();
+        self.nodes().create(&PostParams::default(), &node).await.unwrap();
+    }
+
+    /// Sets the condition of the rule on a node.
+    pub async fn report_on(&self, name: &str, status: &str) {
+        let condition = json!({"type": "example.com/Ready", "status": status});
+        let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+        self.nodes().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     fn rules(&self) -> Api<NodeReadinessRule> {
         Api::all(self.client.clone())
     }
@@ -136,12 +155,12 @@ impl World {
         (tainted.count(), recorded.count())
     }
 
-    async fn await_count(&self, passes: impl Fn((usize, usize)) -> bool) {
+    pub async fn await_count(&self, passes: impl Fn((usize, usize)) -> bool) {
         let reached = poll(async || passes(self.count().await).then_some(())).await;
         assert!(reached.is_some(), "tainted and recorded: {:?}", self.count().await);
     }
 
-    async fn rule(&self, mode: &str) {
+    pub async fn rule(&self, mode: &str) {
         let rule = json!({
             "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
             "kind": "NodeReadinessRule",

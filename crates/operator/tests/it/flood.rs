@@ -1,0 +1,112 @@
+//! A tenant who floods the API server with requests of a ServiceAccount.
+//!
+//! By default all ServiceAccounts outside kube-system share one priority level. The FlowSchemas of
+//! `config/manager` give the operator's Lease and its other requests levels that tenants do not use.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use node_readiness_api::LEASE_NAME;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::harness::{connect, install, poll, with_token};
+use crate::restarts::World;
+
+const NAMESPACE: &str = "nrr-system";
+
+/// How many lists the tenant asks for at a time.
+const LISTS: usize = 300;
+
+/// How long the operator may take to answer a condition with a taint meanwhile.
+const WITHIN: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_who_floods_the_api_server_costs_neither_the_lease_nor_a_taints_delay() {
+    let world = World::new("flood", 9).await;
+    let operators = install(world.kubeconfig(), "flood.kubeconfig");
+    let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/manager/flow_schemas.yaml");
+    world.try_kubectl(&["apply", "-f", schemas]).unwrap();
+    world.node("flooded").await;
+    world.rule("continuous").await;
+    let _operator = Operator(
+        Command::new(env!("CARGO_BIN_EXE_node-readiness-operator"))
+            .args(["--leader-elect", "--leader-election-namespace", NAMESPACE, "--kubeconfig"])
+            .arg(operators)
+            .args(["--health-probe-bind-address=0", "--reporter-image=reporter:1"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    world.await_count(|counts| counts == (1, 1)).await;
+    let before = transitions(&world).await;
+
+    let flood = flood(&world).await;
+    let mut slowest = Duration::ZERO;
+    for status in ["True", "False"].into_iter().cycle().take(6) {
+        // The flood is to have an effect before each.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let begun = Instant::now();
+        world.report_on("flooded", status).await;
+        let tainted = usize::from(status == "False");
+        world.await_count(|(found, _)| found == tainted).await;
+        slowest = slowest.max(begun.elapsed());
+    }
+    eprintln!("{} lists were answered; the slowest taint took {slowest:.2?}", flood.len());
+    assert!(slowest < WITHIN, "a taint took {slowest:.2?}");
+    assert_eq!(transitions(&world).await, before, "the lease was lost");
+}
+
+/// An operator's process. It is killed when this is dropped.
+struct Operator(Child);
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+async fn transitions(world: &World) -> (Option<String>, Option<i32>) {
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let spec = leases.get(LEASE_NAME).await.unwrap().spec.unwrap();
+    (spec.holder_identity, spec.lease_transitions)
+}
+
+/// Has a tenant list many large objects, again and again, until what is returned is dropped.
+async fn flood(world: &World) -> JoinSet<()> {
+    world.try_kubectl(&["create", "serviceaccount", "tenant"]).unwrap();
+    let admin = ["--clusterrole=cluster-admin", "--serviceaccount=default:tenant"];
+    world.try_kubectl(&["create", "clusterrolebinding", "tenant", admin[0], admin[1]]).unwrap();
+    let maps: Api<ConfigMap> = Api::default_namespaced(world.client.clone());
+    for n in 0..400 {
+        let data = json!({"data": "x".repeat(20_000)});
+        let map = json!({"metadata": {"name": format!("large-{n}")}, "data": data});
+        let map = serde_json::from_value(map).unwrap();
+        maps.create(&PostParams::default(), &map).await.unwrap();
+    }
+    let token = world.try_kubectl(&["create", "token", "tenant"]).unwrap();
+    let tenant = with_token(world.kubeconfig(), "tenant.kubeconfig", token.trim());
+    let mut lists = JoinSet::new();
+    // A connection takes a hundred requests at a time.
+    for _ in 0..LISTS / 50 {
+        let client = connect(&tenant).await;
+        for _ in 0..50 {
+            lists.spawn(list_for_ever(client.clone()));
+        }
+    }
+    lists
+}
+
+async fn list_for_ever(tenant: Client) {
+    loop {
+        let request = kube::core::Request::new("/api/v1/configmaps");
+        let request = request.list(&ListParams::default()).unwrap();
+        // A refusal (429) is as good as an answer.
+        drop(tenant.request_text(request).await);
+    }
+}
