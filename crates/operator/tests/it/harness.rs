@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource};
@@ -100,10 +101,11 @@ impl Fixture {
 
     /// Sets a condition of a node, as a reporter does.
     pub async fn report(&self, node: &str, type_: &str, status: &str) {
+        // Kubernetes' times have whole seconds.
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
         let condition = json!({
             "type": type_, "status": status, "reason": "Test", "message": "",
-            "lastHeartbeatTime": "2026-01-01T00:00:00Z",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "lastHeartbeatTime": now, "lastTransitionTime": now,
         });
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
         self.nodes().patch_status(node, &PatchParams::default(), &patch).await.unwrap();
