@@ -79,6 +79,11 @@ bench-reporter: ## Measure a reporter's memory, CPU, requests and image size
 	$(call say-if-first)
 	$(XTASK) bench-reporter
 
+.PHONY: bench-release
+bench-release: ## Measure how long a node waits once its agent answers, on two real nodes
+	$(call say-if-first)
+	$(XTASK) bench-release
+
 .PHONY: generate
 generate: ## Generate the manifests that are derived from Rust types
 	$(XTASK) generate

@@ -2,15 +2,18 @@
 //! subcommand is a module; this one only knows their names.
 
 mod bench;
+mod bench_release;
 mod bench_reporter;
 mod cluster;
 mod demo;
 mod generate;
 mod images;
+mod readings;
 mod reference;
 mod security_matrix;
 mod setup;
 mod test;
+mod usage;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,6 +38,8 @@ enum Command {
     Images(images::Options),
     /// Measure what a reporter takes of a node on which nothing changes
     BenchReporter(bench_reporter::Options),
+    /// Measure on two real nodes how long a node waits once its agent answers
+    BenchRelease(bench_release::Options),
 }
 
 fn main() -> ExitCode {
@@ -57,5 +62,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(options) => bench::run(&options),
         Command::Images(options) => images::run(&options),
         Command::BenchReporter(options) => bench_reporter::run(&options),
+        Command::BenchRelease(options) => bench_release::run(&options),
     }
 }

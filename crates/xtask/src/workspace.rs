@@ -34,6 +34,14 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The Makefile of this checkout, as a user calls it.
+pub(crate) fn make() -> Command {
+    let mut command = Command::new("make");
+    command.current_dir(root()).env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
+    forget_own_package(&mut command);
+    command
+}
+
 /// Keeps from a command what cargo tells the programs that it runs about themselves: to build scripts
 /// that look at it (ring's does) that would be a change, after which everything above them would be
 /// built again.

@@ -159,7 +159,8 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             debug!(node = node.name(), "{}; again in {wait:.1?}", failure.message);
             Ok(Action::requeue(plan.recheck_in.map_or(*wait, |recheck| recheck.min(*wait))))
         }
-        Outcome::Gone | Outcome::NotLeader => {
+        // What is undone waits as what is reverted.
+        Outcome::Undone | Outcome::Gone | Outcome::NotLeader => {
             context.memory.abandon(&node);
             Ok(Action::await_change())
         }
@@ -224,14 +225,19 @@ async fn write(
     // go of the node does not want.
     let is_news = repeats == Some(0) || (repeats.is_none() && is_returning_taint);
     let manager = if is_news { context.writer.last_manager(name).await } else { None };
-    let outcome = context.writer.write(lane, name, patch.clone()).await;
-    if outcome == Outcome::Written {
-        rewrites.written(name, plan.content);
-        if is_news {
-            let manager = manager.as_deref().unwrap_or("somebody");
-            warn!(node = name, manager, "changed what the operator writes; it is written again");
-            context.events.reverted(node, plan, manager);
-        }
+    let outcome = context.writer.write(lane, node, patch.clone()).await;
+    let manager = match outcome {
+        Outcome::Written => manager.as_deref().unwrap_or("somebody"),
+        Outcome::Undone => "an admission policy or webhook",
+        _ => return outcome,
+    };
+    rewrites.written(name, plan.content);
+    if is_news {
+        warn!(node = name, manager, "changed what the operator writes; it is written again");
+        context.events.reverted(node, plan, manager);
+    }
+    if outcome == Outcome::Undone {
+        return Outcome::Reverted(undone(), rewrites.wait(name, plan.content));
     }
     outcome
 }
@@ -240,8 +246,17 @@ async fn write(
 fn reverted(node: &str) -> Failure {
     let message = format!(
         "somebody changes back again and again what the operator writes, which is written again with \
-                 growing waits; see who with kubectl get node {node} -o yaml --show-managed-fields"
+         growing waits; see who with kubectl get node {node} -o yaml --show-managed-fields"
     );
+    Failure { reason: "Reverted".to_owned(), message }
+}
+
+/// Why a node waits for which the API server takes writes that then change nothing.
+fn undone() -> Failure {
+    let message = "the API server takes what the operator writes, and nothing changes: an admission \
+                   policy or a webhook removes it. It is written again with growing waits; see kubectl \
+                   get mutatingadmissionpolicies,mutatingwebhookconfigurations"
+        .to_owned();
     Failure { reason: "Reverted".to_owned(), message }
 }
 

@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     Gone,
     /// The API server has too much to do, and asks to be left alone for this long.
     Busy(Duration),
+    /// The API server took the write and nothing changed: an admission policy or a webhook undid it.
+    Undone,
     /// Somebody changed back what was written before: the same is written again after this time.
     Reverted(Failure, Duration),
     /// The API server refused, or could not be reached.
@@ -44,7 +46,12 @@ impl Outcome {
             Self::Failed(failure) | Self::Unknown(failure) | Self::Reverted(failure, _) => {
                 Some(failure)
             }
-            Self::Written | Self::Stale(_) | Self::Busy(_) | Self::Gone | Self::NotLeader => None,
+            Self::Written
+            | Self::Undone
+            | Self::Stale(_)
+            | Self::Busy(_)
+            | Self::Gone
+            | Self::NotLeader => None,
         }
     }
 
@@ -103,14 +110,20 @@ impl Writer {
 
     /// Writes a node by a conditional patch. Only metadata is asked for in return: a whole node
     /// would be tens of kilobytes that nobody reads.
-    pub(super) async fn write(&self, lane: Lane<'_>, node: &str, patch: JsonPatch) -> Outcome {
+    pub(super) async fn write(&self, lane: Lane<'_>, node: &Node, patch: JsonPatch) -> Outcome {
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..Default::default() };
         let patch = Patch::Json::<()>(patch);
-        let write = self.nodes.patch_metadata(node, &params, &patch);
+        let write = self.nodes.patch_metadata(node.name(), &params, &patch);
         let written = self.leadership.write(write).await;
         lane.answered(written.as_ref().map_or_else(burden, |_| Answer::Taken));
-        written.map_or_else(|error| not_written(&error), |_| Outcome::Written)
+        let before = &node.metadata.resource_version;
+        match written {
+            // The patch tested that the node was as planned from, and so it should have changed it.
+            Ok(answer) if answer.metadata.resource_version == *before => Outcome::Undone,
+            Ok(_) => Outcome::Written,
+            Err(error) => not_written(&error),
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Writing a rule's status: at most once a second, and only if it changed.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
@@ -14,12 +17,14 @@ use node_readiness_engine::reporter::Conflicts;
 use node_readiness_engine::status::{self, Reporters};
 use node_readiness_engine::{Rule, status::fold};
 use thiserror::Error;
+use tracing::warn;
 
 use super::turns::Turns;
 use crate::clock;
 use crate::leadership::{Leadership, NotWritten};
 use crate::ledger::SharedLedger;
 use crate::refusal;
+use crate::rewrites::Rewrites;
 use crate::watches::{NodeStore, StoredRule};
 
 /// A status could not be written.
@@ -43,6 +48,7 @@ pub(super) struct StatusWriter {
     rules: Api<PartialObjectMeta<NodeReadinessRule>>,
     leadership: Leadership,
     turns: Turns,
+    rewrites: Rewrites,
     /// Uid and generation of rules that were reported as unreadable.
     rejected: Mutex<HashMap<String, (String, Option<i64>)>>,
 }
@@ -53,6 +59,7 @@ impl StatusWriter {
             rules: Api::all(client),
             leadership,
             turns: Turns::default(),
+            rewrites: Rewrites::default(),
             rejected: Mutex::default(),
         }
     }
@@ -85,9 +92,19 @@ impl StatusWriter {
             }
         };
         self.turns.take(&name, Instant::now());
-        if previous != Some(&next) {
-            self.write(&name, replacement(&name, &next)?).await?;
+        if previous == Some(&next) {
+            return Ok(None);
         }
+        let content = content(&next);
+        let wait = self.rewrites.wait(&name, content);
+        if !wait.is_zero() {
+            return Ok(Some(wait));
+        }
+        self.write(&name, replacement(&name, &next)?).await?;
+        if self.rewrites.repeats(&name, content) == Some(0) {
+            warn!(rule = name, "somebody changes the status, which is written with growing waits");
+        }
+        self.rewrites.written(&name, content);
         Ok(None)
     }
 
@@ -139,6 +156,17 @@ impl StatusWriter {
     fn lock_rejected(&self) -> MutexGuard<'_, HashMap<String, (String, Option<i64>)>> {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A hash of a status apart from the times of its conditions, which are new when somebody changed them.
+fn content(status: &NodeReadinessRuleStatus) -> u64 {
+    let mut status = status.clone();
+    for condition in &mut status.conditions {
+        condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
+    }
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(&status).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The whole status in one stroke, without a read: nobody else writes it.

@@ -1,6 +1,10 @@
 //! What becomes of nodes.
 
-use kube::api::{ListParams, Patch, PatchParams};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
+};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use node_readiness_api::NodeReadinessRuleStatus;
 use serde_json::{Value, json};
 
 use crate::harness::{Fixture, KEY, eventually, gone, poll, told};
@@ -297,4 +301,61 @@ async fn a_taint_that_somebody_removes_again_and_again_is_added_with_growing_wai
     assert!((2..=5).contains(&added), "added {added} times");
     let event = told(&t, "FieldManagerConflict", "Node", &node).await;
     assert!(event.note.as_ref().unwrap().contains("added again"), "{event:?}");
+}
+
+/// A policy that takes taints and records off a node, in whatever is written to it.
+async fn strip(t: &Fixture, node: &str) -> (Api<MutatingAdmissionPolicyBinding>, String) {
+    let name = t.named("policy");
+    let ours = format!(
+        "object.metadata.name == '{node}' && has(object.metadata.annotations) && \
+         'readiness.k8s.io/rules' in object.metadata.annotations"
+    );
+    let stripped = "[JSONPatch{op: 'remove', path: '/metadata/annotations/readiness.k8s.io~1rules'}] + \
+        (has(object.spec.taints) ? [JSONPatch{op: 'remove', path: '/spec/taints'}] : [])";
+    let policy = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+                "operations": ["UPDATE"], "resources": ["nodes"]}]},
+            "matchConditions": [{"name": "ours", "expression": ours}],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": stripped}}],
+            "reinvocationPolicy": "Never",
+        },
+    });
+    let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
+    let policies: Api<MutatingAdmissionPolicy> = Api::all(t.client.clone());
+    let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(t.client.clone());
+    let post = PostParams::default();
+    policies.create(&post, &serde_json::from_value(policy).unwrap()).await.unwrap();
+    bindings.create(&post, &serde_json::from_value(binding).unwrap()).await.unwrap();
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+    let attempt =
+        Patch::Merge(json!({"metadata": {"annotations": {"readiness.k8s.io/rules": "{}"}}}));
+    let in_force = poll(async || {
+        let answer = t.nodes().patch(node, &dry_run, &attempt).await.unwrap();
+        record(&answer).is_null().then_some(())
+    });
+    in_force.await.expect("the policy comes into force");
+    (bindings, name)
+}
+
+#[tokio::test]
+async fn a_node_whose_taint_a_policy_removes_is_not_reported_as_held_and_not_written_in_a_loop() {
+    let t = Fixture::new("stripped").await;
+    let node = t.node("a", &NONE).await;
+    let (bindings, policy) = strip(&t, &node).await;
+    t.apply(&t.rule()).await;
+    let failed = |status: &NodeReadinessRuleStatus| {
+        status.failed_nodes.iter().any(|failed| {
+            failed.reason == "Reverted" && failed.message.contains("an admission policy")
+        })
+    };
+    let rule = t.expect_status("stripped", failed).await;
+    assert_eq!(rule.status.unwrap().nodes.unwrap().held, 0);
+    let event = told(&t, "FieldManagerConflict", "Node", &node).await;
+    assert!(event.note.unwrap().contains("an admission policy or webhook"));
+
+    bindings.delete(&policy, &DeleteParams::default()).await.unwrap();
+    t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
+    t.expect_status("stripped", |status| status.failed_nodes.is_empty()).await;
 }

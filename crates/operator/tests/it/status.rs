@@ -1,5 +1,8 @@
 //! What a rule tells of itself.
 
+use std::time::{Duration, Instant};
+
+use kube::api::{Patch, PatchParams};
 use node_readiness_api::TaintPresence;
 use serde_json::{Value, json};
 
@@ -106,6 +109,27 @@ async fn tools_that_wait_by_kstatus_take_a_rule_as_rolled_out_while_nodes_are_he
     let rule = "nodereadinessrule/kstatus";
     kubectl(&["wait", "--for=condition=NodesReady", rule, "--timeout=30s"]);
     kubectl(&["wait", "--for=condition=Ready", rule, "--timeout=30s"]);
+}
+
+#[tokio::test]
+async fn a_status_that_somebody_changes_again_and_again_is_written_with_growing_waits() {
+    let t = Fixture::new("overwritten").await;
+    t.node("a", &Value::Null).await;
+    t.apply(&t.rule()).await;
+    let theirs = Patch::Merge(json!({"status": {"conditions": null}}));
+    let (mut changed, begun) = (0, Instant::now());
+    while begun.elapsed() < Duration::from_secs(20) {
+        let status = t.rules().get("overwritten").await.unwrap().status.unwrap_or_default();
+        if status.nodes.is_some_and(|nodes| nodes.held == 1) && !status.conditions.is_empty() {
+            changed += 1;
+            let params = PatchParams::default();
+            t.rules().patch_status("overwritten", &params, &theirs).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // At 0, at once again, and after 5 and 10 seconds more.
+    assert!((2..=5).contains(&changed), "written {changed} times in 20 s");
+    t.expect_status("overwritten", |status| !status.conditions.is_empty()).await;
 }
 
 #[tokio::test]

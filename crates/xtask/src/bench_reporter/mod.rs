@@ -22,11 +22,12 @@ use node_readiness_testkit::{
 
 use self::{
     api::Api,
-    process::{Running, Usage},
-    readings::{Measured, Readings},
+    process::Running,
+    readings::{Measured, readings},
 };
 use crate::{
     images,
+    usage::Usage,
     workspace::{self, Progress},
 };
 
@@ -88,7 +89,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if !api.all_true()? {
         bail!("a condition changed while nothing else did: {}", running.log());
     }
-    let readings = Readings::new(&Measured {
+    let readings = readings(&Measured {
         usage: after.0,
         cpu: Usage::cpu_since(&after.0, &before.0),
         window: took,

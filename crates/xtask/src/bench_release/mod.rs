@@ -1,0 +1,132 @@
+//! `cargo xtask bench-release`: how long a node waits once its agent answers, on two real nodes and with
+//! default settings.
+//!
+//! In each round an agent starts on a node that is held. The time counts from its first answer of 200,
+//! which this program asks for all the time, to the node without the taint, which it sees by a watch. Then
+//! the agent goes, and the next round begins when the node is held again.
+
+mod node;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use node_readiness_testkit::{Cluster, KubernetesVersion};
+
+use self::node::BenchNode;
+use crate::{
+    cluster, images,
+    readings::{Reading, Readings, megabytes},
+    setup,
+    usage::Usage,
+    workspace::{self, Progress},
+};
+
+/// How long a reporter is measured while it waits for its agent.
+const WINDOW: Duration = Duration::from_secs(20);
+
+/// How to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// How many rounds, over both nodes
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    rounds: u32,
+}
+
+/// What a reporter takes while it waits for its agent.
+struct Waiting {
+    resident: u64,
+    cpu: Duration,
+    window: Duration,
+}
+
+/// Measures, prints what it found, and fails where a bar is missed.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let progress = Progress::start();
+    setup::packages_for_nodes(&progress)?;
+    let testkit_binary = images::build_all(&progress)?;
+    let nodes = cluster::real_nodes(2, testkit_binary);
+    let cluster = cluster::start(nodes, KubernetesVersion::default(), &progress)?;
+    for target in ["install", "deploy"] {
+        let mut make = workspace::make();
+        workspace::run(make.arg(target).env("KUBECONFIG", cluster.kubeconfig()))?;
+    }
+    let kubectl = node::Kubectl::new(cluster.layout());
+    kubectl.run(&["apply", "-f", "-"], include_str!("rule.yaml"))?;
+    let mut nodes = open_nodes(&cluster)?;
+    for node in &mut nodes {
+        node.await_held(true)?;
+    }
+    let waiting = measure_waiting(&progress)?;
+
+    let mut times = Vec::new();
+    for round in 0..options.rounds.div_ceil(2) {
+        // Both nodes at the same time, at places in the probes' second that differ from round to round.
+        let ready_after = Duration::from_millis(2000 + u64::from(round) * 370 % 1000);
+        let measured: Vec<_> = thread::scope(|scope| {
+            let rounds: Vec<_> =
+                nodes.iter_mut().map(|node| scope.spawn(|| node.round(ready_after))).collect();
+            rounds.into_iter().map(|round| round.join().expect("a round does not panic")).collect()
+        });
+        for time in measured {
+            times.push(time?);
+        }
+        progress.say(&format!(
+            "rounds {} of {}: {:.2?}",
+            times.len(),
+            options.rounds,
+            &times[times.len() - 2..]
+        ));
+    }
+    let readings = readings(&mut times, &waiting);
+    println!("\n{readings}");
+    match readings.missed() {
+        0 => Ok(()),
+        missed => bail!("{missed} of the bars above were missed"),
+    }
+}
+
+fn open_nodes(cluster: &Cluster) -> anyhow::Result<Vec<BenchNode>> {
+    let names = cluster.nodes()?;
+    names.iter().map(|name| BenchNode::open(name, cluster.layout())).collect()
+}
+
+/// Measures one of the reporters, whose agent does not run.
+fn measure_waiting(progress: &Progress) -> anyhow::Result<Waiting> {
+    let pid = reporter().context("no reporter runs")?;
+    progress.say(&format!("measuring a reporter that waits for its agent, for {WINDOW:?}"));
+    let (begun, before) = (Instant::now(), Usage::of(pid)?);
+    thread::sleep(WINDOW);
+    let after = Usage::of(pid)?;
+    let cpu = Usage::cpu_since(&after, &before).own;
+    Ok(Waiting { resident: after.resident, cpu, window: begun.elapsed() })
+}
+
+/// The process of a reporter, in whatever node.
+fn reporter() -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| {
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = command.split('\0');
+        words.next().is_some_and(|program| program.ends_with("node-readiness-reporter"))
+            && words.next().is_some_and(|argument| argument.starts_with("--config="))
+    })
+}
+
+fn readings(times: &mut [Duration], waiting: &Waiting) -> Readings {
+    times.sort();
+    let seconds = |percent: usize| {
+        let rank = (times.len() * percent).div_ceil(100).clamp(1, times.len());
+        times[rank - 1].as_secs_f64()
+    };
+    let cores = waiting.cpu.as_secs_f64() / waiting.window.as_secs_f64() * 1000.0;
+    Readings(vec![
+        Reading::new("agent answers to taint gone, p50", seconds(50), "s", Some(0.8)),
+        Reading::new("agent answers to taint gone, p99", seconds(99), "s", Some(1.6)),
+        Reading::new("CPU of a reporter that waits", cores, "mCPU", None),
+        Reading::new("memory of a reporter that waits", megabytes(waiting.resident), "MB", None),
+    ])
+}
