@@ -1,5 +1,7 @@
 //! The operator as the pod that `make deploy` runs.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 use serde_json::json;
@@ -62,6 +64,13 @@ fn what_a_deployment_waits_for_in_vain_is_printed() {
 #[test]
 fn a_leader_on_a_node_that_is_cut_off_is_followed_by_the_other() {
     let mut turn = Turn::with_operator();
+    // Who was drained in another test came back where the other is.
+    sh(&root(), "kubectl -n nrr-system rollout restart deployment/nrr-controller-manager")
+        .expect_success();
+    sh(&root(), "hack/await-operator.sh 60s kubectl").expect_success();
+    let pods: Vec<Pod> = get_all(&["pods", "-n", NAMESPACE, "-lcontrol-plane=controller-manager"]);
+    let nodes: BTreeSet<_> = pods.iter().map(|pod| &pod.spec.as_ref().unwrap().node_name).collect();
+    assert_eq!(nodes.len(), 2, "both run on one node: {nodes:?}");
     let other = node_without_leader();
     let cut_off = NODES.into_iter().find(|node| *node != other).unwrap();
     let rule =
