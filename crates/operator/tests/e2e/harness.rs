@@ -124,11 +124,11 @@ pub fn image(program: &str) -> String {
     format!("node-readiness/{program}:v{}", env!("CARGO_PKG_VERSION"))
 }
 
+/// Whether it runs as a deployment says, all replicas of it. Another test may just have had one drained.
 fn is_deployed() -> bool {
-    let available = "--for=condition=Available";
     let deployment = "deployment/nrr-controller-manager";
-    let wait = ["-n", "nrr-system", "wait", available, deployment, "--timeout=1s"];
-    try_kubectl(&wait).code() == Some(0)
+    let status = ["-n", "nrr-system", "rollout", "status", deployment, "--timeout=60s"];
+    try_kubectl(&status).code() == Some(0)
 }
 
 fn agent_name(node: &str) -> String {

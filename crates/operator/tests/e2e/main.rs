@@ -4,6 +4,7 @@
 //! `make test` starts the cluster, once for each Kubernetes version, and says where it is.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod availability;
 mod counterparts;
 mod diagnosis;
 mod environment;
