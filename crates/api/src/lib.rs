@@ -10,6 +10,7 @@ mod names;
 mod ownership;
 mod probe;
 mod reporter_config;
+mod resources;
 mod rule;
 mod selector;
 mod status;
@@ -19,9 +20,10 @@ pub use names::*;
 pub use ownership::{Claim, ClaimState, Claims, HoldCause};
 pub use probe::{
     BODY_PATTERN_MEMORY, ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader,
-    Probe, Scheme, TcpSocketAction, UnixSocketAction, is_host, single_stars,
+    Probe, ProbeAddress, Scheme, TcpSocketAction, UnixSocketAction, is_host, single_stars,
 };
 pub use reporter_config::ReporterConfig;
+pub use resources::ReporterResources;
 pub use rule::{
     AfterReboot, ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode,
     NodeReadinessRule, NodeReadinessRuleSpec, ReporterAccess, ReporterOptions, RuleTaint,

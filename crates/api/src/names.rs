@@ -73,6 +73,10 @@ pub const REPORTER_ALIVE_FILE: &str = "alive";
 /// Environment variable with the name of the node that a reporter runs on.
 pub const NODE_NAME_ENV: &str = "NODE_NAME";
 
+/// Environment variable with the address of the node that a reporter runs on, for probes with
+/// [`ProbeAddress::Node`](crate::ProbeAddress::Node).
+pub const NODE_ADDRESS_ENV: &str = "NODE_ADDRESS";
+
 /// Conditions that kubelet and the cloud's route controller own. A probe may not write them.
 pub const KUBELET_CONDITIONS: [&str; 5] =
     ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];

@@ -81,11 +81,16 @@ pub enum Handler {
 }
 
 /// An HTTP GET.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.host) || self.address == 'Localhost'").message("host and address: Node exclude each other; remove one").field_path(".host"))]
 pub struct HttpGetAction {
-    /// Host name or IP address; localhost where it is not set, which on the host network, the
-    /// default, is the node. The operator's flag `--allow-probe-host` must allow any other.
+    /// Which address of the node to probe, where `host` is not set.
+    #[serde(default)]
+    pub address: ProbeAddress,
+
+    /// Host name or IP address of another host than the node. The operator's flag `--allow-probe-host`
+    /// must allow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
     pub host: Option<String>,
@@ -116,11 +121,16 @@ pub struct HttpGetAction {
 }
 
 /// A TCP connection.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.host) || self.address == 'Localhost'").message("host and address: Node exclude each other; remove one").field_path(".host"))]
 pub struct TcpSocketAction {
-    /// Host name or IP address; localhost where it is not set. The operator's flag
-    /// `--allow-probe-host` must allow any other.
+    /// Which address of the node to probe, where `host` is not set.
+    #[serde(default)]
+    pub address: ProbeAddress,
+
+    /// Host name or IP address of another host than the node. The operator's flag `--allow-probe-host`
+    /// must allow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
     pub host: Option<String>,
@@ -130,10 +140,14 @@ pub struct TcpSocketAction {
     pub port: u16,
 }
 
-/// A call of `grpc.health.v1.Health/Check` on localhost, without TLS.
+/// A call of `grpc.health.v1.Health/Check` on the node, without TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcAction {
+    /// Which address of the node to probe.
+    #[serde(default)]
+    pub address: ProbeAddress,
+
     /// Port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
@@ -184,6 +198,22 @@ pub struct FileAction {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub max_age_seconds: Option<u32>,
+
+    /// Whether a file counts as missing that was last modified before the node was booted, by the node's
+    /// clock.
+    #[serde(default)]
+    pub since_boot: bool,
+}
+
+/// The address of the node at which a probe reaches an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum ProbeAddress {
+    /// The loopback address. It is the node's where the reporter is on the host network, the default.
+    #[default]
+    Localhost,
+    /// The node's own address, `status.hostIP` of the reporter's pod, for an agent that does not listen on
+    /// the loopback address.
+    Node,
 }
 
 /// Bytes of memory that a compiled [`bodyMatches`](HttpGetAction::body_matches) may take. Matching takes time

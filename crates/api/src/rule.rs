@@ -4,7 +4,7 @@
 //! is left, such as a name clash between rules, is told in the rule's status.
 #![allow(clippy::duplicated_attributes, reason = "columns share a type")]
 
-use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{NodeReadinessRuleStatus, Probe, max_unavailable, selector};
+use crate::{NodeReadinessRuleStatus, Probe, ReporterResources, max_unavailable, selector};
 
 /// Holds a taint on the nodes it selects until their conditions are met.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -361,7 +361,7 @@ pub struct ReporterOptions {
 
     /// What the container requests and is limited to, instead of the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    pub resources: Option<ReporterResources>,
 
     /// Tolerations instead of the default, which is to tolerate every taint.
     #[serde(default, skip_serializing_if = "Option::is_none")]

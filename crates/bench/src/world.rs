@@ -46,6 +46,7 @@ impl World {
             version: KubernetesVersion::V1_37,
             nodes: Nodes::ControlPlaneOnly { loopback: LOOPBACK },
             data,
+            default_node_selector: None,
         };
         progress.say("starting a control plane");
         let up = move || Cluster::up(&spec, &|line| progress.say(line));

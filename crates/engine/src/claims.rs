@@ -70,8 +70,12 @@ pub(crate) fn records_as_expired(claim: &Claim, condition: &NodeCondition) -> bo
     }
 }
 
-/// Whether a node still carries anything of a rule: a claim, or the mark of its completion.
+/// Whether a node still carries anything of a rule that is to be removed: a claim, or the mark of its
+/// completion. What a node that is being deleted carries goes with it.
 pub fn carries_trace(node: &Node, rule_name: &str, rule_uid: &str) -> bool {
+    if node.is_terminating() {
+        return false;
+    }
     // Most records do not name the rule, which is seen sooner than it is parsed. A rule's name has
     // no character that JSON escapes.
     let named = node.annotation(CLAIMS_ANNOTATION).is_some_and(|text| text.contains(rule_name));

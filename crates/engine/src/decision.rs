@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_api::{Claim, ClaimState, EnforcementMode, HoldCause};
 
 use crate::claims::is_held;
 use crate::heartbeats::Heartbeats;
 use crate::regressions::{Coverage, Regressions};
-use crate::{Evaluation, Node, NodeCondition, Rule, completion, reboot};
+use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, claims, completion, node, reboot};
 
 /// How long after its creation a rule waits for the first verdict of its own probes on a node that was
 /// in service before: longer than reporters take to start.
@@ -81,6 +82,7 @@ pub(crate) struct Decision<'r> {
 pub(crate) fn decide<'r>(
     node: &Node,
     rule: &'r Rule,
+    rules: &RuleSet,
     claim: Option<&Claim>,
     situation: &Situation<'_>,
 ) -> Decision<'r> {
@@ -97,7 +99,9 @@ pub(crate) fn decide<'r>(
         };
         reboot::is_unrecorded(node) && !is_reported()
     };
-    let evaluation = Evaluation::of(node, rule, claim, silent_for, is_outdated);
+    let is_leftover =
+        |condition: &NodeCondition| is_leftover(node, condition, rule, rules, claim, situation);
+    let evaluation = Evaluation::of(node, rule, claim, silent_for, is_outdated, is_leftover);
     let recheck_in = next_silence(rule, silent_for);
     let bootstrap = rule.mode == EnforcementMode::BootstrapOnly;
     let completed = bootstrap && completion::is_recorded(node, rule);
@@ -120,6 +124,40 @@ pub(crate) fn decide<'r>(
     Decision { rule, intent, standing: Some((standing, evaluation)), recheck_in }
 }
 
+/// Whether a condition that the rule's own probes decide was there before they reported it, such as one
+/// that the reporter of an earlier rule wrote. Where older rules probe it as well, the oldest one's
+/// reporter writes it.
+///
+/// A node that the rule has let go of was reported on. On one that it holds the record has the heartbeat
+/// that does not count. Of any other a condition counts that was written after the rule was created, by
+/// the node's clock or before the operator's eyes.
+fn is_leftover(
+    node: &Node,
+    condition: &NodeCondition,
+    rule: &Rule,
+    rules: &RuleSet,
+    claim: Option<&Claim>,
+    situation: &Situation<'_>,
+) -> bool {
+    let type_ = &*condition.type_;
+    if !rule.probes(type_) || completion::is_recorded(node, rule) {
+        return false;
+    }
+    let writer = rules.iter().find(|other| other.probes(type_) && other.covers(node));
+    let created = writer.unwrap_or(rule).created;
+    if condition.heartbeat() > node::seconds_of(&Time(created)) {
+        return false;
+    }
+    match claim {
+        Some(claim) => claim.cause.is_some() && claims::records_as_expired(claim, condition),
+        None => {
+            let Situation { now, uptime, heartbeats, .. } = *situation;
+            let age = Duration::try_from(now.duration_since(created)).unwrap_or_default();
+            !heartbeats.has_beaten_within(node, type_, uptime, age)
+        }
+    }
+}
+
 /// For how long yet a node whose conditions are not met is left alone because it was in service before
 /// the rule was created, and the rule's own probes have not said anything about it.
 fn pending_for(
@@ -129,8 +167,7 @@ fn pending_for(
     evaluation: &Evaluation,
     now: Timestamp,
 ) -> Option<Duration> {
-    if !was_in_service(node, rule, claim) || evaluation.awaits_own_probes(node, rule) != Some(true)
-    {
+    if !was_in_service(node, rule, claim) || evaluation.awaits_own_probes(rule) != Some(true) {
         return None;
     }
     // A clock that is behind that of the API server counts as if the rule had just been created.
@@ -167,7 +204,7 @@ fn hold(
         None => {
             completion::is_recorded(node, rule)
                 || (was_in_service(node, rule, claim)
-                    && evaluation.awaits_own_probes(node, rule).is_some())
+                    && evaluation.awaits_own_probes(rule).is_some())
         }
     };
     if released {

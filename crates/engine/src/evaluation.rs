@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use node_readiness_api::{
     Claim, ConditionEvaluation, ConditionPolicy, ConditionRequirement, ConditionStatus, HoldCause,
 };
 use smallvec::SmallVec;
 
-use crate::{Node, NodeCondition, Rule, claims, node};
+use crate::{Node, NodeCondition, Rule, claims};
 
 /// How many conditions a rule has at most for what was found to take no memory of its own: as many as
 /// fit where the pointer to it would be. There is an evaluation for each node and rule.
@@ -34,6 +33,9 @@ pub enum Found {
     Stale,
     /// It was reported before the node's last boot and not since: it counts as Unknown.
     Outdated,
+    /// It is one that the rule's own probes decide, and was there before they reported it: it counts as
+    /// Unknown.
+    Leftover,
 }
 
 impl Found {
@@ -41,7 +43,9 @@ impl Found {
     fn current(self) -> ConditionStatus {
         match self {
             Self::Status(status) => status,
-            Self::Absent | Self::Stale | Self::Outdated => ConditionStatus::Unknown,
+            Self::Absent | Self::Stale | Self::Outdated | Self::Leftover => {
+                ConditionStatus::Unknown
+            }
         }
     }
 
@@ -60,14 +64,16 @@ impl Found {
 
 impl Evaluation {
     /// Evaluates a node against a rule's conditions. `claim` is the rule's record on the node;
-    /// `silent_for` is how long the operator has seen no new heartbeat of a condition, and
-    /// `is_outdated` whether one was reported before a boot that is not recorded yet.
+    /// `silent_for` is how long the operator has seen no new heartbeat of a condition,
+    /// `is_outdated` whether one was reported before a boot that is not recorded yet, and `is_leftover`
+    /// whether one that the rule's own probes decide was there before they reported it.
     pub fn of(
         node: &Node,
         rule: &Rule,
         claim: Option<&Claim>,
         silent_for: impl Fn(&str) -> Option<Duration>,
         is_outdated: impl Fn(&NodeCondition) -> bool,
+        is_leftover: impl Fn(&NodeCondition) -> bool,
     ) -> Self {
         let rebooted = claim.is_some_and(|claim| claim.cause == Some(HoldCause::Rebooted));
         let found: SmallVec<[Found; FEW]> = rule
@@ -87,6 +93,8 @@ impl Evaluation {
                 };
                 if *reset_by_reboot && (is_outdated(found) || (rebooted && is_recorded())) {
                     Found::Outdated
+                } else if is_leftover(found) {
+                    Found::Leftover
                 } else if stale_after.is_some_and(is_stale) {
                     Found::Stale
                 } else {
@@ -115,8 +123,7 @@ impl Evaluation {
 
     /// Whether the conditions are met but for those whose heartbeat stopped.
     pub(crate) fn is_unmet_by_staleness_alone(&self, rule: &Rule) -> bool {
-        let mut unmet = rule.conditions.iter().zip(&self.found).filter(|(c, f)| !f.satisfies(c));
-        self.has_stale() && unmet.all(|(_, found)| *found == Found::Stale)
+        self.has_stale() && self.unmet(rule).all(|(_, found)| found == Found::Stale)
     }
 
     /// Whether one of the conditions was reported before the node's last boot and not since.
@@ -126,36 +133,31 @@ impl Evaluation {
 
     /// Whether the next heartbeat of one of the conditions changes how it counts.
     pub fn awaits_heartbeat(&self) -> bool {
-        self.has_stale() || self.has_outdated()
+        self.has_stale() || self.has_outdated() || self.found.contains(&Found::Leftover)
     }
 
     /// Types of the conditions that do not count because of their heartbeat.
     pub(crate) fn expired_types<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = &'r str> {
         let found = rule.conditions.iter().zip(&self.found);
-        let expired = found.filter(|(_, f)| matches!(f, Found::Stale | Found::Outdated));
+        let expired =
+            found.filter(|(_, f)| matches!(f, Found::Stale | Found::Outdated | Found::Leftover));
         expired.map(|(condition, _)| &*condition.type_)
     }
 
     /// Whether conditions that the rule's own probes decide are what is amiss, and if so whether
-    /// their first verdict, which may mend that, is still to come. A verdict is what was written
-    /// since the rule was created.
-    pub(crate) fn awaits_own_probes(&self, node: &Node, rule: &Rule) -> Option<bool> {
-        let is_probed = |type_: &str| rule.probed.iter().any(|probed| probed == type_);
-        let created = node::seconds_of(&Time(rule.created));
-        let is_decided = |type_: &str| {
-            let condition = node.find_condition(type_);
-            condition.is_some_and(|condition| condition.heartbeat() >= created)
-        };
-        let mut unmet = self.unmet_types(rule);
+    /// their first verdict, which may mend that, is still to come.
+    pub(crate) fn awaits_own_probes(&self, rule: &Rule) -> Option<bool> {
+        let is_decided = |found: Found| matches!(found, Found::Status(_) | Found::Stale);
+        let mut unmet = self.unmet(rule);
         match rule.policy {
             ConditionPolicy::AllOf => {
-                let unmet: SmallVec<[&str; FEW]> = unmet.collect();
-                let own = unmet.iter().all(|type_| is_probed(type_));
-                own.then(|| !unmet.iter().any(|type_| is_decided(type_)))
+                let unmet: SmallVec<[_; FEW]> = unmet.collect();
+                let own = unmet.iter().all(|(condition, _)| rule.probes(&condition.type_));
+                own.then(|| !unmet.iter().any(|(_, found)| is_decided(*found)))
             }
             ConditionPolicy::AnyOf => {
                 let own = !rule.probed.is_empty();
-                own.then(|| unmet.any(|type_| is_probed(type_) && !is_decided(type_)))
+                own.then(|| unmet.any(|(c, found)| rule.probes(&c.type_) && !is_decided(found)))
             }
         }
     }
@@ -175,7 +177,7 @@ impl Evaluation {
     }
 
     /// What is amiss, for people: `example.com/Ready is False, must be True`.
-    pub fn unmet(&self, rule: &Rule) -> String {
+    pub fn describe_unmet(&self, rule: &Rule) -> String {
         let unmet = rule.conditions.iter().zip(&self.found).zip(&rule.stale_after).filter_map(
             |((condition, found), stale_after)| {
                 if found.satisfies(condition) {
@@ -191,8 +193,13 @@ impl Evaluation {
 
     /// Types of the conditions that are amiss, in the rule's order.
     pub fn unmet_types<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = &'r str> {
-        let unmet = rule.conditions.iter().zip(&self.found);
-        unmet.filter(|(condition, found)| !found.satisfies(condition)).map(|(c, _)| &*c.type_)
+        self.unmet(rule).map(|(condition, _)| &*condition.type_)
+    }
+
+    /// The conditions that are amiss, as they were found.
+    fn unmet<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = (&'r ConditionRequirement, Found)> {
+        let found = rule.conditions.iter().zip(self.found.iter().copied());
+        found.filter(|(condition, found)| !found.satisfies(condition))
     }
 }
 
@@ -211,6 +218,9 @@ fn describe(
         }
         (Found::Outdated, _) => {
             "was not reported since the node was rebooted and counts as Unknown".to_owned()
+        }
+        (Found::Leftover, _) => {
+            "was there before the rule's own probes reported it and counts as Unknown".to_owned()
         }
     }
 }

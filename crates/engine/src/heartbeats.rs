@@ -27,6 +27,8 @@ pub struct Heartbeats {
 #[derive(Debug)]
 struct Observed {
     boot_id: Option<Box<str>>,
+    /// When the node was first seen, in milliseconds.
+    since: u64,
     /// When another boot was seen than before, in milliseconds.
     rebooted: Option<u64>,
     /// By type of the condition.
@@ -63,7 +65,7 @@ impl Heartbeats {
         let boot_id = node.boot_id();
         let Some(known) = self.nodes.get_mut(node.name()) else {
             let boot_id = boot_id.map(Into::into);
-            let observed = Observed { boot_id, rebooted: None, beats };
+            let observed = Observed { boot_id, since: watched, rebooted: None, beats };
             self.nodes.insert(node.name().to_owned(), observed);
             return false;
         };
@@ -107,6 +109,21 @@ impl Heartbeats {
     pub fn silent_for(&self, node: &Node, type_: &str, uptime: Duration) -> Option<Duration> {
         let beat = find(&self.nodes.get(node.name())?.beats, type_)?;
         Some(self.watched(uptime).saturating_sub(Duration::from_millis(beat.seen)))
+    }
+
+    /// Whether a condition was seen to beat within the last while, as long as that is.
+    pub(crate) fn has_beaten_within(
+        &self,
+        node: &Node,
+        type_: &str,
+        uptime: Duration,
+        while_: Duration,
+    ) -> bool {
+        let Some(observed) = self.nodes.get(node.name()) else { return false };
+        let beat = find(&observed.beats, type_).filter(|beat| beat.seen > observed.since);
+        beat.is_some_and(|beat| {
+            self.watched(uptime).saturating_sub(Duration::from_millis(beat.seen)) < while_
+        })
     }
 
     /// Whether a condition beat after the node's last boot; `None` where that was not observed: the node

@@ -50,6 +50,7 @@ struct ReadMetadata {
     uid: Option<String>,
     resource_version: Option<String>,
     creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
     labels: Option<Kept<All>>,
     annotations: Option<Kept<Own>>,
 }
@@ -78,14 +79,22 @@ impl From<Read> for Node {
     fn from(read: Read) -> Self {
         let Read { metadata, spec, mut status } = read;
         status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
-        let ReadMetadata { name, uid, resource_version, creation_timestamp, labels, annotations } =
-            metadata;
+        let ReadMetadata {
+            name,
+            uid,
+            resource_version,
+            creation_timestamp,
+            deletion_timestamp,
+            labels,
+            annotations,
+        } = metadata;
         Self {
             metadata: ObjectMeta {
                 name,
                 uid,
                 resource_version,
                 creation_timestamp,
+                deletion_timestamp,
                 ..ObjectMeta::default()
             },
             labels: labels.map_or_else(Labels::default, |kept| kept.0),
@@ -221,6 +230,11 @@ impl Node {
     /// Whether the node joined the cluster before that time.
     pub(crate) fn joined_before(&self, time: Timestamp) -> bool {
         self.metadata.creation_timestamp.as_ref().is_some_and(|joined| joined.0 < time)
+    }
+
+    /// Whether the node is being deleted and waits for somebody's finalizer. Nothing brings it back.
+    pub fn is_terminating(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
     }
 
     /// Whether kubelet reports the node as Ready.

@@ -21,7 +21,7 @@ use crate::taints::{Change, Taints};
 use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, Taint, claims, completion, reboot};
 
 /// What to do about one node, and what was found on the way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct NodePlan {
     /// The patch that brings the node to where it should be; `None` where it is there.
     pub patch: Option<json_patch::Patch>,
@@ -74,12 +74,16 @@ pub struct Grip {
 /// Claims by the name of the rule; those that stay as they are are borrowed from the record.
 type NextClaims<'a> = BTreeMap<&'a str, Cow<'a, Claim>>;
 
-/// Plans a node over all rules.
+/// Plans a node over all rules. A node that is being deleted keeps what it has, and no rule counts it:
+/// nothing is to land there any more, and it is not to stand in the way of the others.
 pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan {
+    if node.is_terminating() {
+        return NodePlan::default();
+    }
     let recorded = claims::recorded(node);
     let claim = |rule: &Rule| recorded.claims.get(&rule.name);
     let decisions: Vec<_> =
-        rules.iter().map(|rule| decide(node, rule, claim(rule), situation)).collect();
+        rules.iter().map(|rule| decide(node, rule, rules, claim(rule), situation)).collect();
 
     let taints = Taints::of(&decisions, &recorded.claims, rules, node.taints());
     let next = taints.merged(node.taints());

@@ -64,6 +64,9 @@ pub fn operator_reporters_rules() -> Vec<PolicyRule> {
         rule("", "serviceaccounts", &verbs),
         rule("", "configmaps", &verbs),
         rule("apps", "daemonsets", &verbs),
+        // What keeps reporters from running, for the status.
+        rule("", "pods", &["list", "watch"]),
+        rule("", "events", &["list"]),
     ]
 }
 

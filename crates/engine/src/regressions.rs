@@ -69,8 +69,12 @@ impl Regressions {
         regressions
     }
 
-    /// Counts one node anew from its record, for who watches another operator write it.
+    /// Counts one node anew from its record, for who watches another operator write it. A node that is
+    /// being deleted takes no room.
     pub fn follow(&mut self, node: &Node) {
+        if node.is_terminating() {
+            return self.forget(node.name());
+        }
         let held =
             claims::recorded(node).claims.into_iter().filter(|(_, claim)| claim.is_regression());
         self.set(node.name(), &held.map(|(rule, _)| rule).collect::<Vec<_>>());

@@ -153,9 +153,20 @@ impl Rule {
         self.reset_by_reboot.contains(&true)
     }
 
-    /// Whether the rule covers a node. One that is being deleted covers none.
+    /// Whether one of the rule's own probes decides a condition.
+    pub fn probes(&self, type_: &str) -> bool {
+        self.probed.iter().any(|probed| probed == type_)
+    }
+
+    /// Whether the rule covers a node. A rule that is being deleted covers none, and a node that is being
+    /// deleted is covered by none.
     pub fn covers(&self, node: &Node) -> bool {
-        !self.deleting && self.selector.matches(node.labels())
+        !self.deleting && !node.is_terminating() && self.selects(node)
+    }
+
+    /// Whether the rule's selector matches a node, so that its reporters run there.
+    pub fn selects(&self, node: &Node) -> bool {
+        self.selector.matches(node.labels())
     }
 }
 

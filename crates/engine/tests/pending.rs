@@ -91,3 +91,62 @@ fn nodes_that_join_later_carry_the_taint_or_miss_what_others_write_are_held_at_o
     let any = both.spec("conditionPolicy", json!("anyOf"));
     assert_eq!(standing_at(1, &mut node(-1), &one(any)).0, Standing::Pending);
 }
+
+#[test]
+fn what_was_there_before_the_rules_own_reporter_wrote_does_not_count() {
+    for rule in [TestRule::new("cni").probed(), TestRule::new("cni").probed().bootstrap()] {
+        let rules = one(rule);
+        let mut in_service = node(-100).reported("Ready1", "True", -50);
+        assert_eq!(standing_at(1, &mut in_service, &rules).0, Standing::Pending);
+        assert_eq!(in_service.0["metadata"].get("annotations"), None, "nothing is written");
+        let mut reported = in_service.reported("Ready1", "True", 5);
+        let (standing, _) = standing_at(6, &mut reported, &rules);
+        assert!(matches!(standing, Standing::Ready | Standing::Bootstrapped));
+    }
+}
+
+#[test]
+fn a_new_node_is_held_until_its_own_reporter_wrote_whatever_was_there() {
+    let rules = one(TestRule::new("cni").probed());
+    let mut node = node(1).reported("Ready1", "True", -50);
+    assert_eq!(standing_at(2, &mut node, &rules).0, Standing::Held);
+    assert_eq!(node.record()["cni"]["cause"], "Bootstrap");
+    // Whoever leads later knows it from the record.
+    let mut operator = Operator { now: 600, ..Operator::started(&[&node]) };
+    let plan = operator.reconcile(&mut node, &rules);
+    assert_eq!(standing(&plan), Standing::Held);
+    let unmet = plan.findings[0].evaluation.describe_unmet(rules.get("cni").unwrap());
+    assert!(unmet.contains("was there before the rule's own probes reported it"), "{unmet}");
+    // By a clock that is behind, so that only that it is another heartbeat shows that it is new.
+    let mut node = node.reported("Ready1", "True", -40);
+    operator.sees(&node);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+}
+
+#[test]
+fn a_report_that_the_operator_has_seen_come_counts_whatever_the_nodes_clock_says() {
+    let rules = one(TestRule::new("cni").probed());
+    let mut node = node(-100).reported("Ready1", "True", -50);
+    let mut operator = Operator { now: 2, ..Operator::started(&[&node]) };
+    operator.wait(10);
+    node = node.reported("Ready1", "True", -40);
+    operator.sees(&node);
+    operator.wait(1);
+    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    // What beat before the rule was created is the reporter of an earlier one.
+    operator.wait(5);
+    let mut other = TestNode(node.0.clone());
+    other.0["metadata"].as_object_mut().unwrap().remove("annotations");
+    assert_eq!(standing(&operator.reconcile(&mut other, &rules)), Standing::Pending);
+}
+
+#[test]
+fn what_the_reporter_of_an_older_rule_writes_counts_at_once() {
+    let older = TestRule::new("older").probed();
+    let younger = created(TestRule::new("younger").probed().taint("readiness.k8s.io/Other", ""));
+    let rules = rules(&[older, younger]);
+    let mut node = node(-100).reported("Ready1", "True", -50);
+    let mut operator = Operator { now: 1, ..Operator::started(&[&node]) };
+    let plan = operator.reconcile(&mut node, &rules);
+    assert!(plan.findings.iter().all(|finding| finding.standing == Standing::Ready));
+}

@@ -352,3 +352,19 @@ fn any_of_needs_one_condition_and_all_of_needs_each() {
     assert_eq!(standing(any.clone(), ready(node())), Standing::Ready);
     assert_eq!(standing(any, node()), Standing::Held);
 }
+
+#[test]
+fn a_node_that_is_being_deleted_is_left_as_it_is() {
+    let terminating = |mut node: TestNode| {
+        node.0["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        node
+    };
+    let rules = rules(&[TestRule::new("cni")]);
+    let mut held = node();
+    held.reconcile(&rules, at(0));
+    for node in [node(), held.clone(), ready(held)] {
+        let mut node = terminating(node);
+        let plan = node.reconcile(&rules, at(1));
+        assert!(plan.patch.is_none() && plan.findings.is_empty() && plan.regressed.is_empty());
+    }
+}

@@ -49,7 +49,7 @@ fn a_rebooted_node_is_held_until_its_reporter_has_reported_anew() {
     assert_eq!(node.taints(), held());
     assert_eq!(boot(&node), Some("b"));
     assert_eq!(node.record()["cni"]["cause"], "Rebooted");
-    let unmet = plan.findings[0].evaluation.unmet(rules.get("cni").unwrap());
+    let unmet = plan.findings[0].evaluation.describe_unmet(rules.get("cni").unwrap());
     assert_eq!(
         unmet,
         "Ready1 was not reported since the node was rebooted and counts as Unknown, must be True"

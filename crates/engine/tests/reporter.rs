@@ -34,6 +34,28 @@ fn pod(rule: &TestRule) -> PodSpec {
     generated(rule).unwrap().daemon_set.spec.template.spec.unwrap()
 }
 
+fn pod_of_selector(selector: &Value) -> PodSpec {
+    pod(&probing().spec("nodeSelector", selector.clone()))
+}
+
+/// The terms of a pod's node affinity.
+fn terms_of_pod(pod: &PodSpec) -> Value {
+    let affinity = serde_json::to_value(&pod.affinity).unwrap();
+    affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        .clone()
+}
+
+/// These requirements, and those by which virtual nodes are left out.
+fn on_machines(requirements: &[Value]) -> Value {
+    let mut all = requirements.to_vec();
+    for (key, value) in
+        [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")]
+    {
+        all.push(json!({"key": key, "operator": "NotIn", "values": [value]}));
+    }
+    json!(all)
+}
+
 fn template_digest(rule: &TestRule) -> String {
     let template = generated(rule).unwrap().daemon_set.spec.template;
     template.metadata.unwrap().annotations.unwrap()[DIGEST_ANNOTATION].clone()
@@ -80,19 +102,20 @@ fn pods_run_where_nothing_else_may_yet() {
     assert_eq!(serde_json::to_value(&pod.tolerations).unwrap(), json!([{"operator": "Exists"}]));
     assert_eq!(pod.priority_class_name.as_deref(), Some("system-node-critical"));
     assert_eq!(pod.host_network, Some(true));
-    let expected = json!([{"matchExpressions": [{"key": "os", "operator": "Exists"}]}]);
-    let affinity = serde_json::to_value(&pod.affinity).unwrap();
-    let required = &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
-    assert_eq!(required["nodeSelectorTerms"], expected);
+    let expected = json!([{"matchExpressions": on_machines(&[
+        json!({"key": "os", "operator": "Exists"}),
+    ])}]);
+    assert_eq!(terms_of_pod(&pod), expected);
+    assert_eq!(pod.node_selector.unwrap()["kubernetes.io/os"], "linux");
+    let everywhere = pod_of_selector(&json!({}));
+    assert_eq!(terms_of_pod(&everywhere), json!([{"matchExpressions": on_machines(&[])}]));
 }
 
 #[test]
 fn labels_of_the_selector_become_requirements_too() {
-    let rule = probing().spec("nodeSelector", json!({"matchLabels": {"pool": "gpu"}}));
-    let affinity = serde_json::to_value(pod(&rule).affinity).unwrap();
-    let required = &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
-    let expected = json!([{"key": "pool", "operator": "In", "values": ["gpu"]}]);
-    assert_eq!(required["nodeSelectorTerms"][0]["matchExpressions"], expected);
+    let pod = pod_of_selector(&json!({"matchLabels": {"pool": "gpu"}}));
+    let expected = on_machines(&[json!({"key": "pool", "operator": "In", "values": ["gpu"]})]);
+    assert_eq!(terms_of_pod(&pod)[0]["matchExpressions"], expected);
 }
 
 #[test]
@@ -222,7 +245,9 @@ fn a_rules_reporters_keep_off_nodes_where_older_rules_make_all_of_its_probes() {
         .unwrap()
         .unwrap();
     let pod = objects.daemon_set.spec.template.spec.unwrap();
-    assert_eq!(pod.affinity, left.nodes.affinity());
+    let requirements = expected[0]["matchExpressions"].as_array().unwrap();
+    let expected = json!([{"matchExpressions": on_machines(requirements)}]);
+    assert_eq!(terms_of_pod(&pod), expected);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn a_condition_without_a_heartbeat_counts_as_unknown() {
     assert_eq!(standing(&plan), Standing::Held);
     assert_eq!(plan.recheck_in, None);
     assert!(plan.findings[0].evaluation.has_stale());
-    let unmet = plan.findings[0].evaluation.unmet(rules.get("cni").unwrap());
+    let unmet = plan.findings[0].evaluation.describe_unmet(rules.get("cni").unwrap());
     let expected = "Ready1 had no heartbeat for 60 s and counts as Unknown, must be True";
     assert_eq!(unmet, expected);
 }

@@ -6,9 +6,18 @@ mod common;
 use common::{TestNode, TestRule, at, plan};
 use node_readiness_api::{NodeReadinessRuleStatus, ReporterStatus, TaintPresence};
 use node_readiness_engine::reporter::{Conflict, Conflicts, Outcome};
-use node_readiness_engine::status::{MAX_NODES, Reporters, fold, rejected};
+use node_readiness_engine::status::{MAX_NODES, ReporterReport, Reporters, fold, rejected};
 use node_readiness_engine::{Failure, Ledger, RuleSet};
 use serde_json::json;
+
+fn applied(desired: i32, ready: i32, trouble: Option<&str>) -> Reporters {
+    let daemon_set = "nrr-reporters/reporter-cni".to_owned();
+    Reporters::Applied {
+        status: ReporterStatus { daemon_set, desired, ready },
+        changed: None,
+        trouble: trouble.map(str::to_owned),
+    }
+}
 
 /// A rule's nodes, found and entered.
 struct Scene {
@@ -55,8 +64,7 @@ impl Scene {
             &rule,
             covered,
             self.ledger.of(&rule.uid),
-            reporters,
-            &Conflicts::new(),
+            &ReporterReport { reporters, conflicts: &Conflicts::new(), unsupported: &[] },
             previous,
             at(seconds),
         )
@@ -138,7 +146,12 @@ fn neither_a_rule_nor_its_nodes_are_ready_before_all_of_them_were_evaluated() {
     let rule = scene.rule.compile();
     let of = |rule: &node_readiness_engine::Rule, covered| {
         let entries = scene.ledger.of(&rule.uid);
-        fold(rule, covered, entries, &Reporters::None, &Conflicts::new(), None, at(1))
+        let report = ReporterReport {
+            reporters: &Reporters::None,
+            conflicts: &Conflicts::new(),
+            unsupported: &[],
+        };
+        fold(rule, covered, entries, &report, None, at(1))
     };
     assert_eq!(message(&of(&rule, 1), "NodesReady").0, "True");
     assert_eq!(of(&rule, 3).nodes_omitted, Some(2));
@@ -160,9 +173,7 @@ fn a_rule_is_in_effect_whatever_single_nodes_and_reporters_are() {
     };
     let yes = |reason: &str| ("True".to_owned(), reason.to_owned());
     let no = |reason: &str| ("False".to_owned(), reason.to_owned());
-    let daemon_set = "nrr-reporters/reporter-cni".to_owned();
-    let broken = ReporterStatus { daemon_set, desired: 2, ready: 1 };
-    let broken = Reporters::Applied(broken, None);
+    let broken = applied(2, 1, None);
 
     assert_eq!(in_effect(&scene, &Reporters::None), yes("InEffect"));
     scene.node("held", Some("False"), None);
@@ -265,10 +276,7 @@ fn a_dry_run_counts_what_is_missing_even_where_a_default_stands_in() {
 #[test]
 fn reporters_that_are_not_ready_are_told_with_the_command_to_look() {
     let scene = Scene::new(TestRule::new("cni"));
-    let counted = |ready| {
-        let daemon_set = "nrr-reporters/reporter-cni".to_owned();
-        Reporters::Applied(ReporterStatus { daemon_set, desired: 2, ready }, None)
-    };
+    let counted = |ready| applied(2, ready, None);
     let (status, reason, text) = message(&scene.status_with(&counted(1), None, 1), "ReporterReady");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "ReportersNotReady"));
     assert!(text.contains("kubectl -n nrr-reporters describe daemonset reporter-cni"), "{text}");
@@ -276,11 +284,43 @@ fn reporters_that_are_not_ready_are_told_with_the_command_to_look() {
     assert_eq!(status, "True");
 }
 
+#[test]
+fn what_keeps_reporters_from_running_is_told_in_kubernetes_words() {
+    let scene = Scene::new(TestRule::new("cni"));
+    let told = |reporters| message(&scene.status_with(&reporters, None, 1), "ReporterReady");
+    let (_, reason, text) = told(applied(2, 0, Some("ErrImagePull: not found (n and 1 more)")));
+    assert_eq!(reason, "ReportersNotReady");
+    assert!(text.starts_with("0 of 2 reporters are ready; ErrImagePull: not found (n and 1 more); see"));
+    // What one pod says while it is replaced is not told once all are ready.
+    assert!(!told(applied(2, 2, Some("Error"))).2.contains("Error"));
+}
+
+#[test]
+fn nodes_on_which_no_reporter_can_run_are_named_with_why() {
+    let rule = TestRule::new("cni").compile();
+    let unsupported = [("win".to_owned(), "kubernetes.io/os is windows".to_owned())];
+    let told = |reporters: &Reporters| {
+        let report =
+            ReporterReport { reporters, conflicts: &Conflicts::new(), unsupported: &unsupported };
+        let status = fold(&rule, 2, std::iter::empty(), &report, None, at(0));
+        message(&status, "ReporterReady")
+    };
+    let (status, reason, text) = told(&applied(1, 1, None));
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NodesUnsupported"));
+    assert_eq!(
+        text,
+        "no reporter can run on 1 of the rule's nodes: win (kubernetes.io/os is windows); exclude them by \
+         spec.nodeSelector; 1 of 1 reporters of this rule are ready"
+    );
+    assert_eq!(told(&Reporters::Failed("refused".to_owned())).1, "ApplyFailed");
+}
+
 /// What a rule is told whose condition an older one probes as well.
 fn told(conflict: Conflict, reporters: &Reporters) -> Option<(String, String, String)> {
     let rule = TestRule::new("cni").compile();
     let conflicts = Conflicts::from([("Ready1".to_owned(), conflict)]);
-    let status = fold(&rule, 0, std::iter::empty(), reporters, &conflicts, None, at(0));
+    let report = ReporterReport { reporters, conflicts: &conflicts, unsupported: &[] };
+    let status = fold(&rule, 0, std::iter::empty(), &report, None, at(0));
     let told = status.conditions.iter().any(|condition| condition.type_ == "ReporterReady");
     told.then(|| message(&status, "ReporterReady"))
 }
@@ -291,8 +331,7 @@ fn conflict(outcome: Outcome) -> Conflict {
 
 #[test]
 fn a_rule_is_told_who_probes_its_condition_too_and_what_to_do() {
-    let daemon_set = "nrr-reporters/reporter-cni".to_owned();
-    let applied = Reporters::Applied(ReporterStatus { daemon_set, desired: 2, ready: 1 }, None);
+    let applied = applied(2, 1, None);
     for (outcome, what) in [
         (Outcome::LeftOut, "wherever this rule applies, and there only the older one's reporters"),
         (Outcome::Apart, "on some of this rule's nodes, and there only the older one's reporters"),

@@ -21,8 +21,9 @@ use tracing::{info, warn};
 use crate::applied::{AppliedObjects, hash_of};
 use crate::events::Events;
 use crate::leadership::{Leadership, NotWritten};
+use crate::ownership::{self, Ownership};
+use crate::refusal;
 use crate::watches::OwnedStores;
-use crate::{ownership, refusal};
 
 /// A resourceVersion that no object has. An apply with it creates what is not there and is refused
 /// with 409 where anything is: the API server compares the versions of what exists, and of nothing
@@ -181,8 +182,9 @@ impl Applier {
         let known = store.get(&ObjectRef::from_obj(&wanted));
         let shown = known.as_ref().and_then(|live| live.resource_version());
         let mut field = "metadata".to_owned();
-        if let Some(live) = &known {
-            ownership::check(&**live, &wanted)?;
+        if let Some(live) = &known
+            && ownership::check(&**live, &wanted)? == Ownership::Own
+        {
             let found = differences(&as_json(live)?, &wanted_json);
             let as_it_is = |changed| Ensured { object: (**live).clone(), written: false, changed };
             let Some((first, _)) = found.first() else { return Ok(as_it_is(None)) };
@@ -195,7 +197,10 @@ impl Applier {
         if !is_unseen && !self.applied.rewrites.wait(&key, content).is_zero() {
             return Err(ApplyError::Reverted { object: key, field });
         }
-        let replaces = known.and_then(|live| live.uid());
+        let replaces = match &known {
+            Some(live) => self.take_over(api, &**live, &wanted).await?,
+            None => None,
+        };
         let applied = match self.send(api, &wanted, replaces.clone()).await {
             // It is there, though not among what is watched: it is somebody else's, or its labels
             // were edited, or it was made a moment ago.
@@ -204,8 +209,8 @@ impl Applier {
             {
                 let read = self.leadership.write(api.get_metadata(&name)).await;
                 let there = read.map_err(|cause| refused::<K>(&name, "read", &cause))?;
-                ownership::check(&there, &wanted)?;
-                self.send(api, &wanted, there.uid()).await
+                let replaces = self.take_over(api, &there, &wanted).await?;
+                self.send(api, &wanted, replaces).await
             }
             other => other,
         };
@@ -230,6 +235,51 @@ impl Applier {
             }
         }
         Ok(Ensured { object, written: true, changed: Some(changed) })
+    }
+
+    /// The uid of an object of the rule that is there. One that was abandoned is deleted: a DaemonSet's
+    /// selector, which has the uid of the earlier rule, cannot be changed.
+    async fn take_over<K>(
+        &self,
+        api: &Api<K>,
+        there: &impl Resource,
+        wanted: &K,
+    ) -> Result<Option<String>, ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        match ownership::check(there, wanted)? {
+            Ownership::Own => Ok(there.uid()),
+            Ownership::Abandoned => {
+                let name = there.name_any();
+                info!(kind = kind::<K>(), name, "an earlier rule left it; it is made anew");
+                self.delete_one(api, &name, there.uid()).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Deletes an object, unless another of its name has taken its place.
+    async fn delete_one<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        uid: Option<String>,
+    ) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid, resource_version: None }),
+            ..DeleteParams::background()
+        };
+        match self.leadership.write(api.delete(name, &params)).await {
+            Ok(_) => info!(kind = kind::<K>(), name, "deleted"),
+            Err(NotWritten::Failed(kube::Error::Api(status)))
+                if matches!(status.code, 404 | 409) => {}
+            Err(cause) => return Err(refused::<K>(name, "deleted", &cause)),
+        }
+        Ok(())
     }
 
     /// Replaces all of an object but its metadata. Applying leaves to others what they added to lists
@@ -295,18 +345,7 @@ impl Applier {
         let going = store
             .state_filter(|object| object.meta().deletion_timestamp.is_none() && which(object));
         for object in &going {
-            let name = object.name_any();
-            let params = DeleteParams {
-                // One of the same name that was made in between is somebody else's.
-                preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
-                ..DeleteParams::background()
-            };
-            match self.leadership.write(api.delete(&name, &params)).await {
-                Ok(_) => info!(kind = kind::<K>(), name, "deleted"),
-                Err(NotWritten::Failed(kube::Error::Api(status)))
-                    if matches!(status.code, 404 | 409) => {}
-                Err(cause) => return Err(refused::<K>(&name, "deleted", &cause)),
-            }
+            self.delete_one(api, &object.name_any(), object.uid()).await?;
         }
         Ok(going.len())
     }

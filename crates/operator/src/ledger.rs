@@ -54,6 +54,11 @@ impl SharedLedger {
         self.lock().forget_rule(uid);
     }
 
+    /// Tells of a rule of which something changed that the ledger does not have.
+    pub fn notify(&self, rule_uid: Arc<str>) {
+        self.news.tell([rule_uid]);
+    }
+
     /// Reads the ledger. It stays locked while `read` runs.
     pub fn read<T>(&self, read: impl FnOnce(&Ledger) -> T) -> T {
         read(&self.lock())

@@ -2,25 +2,40 @@
 //!
 //! Names follow from the rule's name, so somebody else may have taken one before. What is not the
 //! rule's own is never written; that holds for the objects of an earlier rule of the same name as
-//! well, which the garbage collector is about to remove.
+//! well, which the garbage collector is about to remove. Those that it will not remove are replaced.
+
+use std::collections::BTreeMap;
 
 use kube::{Resource, ResourceExt};
-use node_readiness_api::{MANAGED_BY_LABEL, RULE_UID_LABEL};
+use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL, RULE_NAME_ANNOTATION, RULE_UID_LABEL};
 
 use crate::applier::ApplyError;
 
+/// What an object is to the rule that wants one of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// It is the rule's own.
+    Own,
+    /// It was generated for a rule of this name that had another uid, and no rule owns it: it was restored
+    /// from a backup, or left when that rule was deleted with `--cascade=orphan`. Nobody will remove it.
+    Abandoned,
+}
+
 /// Whether an object that is there is the one that is wanted: it is owned by the same rule, or, since
-/// either may have been edited, labelled with its uid.
-pub(crate) fn check<K>(there: &impl Resource, wanted: &K) -> Result<(), ApplyError>
+/// either may have been edited, labelled with its uid. One that was abandoned may be taken over.
+pub(crate) fn check<K>(there: &impl Resource, wanted: &K) -> Result<Ownership, ApplyError>
 where
     K: Resource<DynamicType = ()>,
 {
     // What is no rule's has a fixed name that is the operator's alone.
-    let Some(uid) = wanted.labels().get(RULE_UID_LABEL) else { return Ok(()) };
+    let Some(uid) = wanted.labels().get(RULE_UID_LABEL) else { return Ok(Ownership::Own) };
     let owned = there.owner_references().iter().any(|owner| owner.uid == *uid);
     let label = there.labels().get(RULE_UID_LABEL);
     if owned || label == Some(uid) {
-        return Ok(());
+        return Ok(Ownership::Own);
+    }
+    if label.is_some() && is_abandoned(there, wanted) {
+        return Ok(Ownership::Abandoned);
     }
     let kind = K::kind(&()).into_owned();
     let name = match there.namespace() {
@@ -31,6 +46,14 @@ where
         Some(_) => ApplyError::Left { kind, name },
         None => ApplyError::Taken { kind, name, whose: whose(there) },
     })
+}
+
+fn is_abandoned(there: &impl Resource, wanted: &impl Resource) -> bool {
+    let manager = there.labels().get(MANAGED_BY_LABEL).map(String::as_str);
+    let rule = |object: &BTreeMap<String, String>| object.get(RULE_NAME_ANNOTATION).cloned();
+    there.owner_references().is_empty()
+        && manager == Some(MANAGED_BY)
+        && rule(there.annotations()) == rule(wanted.annotations())
 }
 
 /// Whose an object is, as far as it says.
@@ -64,15 +87,40 @@ mod tests {
         json!([{"apiVersion": "v1", "kind": kind, "name": name, "uid": uid}])
     }
 
-    fn checked(labels: &Value, owners: &Value) -> Result<(), String> {
+    fn checked(labels: &Value, owners: &Value) -> Result<Ownership, String> {
         let wanted = map(&json!({RULE_UID_LABEL: "u1"}), &owner("NodeReadinessRule", "cni", "u1"));
         check(&map(labels, owners), &wanted).map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_is_labelled_or_owned_by_the_rule_is_its_own() {
-        assert_eq!(checked(&json!({RULE_UID_LABEL: "u1"}), &json!([])), Ok(()));
-        assert_eq!(checked(&json!({}), &owner("NodeReadinessRule", "cni", "u1")), Ok(()));
+        let own = Ok(Ownership::Own);
+        assert_eq!(checked(&json!({RULE_UID_LABEL: "u1"}), &json!([])), own);
+        assert_eq!(checked(&json!({}), &owner("NodeReadinessRule", "cni", "u1")), own);
+    }
+
+    #[test]
+    fn what_an_earlier_rule_left_that_nobody_owns_is_abandoned() {
+        let labels = json!({RULE_UID_LABEL: "u0", MANAGED_BY_LABEL: MANAGED_BY});
+        assert_eq!(checked(&labels, &json!([])), Ok(Ownership::Abandoned));
+        for (labels, owners) in [
+            (labels.clone(), owner("NodeReadinessRule", "cni", "u0")),
+            (labels, owner("Deployment", "web", "u2")),
+            (json!({RULE_UID_LABEL: "u0", MANAGED_BY_LABEL: "Helm"}), json!([])),
+            (json!({MANAGED_BY_LABEL: MANAGED_BY}), json!([])),
+        ] {
+            checked(&labels, &owners).unwrap_err();
+        }
+        let of_another = |rule: &str| {
+            let annotations = BTreeMap::from([(RULE_NAME_ANNOTATION.to_owned(), rule.to_owned())]);
+            let mut map = map(&json!({RULE_UID_LABEL: "u0", MANAGED_BY_LABEL: MANAGED_BY}), &json!([]));
+            map.metadata.annotations = Some(annotations);
+            map
+        };
+        let mut wanted = of_another("cni");
+        wanted.metadata.labels.as_mut().unwrap().insert(RULE_UID_LABEL.to_owned(), "u1".to_owned());
+        assert!(matches!(check(&of_another("cni"), &wanted), Ok(Ownership::Abandoned)));
+        check(&of_another("csi"), &wanted).unwrap_err();
     }
 
     #[test]

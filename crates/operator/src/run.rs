@@ -1,10 +1,12 @@
 //! Putting the operator together.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use node_readiness_engine::reporter::ConstrainedImpersonation;
@@ -101,7 +103,11 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         watches::nodes(watching_nodes, reading.clone(), move |event, store| {
             observer.observe(event, store);
         });
-    let owned = Owned::watch(&watching, &args.reporter.reporters_namespace, reading);
+    let namespace = &args.reporter.reporters_namespace;
+    let (pods, pod_changes) = watches::pods(watching.clone(), namespace, reading.clone());
+    let notified = Arc::clone(&ledger);
+    let watch_pods = pod_changes.for_each(move |rule_uid| ready(notified.notify(rule_uid)));
+    let owned = Owned::watch(&watching, namespace, reading);
     let (synced_tx, synced) = watch::channel(false);
 
     let sync = announce(all_read, rule_store.clone(), node_store.clone(), synced_tx);
@@ -142,6 +148,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         fence,
         impersonation,
         nodes: node_store.clone(),
+        pods,
         rules,
         ledger,
         synced: synced.clone(),
@@ -150,7 +157,8 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         leadership,
         settings,
     };
-    let side = tokio::spawn(async move { tokio::join!(sync, write_events, find_out) });
+    let side =
+        tokio::spawn(async move { tokio::join!(sync, write_events, find_out, watch_pods) });
     let work = async {
         tokio::join!(
             node_path.run(node_store, node_changes, look_again, end.clone()),

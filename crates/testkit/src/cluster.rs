@@ -157,6 +157,17 @@ impl Cluster {
         network::set_link(node, true)
     }
 
+    /// The file of a node's network namespace, for `setns` or `nsenter --net`.
+    ///
+    /// # Errors
+    /// When there is no such node, or it has ended.
+    pub fn network_of(&self, node: &str) -> Result<PathBuf> {
+        let state = State::load(self.layout.state())?;
+        let namespaces = Namespaces::find(node, &state)
+            .ok_or_else(|| Error::NotRunning { dir: self.layout.node(node) })?;
+        Ok(namespaces.network())
+    }
+
     /// Takes a node's pod network away, upon which its kubelet reports that it is not Ready.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ pub struct Tool {
     pub package: &'static str,
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 10] = [
     Tool { program: "containerd", package: "containerd" },
     Tool { program: "containerd-shim-runc-v2", package: "containerd" },
     Tool { program: "ctr", package: "containerd" },
@@ -25,6 +25,7 @@ const TOOLS: [Tool; 9] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "mount", package: "mount" },
     Tool { program: "nsenter", package: "util-linux" },
+    Tool { program: "openssl", package: "openssl" },
     Tool { program: "unshare", package: "util-linux" },
 ];
 

@@ -14,7 +14,7 @@
 //!     dir: "target/cluster-of-my-test".into(),
 //!     version: KubernetesVersion::V1_37,
 //!     nodes: Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(5) },
-//!     data: EtcdData::Disk,
+//!     data: EtcdData::Disk, default_node_selector: None,
 //! };
 //! let cluster = Cluster::up(&spec, &|line| eprintln!("{line}"))?;
 //! println!("{}", cluster.kubeconfig().display());

@@ -16,6 +16,9 @@ pub struct ClusterSpec {
     pub nodes: Nodes,
     /// Where etcd keeps its data.
     pub data: EtcdData,
+    /// The node selector that pods get of whose namespace no annotation says otherwise, as
+    /// `key=value`: the admission plugin `PodNodeSelector`, or OpenShift's default.
+    pub default_node_selector: Option<&'static str>,
 }
 
 /// Where etcd keeps its data. It never waits for a disk, but it does wait for the file system, some

@@ -28,6 +28,7 @@ fn up_with(data: EtcdData, dir: &Path, third_octet: u8) -> Cluster {
         version: KubernetesVersion::V1_37,
         nodes: Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(third_octet) },
         data,
+        default_node_selector: None,
     };
     Cluster::up(&spec, &|line| eprintln!("{line}")).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -147,7 +147,7 @@ fn integration(progress: &Progress) -> anyhow::Result<Count> {
             dir: workspace::cluster_dir().join(name),
             version: KubernetesVersion::V1_37,
             nodes: Nodes::ControlPlaneOnly { loopback },
-            data: EtcdData::Disk,
+            data: EtcdData::Disk, default_node_selector: None,
         };
         Cluster::up(&spec, &|line| progress.say(line))
     };
@@ -198,7 +198,7 @@ fn e2e_on(
             testkit_binary,
             images: Vec::new(),
         }),
-        data: EtcdData::Disk,
+        data: EtcdData::Disk, default_node_selector: None,
     };
     let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
     progress.say(&format!("running the end-to-end tests on Kubernetes {version}"));

@@ -71,7 +71,7 @@ impl Share {
             .filter(|older| !older.deleting && older.nodes.meets(&rule.nodes))
             .collect();
         let share_a_node =
-            |rival: &Rule| existing.iter().any(|n| rule.covers(n) && rival.covers(n));
+            |rival: &Rule| existing.iter().any(|n| rule.selects(n) && rival.selects(n));
         let rivals: Vec<Rival<'_>> =
             rivals.into_iter().map(|rule| Rival { rule, met: share_a_node(rule) }).collect();
         let left: Vec<(&String, Option<NodeSet>)> = rule

@@ -11,7 +11,9 @@ mod daemon_set;
 mod grants;
 mod host_paths;
 mod names;
+mod placement;
 mod pod;
+mod pods;
 mod rollout;
 mod volumes;
 
@@ -36,6 +38,8 @@ pub use affinity::{MAX_TERMS, NodeSet};
 pub use allowances::{Allowances, ConstrainedImpersonation, Refusal, admit};
 pub use conflict::{Conflict, Conflicts, Outcome, Share};
 pub use names::ReporterNames;
+pub use placement::obstacle;
+pub use pods::{ReporterPod, most_frequent_trouble};
 pub use rollout::MaxUnavailable;
 
 /// What the operator was told about reporters when it was started.

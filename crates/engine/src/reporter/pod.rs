@@ -9,12 +9,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use node_readiness_api::{
-    NODE_NAME_ENV, REPORTER_ALIVE_FILE, REPORTER_CONFIG_DIR, REPORTER_CONFIG_FILE,
-    REPORTER_PROGRAM, REPORTER_RUN_DIR, ReporterOptions,
+    NODE_ADDRESS_ENV, NODE_NAME_ENV, REPORTER_ALIVE_FILE, REPORTER_CONFIG_DIR, REPORTER_CONFIG_FILE,
+    REPORTER_PROGRAM, REPORTER_RUN_DIR, ReporterOptions, ReporterResources,
 };
 
 use super::volumes::{self, Mounted, PROGRAM_DIR};
-use super::{NodeSet, ReporterNames, Settings};
+use super::{NodeSet, ReporterNames, Settings, placement};
 
 /// Names of the containers.
 const CONTAINER: &str = "reporter";
@@ -61,7 +61,8 @@ pub(super) fn pod_spec(pod: &Pod<'_>) -> PodSpec {
         // With the node's network comes the node's resolver.
         dns_policy: Some(if options.host_network { "Default" } else { "ClusterFirst" }.to_owned()),
         enable_service_links: Some(false),
-        affinity: pod.nodes.affinity(),
+        node_selector: Some(placement::node_selector()),
+        affinity: Some(placement::affinity(pod.nodes)),
         tolerations: Some(options.tolerations.clone().unwrap_or_else(tolerate_everything)),
         priority_class_name: Some(priority.to_owned()),
         image_pull_secrets: pull_secrets,
@@ -95,25 +96,25 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
             format!("--alive-file={alive}"),
         ]),
         liveness_probe: Some(liveness(vec![program, format!("--check-alive={alive}")])),
-        env: Some(vec![EnvVar {
-            name: NODE_NAME_ENV.to_owned(),
-            value_from: Some(EnvVarSource {
-                field_ref: Some(ObjectFieldSelector {
-                    field_path: "spec.nodeName".to_owned(),
-                    api_version: None,
-                }),
-                ..EnvVarSource::default()
-            }),
-            value: None,
-        }]),
+        env: Some(vec![
+            pod_field(NODE_NAME_ENV, "spec.nodeName"),
+            pod_field(NODE_ADDRESS_ENV, "status.hostIP"),
+        ]),
         ports: metrics_port(options),
-        resources: Some(options.resources.clone().unwrap_or_else(resources)),
+        resources: Some(options.resources.clone().map_or_else(resources, requirements)),
         security_context: Some(least_privilege()),
         volume_mounts: Some(mounts),
         // The reporter says why it ends; what ends it from outside is in the log.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
+}
+
+/// An environment variable with a field of the pod.
+fn pod_field(name: &str, field_path: &str) -> EnvVar {
+    let field_ref = ObjectFieldSelector { field_path: field_path.to_owned(), api_version: None };
+    let source = EnvVarSource { field_ref: Some(field_ref), ..EnvVarSource::default() };
+    EnvVar { name: name.to_owned(), value_from: Some(source), value: None }
 }
 
 /// The port for metrics, where it is the pod's own. On the host network it is not declared: the scheduler
@@ -164,6 +165,12 @@ fn least_privilege() -> SecurityContext {
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
         ..SecurityContext::default()
     }
+}
+
+fn requirements(resources: ReporterResources) -> ResourceRequirements {
+    let ReporterResources { requests, limits } = resources;
+    let set = |amounts: BTreeMap<_, _>| (!amounts.is_empty()).then_some(amounts);
+    ResourceRequirements { requests: set(requests), limits: set(limits), claims: None }
 }
 
 /// A few times what a reporter was measured to use, and no limit on CPU: throttling a probe would

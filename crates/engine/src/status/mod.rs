@@ -10,9 +10,8 @@ use node_readiness_api::{
     DryRunResults, NodeCounts, NodeEvaluation, NodeFailure, NodeReadinessRuleStatus, TaintPresence,
 };
 
-use crate::reporter::Conflicts;
 use crate::{Entry, Rule, Standing};
-pub use reporters::Reporters;
+pub use reporters::{ReporterReport, Reporters};
 
 /// How many nodes a status names at most in each of its lists.
 pub const MAX_NODES: usize = 100;
@@ -25,8 +24,7 @@ pub fn fold<'a>(
     rule: &Rule,
     covered: usize,
     entries: impl Iterator<Item = (&'a str, &'a Entry)>,
-    reporters: &Reporters,
-    conflicts: &Conflicts,
+    report: &ReporterReport<'_>,
     previous: Option<&NodeReadinessRuleStatus>,
     now: Timestamp,
 ) -> NodeReadinessRuleStatus {
@@ -38,16 +36,16 @@ pub fn fold<'a>(
     let omitted = counts.matched - saturated(named.len());
     let mut conditions = vec![
         accepted(),
-        ready(rule, entries.len(), counts, reporters),
+        ready(rule, entries.len(), counts, report.reporters),
         nodes_ready(rule, &entries, counts),
     ];
-    conditions.extend(reporters::ready(reporters, conflicts));
+    conditions.extend(reporters::ready(report));
     NodeReadinessRuleStatus {
         observed_generation: generation,
         conditions: stamp(conditions, generation, previous, now),
         nodes: Some(counts),
-        reporter: match reporters {
-            Reporters::Applied(status, _) => Some(status.clone()),
+        reporter: match report.reporters {
+            Reporters::Applied { status, .. } => Some(status.clone()),
             _ => None,
         },
         applied_nodes: applied(rule, &named),

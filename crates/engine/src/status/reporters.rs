@@ -15,9 +15,16 @@ pub enum Reporters {
     /// Their objects are in place, and Kubernetes has not looked at the DaemonSet of this namespace
     /// and name yet.
     Starting(String),
-    /// Their objects are in place. With what somebody else set otherwise than it is generated, which is
-    /// accepted: the object and the field.
-    Applied(ReporterStatus, Option<String>),
+    /// Their objects are in place.
+    Applied {
+        /// What the DaemonSet reports.
+        status: ReporterStatus,
+        /// What somebody else set otherwise than it is generated, which is accepted: the object and the
+        /// field.
+        changed: Option<String>,
+        /// What keeps pods from running or from being created, in Kubernetes' words.
+        trouble: Option<String>,
+    },
     /// Their objects could not be put in place; the message names object and cause.
     Failed(String),
     /// Their objects are not in place because another has such a name; the message names it, whose
@@ -30,14 +37,53 @@ pub enum Reporters {
     AwaitingPolicy,
 }
 
+/// All that there is to report of a rule's reporters.
+#[derive(Clone, Copy, Debug)]
+pub struct ReporterReport<'a> {
+    /// How they are.
+    pub reporters: &'a Reporters,
+    /// Which of the rule's conditions older rules probe as well.
+    pub conflicts: &'a Conflicts,
+    /// The nodes that the rule covers and on which no reporter can run, each with why.
+    pub unsupported: &'a [(String, String)],
+}
+
 /// The condition, for a rule with probes. What keeps reporters from running as they should comes
 /// first.
-pub(super) fn ready(reporters: &Reporters, conflicts: &Conflicts) -> Option<Verdict> {
+pub(super) fn ready(report: &ReporterReport<'_>) -> Option<Verdict> {
+    let ReporterReport { reporters, conflicts, unsupported } = *report;
     match reporters {
         Reporters::Failed(_) | Reporters::NameTaken(_) | Reporters::Refused(_) => {
             standing(reporters)
         }
-        _ => conflict(conflicts, reporters).or_else(|| standing(reporters)),
+        Reporters::Applied { status, trouble: Some(_), .. } if status.ready < status.desired => {
+            standing(reporters)
+        }
+        _ => conflict(conflicts, reporters)
+            .or_else(|| no_place(unsupported, reporters))
+            .or_else(|| standing(reporters)),
+    }
+}
+
+/// What a rule is told that covers nodes on which no reporter can run. Nobody reports its conditions there.
+fn no_place(unsupported: &[(String, String)], reporters: &Reporters) -> Option<Verdict> {
+    let (Reporters::Applied { .. }, false) = (reporters, unsupported.is_empty()) else { return None };
+    let number = unsupported.len();
+    let nodes = few(unsupported.iter(), |(node, why)| format!("{node} ({why})"));
+    let message = format!(
+        "no reporter can run on {number} of the rule's nodes: {nodes}; exclude them by spec.nodeSelector{}",
+        count(reporters)
+    );
+    Some(Verdict::new("ReporterReady", false, "NodesUnsupported", message))
+}
+
+/// How many reporters are ready, to end a sentence with.
+fn count(reporters: &Reporters) -> String {
+    match reporters {
+        Reporters::Applied { status: ReporterStatus { desired, ready, .. }, .. } => {
+            format!("; {ready} of {desired} reporters of this rule are ready")
+        }
+        _ => String::new(),
     }
 }
 
@@ -51,12 +97,7 @@ fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
         Outcome::LeftOut => "wherever this rule applies",
         Outcome::Apart | Outcome::Yields => "on some of this rule's nodes",
     };
-    let own = match reporters {
-        Reporters::Applied(ReporterStatus { desired, ready, .. }, _) => {
-            format!("; {ready} of {desired} reporters of this rule are ready")
-        }
-        _ => String::new(),
-    };
+    let own = count(reporters);
     let message = format!(
         "condition {condition} is probed by the older NodeReadinessRule {older} as well, {what}, and \
          there only the older one's reporters write it; remove the probe from one of them, or make \
@@ -69,7 +110,7 @@ fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
 /// are in place: one broken node must not keep a rule from being rolled out.
 pub(super) fn missing(reporters: &Reporters) -> Option<Verdict> {
     match reporters {
-        Reporters::None | Reporters::Applied(..) => None,
+        Reporters::None | Reporters::Applied { .. } => None,
         _ => standing(reporters),
     }
 }
@@ -90,11 +131,14 @@ fn standing(reporters: &Reporters) -> Option<Verdict> {
         Reporters::Starting(name) => {
             verdict(false, "ReportersNotReady", format!("DaemonSet {name} has yet to start"))
         }
-        Reporters::Applied(ReporterStatus { daemon_set, desired, ready }, changed) => {
+        Reporters::Applied { status, changed, trouble } => {
+            let ReporterStatus { daemon_set, desired, ready } = status;
             let changed = changed.as_ref().map(|changed| format!("; {changed}"));
             let changed = changed.unwrap_or_default();
             let count = format!("{ready} of {desired} reporters are ready{changed}");
             if ready < desired {
+                let trouble = trouble.as_ref().map(|trouble| format!("; {trouble}"));
+                let count = count + &trouble.unwrap_or_default();
                 let (namespace, name) = daemon_set.split_once('/').unwrap_or_default();
                 let hint =
                     format!("see kubectl -n {namespace} describe daemonset {name} and its pods");

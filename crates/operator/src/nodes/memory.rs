@@ -182,14 +182,13 @@ impl Memory {
         if failure.is_none() {
             state.regressions.set(node.name(), &plan.regressed);
         }
-        for finding in &plan.findings {
-            let uid = &finding.rule_uid;
-            if finding.standing == Standing::Deferred {
-                let deferred = state.deferred.entry(Arc::clone(uid)).or_default();
-                deferred.insert(node.name().to_owned());
-            } else if let Some(deferred) = state.deferred.get_mut(uid) {
-                deferred.remove(node.name());
-            }
+        // Also of rules that do not cover the node any more.
+        for deferred in state.deferred.values_mut() {
+            deferred.remove(node.name());
+        }
+        for finding in plan.findings.iter().filter(|f| f.standing == Standing::Deferred) {
+            let deferred = state.deferred.entry(Arc::clone(&finding.rule_uid)).or_default();
+            deferred.insert(node.name().to_owned());
         }
         self.fill(&mut state, rules);
         self.ledger.enter(node.name(), plan, failure)

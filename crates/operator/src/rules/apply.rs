@@ -199,7 +199,7 @@ fn reporters(daemon_set: &DaemonSet, changed: Option<String>) -> Reporters {
                 desired: status.desired_number_scheduled,
                 ready: status.number_ready,
             };
-            Reporters::Applied(status, changed)
+            Reporters::Applied { status, changed, trouble: None }
         }
         _ => Reporters::Starting(name),
     }

@@ -10,12 +10,13 @@ use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::Rule;
 use node_readiness_engine::reporter::{
     self, Conflicts, MaxUnavailable, Refusal, ReporterNames, ReporterObjects, Share,
+    most_frequent_trouble,
 };
 use node_readiness_engine::status::Reporters;
 
-use super::report::Reporting;
+use super::report::Observed;
 use super::resting::Rest;
-use super::{Context, RuleError, apply};
+use super::{Context, RuleError, apply, creation};
 use crate::applier::ApplyError;
 use crate::fence::Standing;
 
@@ -34,8 +35,9 @@ pub(super) async fn carry_out(
 ) -> Result<Carried, RuleError> {
     let Ok(compiled) = Rule::compile(rule) else {
         // What it did stays as it is, its reporters too.
-        let nothing = Reporting { reporters: &Reporters::None, conflicts: &Conflicts::new() };
-        let again = context.status.report(rule, &nothing, &context.nodes, &context.ledger).await?;
+        let status = &context.status;
+        let again =
+            status.report(rule, &Reporters::None, &Conflicts::new(), observed(context)).await?;
         return Ok(Carried { rests: false, again });
     };
     let share = share(&compiled, context);
@@ -55,15 +57,42 @@ pub(super) async fn carry_out(
     } else {
         apply_reporters(rule, desired.as_ref(), context).await
     };
-    let reporters = standing(&applied, admitted);
+    let mut reporters = standing(&applied, admitted);
+    let refresh = add_trouble(&mut reporters, &compiled, context).await;
     // The status tells of a failure before the rule is put back to be tried again.
-    let reporting = Reporting { reporters: &reporters, conflicts: &share.conflicts };
-    let turn = context.status.report(rule, &reporting, &context.nodes, &context.ledger).await?;
+    let status = &context.status;
+    let turn = status.report(rule, &reporters, &share.conflicts, observed(context)).await?;
     applied?;
     let left = resting.map(|rest| rest.left());
     let settles = context.settling.left(&rule.uid().unwrap_or_default());
-    let again = [turn, left, settles].into_iter().flatten().min();
+    let again = [turn, left, settles, refresh].into_iter().flatten().min();
     Ok(Carried { rests: left.is_some(), again })
+}
+
+/// Adds to reporters of which some are not ready what keeps them from running, and says when that is to be
+/// found out again.
+async fn add_trouble(
+    reporters: &mut Reporters,
+    rule: &Rule,
+    context: &Context,
+) -> Option<Duration> {
+    let Reporters::Applied { status, trouble, .. } = reporters else { return None };
+    if status.ready >= status.desired {
+        return None;
+    }
+    let pods = context.pods.state_filter(|pod| pod.rule_uid.as_deref() == Some(&*rule.uid));
+    *trouble = most_frequent_trouble(pods.iter().map(AsRef::as_ref));
+    if trouble.is_some() || pods.len() >= usize::try_from(status.desired).unwrap_or_default() {
+        return None;
+    }
+    let daemon_set = daemon_set(rule, context)?;
+    *trouble = context.creation_failures.of(&daemon_set).await;
+    Some(creation::REFRESH)
+}
+
+fn observed(context: &Context) -> Observed<'_> {
+    let Context { nodes, pods, ledger, .. } = context;
+    Observed { nodes, pods, ledger }
 }
 
 /// Whether reporters may run as a rule asks for.
@@ -126,6 +155,6 @@ fn daemon_set(rule: &Rule, context: &Context) -> Option<Arc<DaemonSet>> {
 fn max_unavailable(rule: &Rule, context: &Context) -> MaxUnavailable {
     let live = daemon_set(rule, context);
     MaxUnavailable::of(live.as_deref(), || {
-        context.nodes.state_filter(|node| rule.covers(node) && !node.is_ready()).len()
+        context.nodes.state_filter(|node| rule.selects(node) && !node.is_ready()).len()
     })
 }

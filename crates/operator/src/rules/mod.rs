@@ -6,6 +6,7 @@
 mod apply;
 mod carry;
 mod cleanup;
+mod creation;
 mod report;
 mod resting;
 mod turns;
@@ -36,9 +37,10 @@ use crate::metrics::Metrics;
 use crate::nodes::Rules;
 use crate::retries::Retries;
 use crate::settling::Settling;
-use crate::watches::{NodeStore, Owned, OwnedStores, RuleStore, StoredRule};
+use crate::watches::{NodeStore, Owned, OwnedStores, PodStore, RuleStore, StoredRule};
 use carry::{Carried, carry_out};
 use cleanup::Next;
+use creation::CreationFailures;
 use report::StatusWriter;
 use resting::Resting;
 
@@ -55,6 +57,7 @@ pub(crate) struct RulePath {
     pub fence: Fence,
     pub impersonation: watch::Receiver<ConstrainedImpersonation>,
     pub nodes: NodeStore,
+    pub pods: PodStore,
     pub rules: Rules,
     pub ledger: Arc<SharedLedger>,
     pub synced: watch::Receiver<bool>,
@@ -84,6 +87,8 @@ pub enum RuleError {
 struct Context {
     store: RuleStore,
     nodes: NodeStore,
+    pods: PodStore,
+    creation_failures: CreationFailures,
     rules: Rules,
     owned: OwnedStores,
     ledger: Arc<SharedLedger>,
@@ -104,7 +109,7 @@ struct Context {
 
 impl RulePath {
     /// Runs until `end`. While another leads nothing is done; all rules are looked at when this
-    /// process does. `news` are the uids of rules of which the ledger changed.
+    /// process does. `news` are the uids of rules of which the ledger or the pods changed.
     pub(crate) async fn run(
         self,
         store: RuleStore,
@@ -119,6 +124,7 @@ impl RulePath {
             fence,
             impersonation,
             nodes,
+            pods,
             rules,
             ledger,
             synced,
@@ -133,6 +139,8 @@ impl RulePath {
         let context = Arc::new(Context {
             store: store.clone(),
             nodes,
+            pods,
+            creation_failures: CreationFailures::new(client.clone(), &settings.namespace),
             rules: rules.clone(),
             owned: stores,
             ledger,

@@ -1,8 +1,8 @@
 //! Writing a rule's status: at most once a second, and only if it changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use json_patch::jsonptr::PointerBuf;
@@ -13,9 +13,9 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule, NodeReadinessRuleStatus};
-use node_readiness_engine::reporter::Conflicts;
-use node_readiness_engine::status::{self, Reporters};
-use node_readiness_engine::{Rule, status::fold};
+use node_readiness_engine::reporter::{self, Conflicts};
+use node_readiness_engine::status::{self, ReporterReport, Reporters, fold};
+use node_readiness_engine::{Node, Rule};
 use thiserror::Error;
 use tracing::warn;
 
@@ -25,7 +25,7 @@ use crate::leadership::{Leadership, NotWritten};
 use crate::ledger::SharedLedger;
 use crate::refusal;
 use crate::rewrites::Rewrites;
-use crate::watches::{NodeStore, StoredRule};
+use crate::watches::{NodeStore, PodStore, StoredRule};
 
 /// A status could not be written.
 #[derive(Debug, Error)]
@@ -35,12 +35,12 @@ pub struct ReportError {
     cause: String,
 }
 
-/// What there is to report of a rule's reporters.
+/// What is known of a rule's nodes.
 #[derive(Clone, Copy)]
-pub(super) struct Reporting<'a> {
-    pub(super) reporters: &'a Reporters,
-    /// Which of its conditions older rules probe as well.
-    pub(super) conflicts: &'a Conflicts,
+pub(super) struct Observed<'a> {
+    pub(super) nodes: &'a NodeStore,
+    pub(super) pods: &'a PodStore,
+    pub(super) ledger: &'a SharedLedger,
 }
 
 /// The one writer of rules' status.
@@ -68,22 +68,23 @@ impl StatusWriter {
     pub(super) async fn report(
         &self,
         rule: &NodeReadinessRule,
-        reporting: &Reporting<'_>,
-        nodes: &NodeStore,
-        ledger: &SharedLedger,
+        reporters: &Reporters,
+        conflicts: &Conflicts,
+        Observed { nodes, pods, ledger }: Observed<'_>,
     ) -> Result<Option<Duration>, ReportError> {
         let name = rule.name_any();
         if let Some(wait) = self.turns.wait(&name, Instant::now()) {
             return Ok(Some(wait));
         }
-        let Reporting { reporters, conflicts } = *reporting;
         let previous = rule.status.as_ref();
         let next = match Rule::compile(rule) {
             Ok(compiled) => {
-                let covered = nodes.state_filter(|node| compiled.covers(node)).len();
+                let covered = nodes.state_filter(|node| compiled.covers(node));
+                let unsupported = unsupported(rule, &covered, pods);
+                let report = ReporterReport { reporters, conflicts, unsupported: &unsupported };
                 ledger.read(|ledger| {
                     let entries = ledger.of(&compiled.uid);
-                    fold(&compiled, covered, entries, reporters, conflicts, previous, clock::now())
+                    fold(&compiled, covered.len(), entries, &report, previous, clock::now())
                 })
             }
             Err(rejection) => {
@@ -156,6 +157,30 @@ impl StatusWriter {
     fn lock_rejected(&self) -> MutexGuard<'_, HashMap<String, (String, Option<i64>)>> {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The nodes among these on which no reporter of a rule can start, by name, with why. One that runs there
+/// already shows that it can.
+fn unsupported(
+    rule: &NodeReadinessRule,
+    covered: &[Arc<Node>],
+    pods: &PodStore,
+) -> Vec<(String, String)> {
+    if rule.spec.probes.is_empty() {
+        return Vec::new();
+    }
+    let options = rule.spec.reporter.clone().unwrap_or_default();
+    let without = covered.iter().filter_map(|node| {
+        Some((node.name().to_owned(), reporter::obstacle(node, &options)?))
+    });
+    let mut without: BTreeMap<String, String> = without.collect();
+    if !without.is_empty() {
+        let uid = rule.uid();
+        for pod in pods.state_filter(|pod| pod.rule_uid.as_deref() == uid.as_deref()) {
+            pod.node.as_deref().and_then(|node| without.remove(node));
+        }
+    }
+    without.into_iter().collect()
 }
 
 /// A hash of a status apart from the times of its conditions, which are new when somebody changed them.

@@ -4,6 +4,7 @@
 
 mod nodes;
 mod owned;
+mod pods;
 mod rules;
 
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use crate::refusal;
 
 pub use nodes::{NodeStore, nodes};
 pub use owned::{Owned, OwnedStores};
+pub use pods::{PodStore, pods};
 pub use rules::{RuleStore, StoredRule, rules};
 
 /// How many seconds a watch lasts before the next takes over, so that a connection on which nothing

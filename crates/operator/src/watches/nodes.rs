@@ -88,6 +88,7 @@ impl Decisive {
 fn decisive(node: &Node) -> u64 {
     let mut hasher = DefaultHasher::new();
     node.metadata.uid.hash(&mut hasher);
+    node.is_terminating().hash(&mut hasher);
     node.labels().hash(&mut hasher);
     node.has_annotations().hash(&mut hasher);
     for annotation in node.annotations() {
@@ -135,7 +136,8 @@ mod tests {
 
     #[test]
     fn whatever_a_plan_depends_on_is_decisive() {
-        let changes: [fn(&mut Value); 6] = [
+        let changes: [fn(&mut Value); 7] = [
+            |node| node["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
             |node| node["metadata"]["uid"] = json!("2"),
             |node| node["metadata"]["labels"]["a"] = json!("c"),
             |node| node["metadata"]["annotations"] = json!({"example.com/first": "x"}),

@@ -4,6 +4,8 @@
 //! `make test` starts the cluster, once for each Kubernetes version, and says where it is.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod addresses;
+mod as_kubelet;
 mod availability;
 mod counterparts;
 mod diagnosis;
@@ -20,6 +22,7 @@ mod metrics;
 mod network;
 mod nodes;
 mod operator;
+mod pods;
 mod probes;
 mod process;
 mod reboots;

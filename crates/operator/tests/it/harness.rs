@@ -91,7 +91,7 @@ impl Fixture {
     pub async fn node(&self, suffix: &str, taints: &Value) -> String {
         let name = self.named(suffix);
         let node = json!({
-            "metadata": {"name": name, "labels": {"test": self.name}},
+            "metadata": {"name": name, "labels": {"test": self.name, "kubernetes.io/os": "linux"}},
             "spec": {"taints": taints},
         });
         let node = serde_json::from_value(node).unwrap();

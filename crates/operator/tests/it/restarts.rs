@@ -41,10 +41,19 @@ impl Drop for Operator {
 impl World {
     /// A control plane in a directory of this name and on this loopback /24, with rules installed.
     pub async fn new(name: &str, loopback: u8) -> Self {
+        Self::with_default_node_selector(None, name, loopback).await
+    }
+
+    /// The same, where pods get this node selector unless an annotation of their namespace says otherwise.
+    pub async fn with_default_node_selector(
+        default_node_selector: Option<&'static str>,
+        name: &str,
+        loopback: u8,
+    ) -> Self {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let nodes = Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(loopback) };
         let spec =
-            ClusterSpec { dir, version: KubernetesVersion::V1_37, nodes, data: EtcdData::Disk };
+            ClusterSpec { dir, version: KubernetesVersion::V1_37, nodes, data: EtcdData::Disk, default_node_selector };
         let up = move || Cluster::up(&spec, &|_| {}).unwrap();
         let cluster = tokio::task::spawn_blocking(up).await.unwrap();
         let kubeconfig = cluster.kubeconfig();
@@ -61,10 +70,13 @@ impl World {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         self.kubectl(&["apply", "--server-side", "-k", &root.join("crds").display().to_string()]);
         self.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]);
-        self.kubectl(&["create", "namespace", REPORTERS]);
+        for file in ["manager/namespace.yaml", "reporters/namespace.yaml"] {
+            let file = root.join("config").join(file);
+            self.kubectl(&["apply", "-f", &file.display().to_string()]);
+        }
     }
 
-    fn kubectl(&self, arguments: &[&str]) {
+    pub fn kubectl(&self, arguments: &[&str]) {
         self.try_kubectl(arguments).unwrap();
     }
 
@@ -103,7 +115,8 @@ impl World {
 
     /// Creates a node for the rule.
     pub async fn node(&self, name: &str) {
-        let node = json!({"metadata": {"name": name, "labels": {"test": "restart"}}});
+        let labels = json!({"test": "restart", "kubernetes.io/os": "linux"});
+        let node = json!({"metadata": {"name": name, "labels": labels}});
         let node = serde_json::from_value(node).unwrap();
         self.nodes().create(&PostParams::default(), &node).await.unwrap();
     }
@@ -115,7 +128,7 @@ impl World {
         self.nodes().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    fn rules(&self) -> Api<NodeReadinessRule> {
+    pub fn rules(&self) -> Api<NodeReadinessRule> {
         Api::all(self.client.clone())
     }
 
@@ -173,6 +186,20 @@ impl World {
             },
         });
         self.apply(&rule).await;
+    }
+
+    /// Applies an object in the reporters' namespace, by kubectl.
+    pub fn apply_to_reporters(&self, object: &Value) {
+        let path = self.kubeconfig.with_file_name("applied.json");
+        std::fs::write(&path, object.to_string()).unwrap();
+        self.kubectl(&["apply", "-n", REPORTERS, "-f", &path.display().to_string()]);
+    }
+
+    /// Applies an object in the reporters' namespace, by kubectl.
+    pub fn apply_to_reporters(&self, object: &Value) {
+        let path = self.kubeconfig.with_file_name("applied.json");
+        std::fs::write(&path, object.to_string()).unwrap();
+        self.kubectl(&["apply", "-n", REPORTERS, "-f", &path.display().to_string()]);
     }
 
     pub async fn apply(&self, rule: &Value) -> NodeReadinessRule {
@@ -259,7 +286,8 @@ async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
     let world = World::new("restarts", 3).await;
     world
         .each_node(async |nodes, name| {
-            let node = json!({"metadata": {"name": name, "labels": {"test": "restart"}}});
+            let labels = json!({"test": "restart", "kubernetes.io/os": "linux"});
+        let node = json!({"metadata": {"name": name, "labels": labels}});
             let node = serde_json::from_value(node).unwrap();
             nodes.create(&PostParams::default(), &node).await.unwrap();
         })

@@ -25,6 +25,8 @@ pub(super) enum Fault {
     Certificate,
     #[error("TLS handshake failed")]
     Tls,
+    #[error("refused by a server that asks for a client certificate, which a probe does not have")]
+    ClientCertificate,
     #[error("not a valid HTTP answer")]
     NotHttp,
     #[error("too many redirects")]
@@ -47,6 +49,8 @@ pub(super) enum Fault {
     NoSuchFile,
     #[error("not modified within the last {0:?}")]
     TooOld(Duration),
+    #[error("not modified since the node was booted")]
+    BeforeBoot,
     #[error("more than {0} names to look at; use a narrower pattern")]
     TooManyNames(u32),
     #[error("not a socket")]

@@ -6,7 +6,8 @@
 //! see [`unix`](super::unix).
 //!
 //! With a largest age it is the last modification that counts, by the system's clock. A time that
-//! lies ahead counts as fresh: the clock was set back, and the file is not old for that.
+//! lies ahead counts as fresh: the clock was set back, and the file is not old for that. The time of
+//! the node's boot is by the same clock, as it is now.
 //!
 //! The walk is not the `glob` crate's, which reads whole directories before it returns the first
 //! name. This one ends at the first match, when nobody waits for it any more, and after a number of
@@ -20,6 +21,7 @@ use std::{
 };
 
 use glob::{MatchOptions, Pattern};
+use nix::time::{ClockId, clock_gettime};
 use node_readiness_api::single_stars;
 
 use super::{
@@ -47,6 +49,8 @@ pub struct FileCheck {
     pub path: FilePattern,
     /// Time since a file's last modification after which it does not count.
     pub max_age: Option<Duration>,
+    /// Whether a file does not count that was last modified before the node was booted.
+    pub since_boot: bool,
 }
 
 /// A path, parts of which are patterns.
@@ -168,10 +172,16 @@ impl<'a> Look<'a> {
             Ok(metadata) => metadata,
             Err(error) => return self.missed(&error),
         };
-        let Some(max_age) = self.check.max_age else { return Ok(true) };
         let modified = metadata.modified().map_err(|error| Fault::of_file(&error))?;
-        if SystemTime::now().duration_since(modified).is_ok_and(|age| age > max_age) {
+        // A time that lies ahead has no age.
+        let Ok(age) = SystemTime::now().duration_since(modified) else { return Ok(true) };
+        let too_old = self.check.max_age.filter(|max_age| age > *max_age);
+        if let Some(max_age) = too_old {
             self.meet(Fault::TooOld(max_age));
+            return Ok(false);
+        }
+        if self.check.since_boot && age > time_since_boot()? {
+            self.meet(Fault::BeforeBoot);
             return Ok(false);
         }
         Ok(true)
@@ -191,7 +201,7 @@ impl<'a> Look<'a> {
     fn meet(&mut self, fault: Fault) {
         let weight = |fault: &Fault| match fault {
             Fault::NoSuchFile => 0,
-            Fault::TooOld(_) => 1,
+            Fault::TooOld(_) | Fault::BeforeBoot => 1,
             Fault::PermissionDenied => 2,
             _ => 3,
         };
@@ -199,6 +209,12 @@ impl<'a> Look<'a> {
             self.obstacle = fault;
         }
     }
+}
+
+/// Time since the node was booted, in which it may have slept.
+fn time_since_boot() -> Result<Duration, Fault> {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(|_| Fault::Other)?;
+    Ok(Duration::from(time))
 }
 
 #[cfg(test)]

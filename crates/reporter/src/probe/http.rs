@@ -10,18 +10,23 @@ use http::{HeaderMap, HeaderValue, header};
 use node_readiness_api::BODY_PATTERN_MEMORY;
 use regex_lite::{Regex, RegexBuilder};
 use reqwest::{Client, Response, Url, redirect};
+use rustls::ClientConfig;
 
 use super::{
     Dialect, Outcome, TrustError,
     fault::{self, Fault},
     resolve::Resolver,
-    trust,
+    trust::{AskedForCertificate, Tls},
 };
 
 const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VERSION"));
 
 /// How much of a body is read, as kubelet does. It is enough for a server to see its answer taken.
 const BODY_LIMIT: usize = 10 * 1024;
+
+/// How many headers an answer may have. The client's usual 100 are fewer than agents send that kubelet
+/// takes for healthy.
+const HEADERS_LIMIT: usize = 1000;
 
 /// Requests that one probe may take, as kubelet counts: the first one and nine redirects.
 const REQUEST_LIMIT: usize = 10;
@@ -72,19 +77,30 @@ impl PartialEq for BodyPattern {
 pub struct HttpProber {
     check: HttpCheck,
     client: Client,
+    asked: Arc<AskedForCertificate>,
     /// What is probed, for people.
     subject: String,
 }
 
 impl HttpProber {
     pub(super) fn new(check: HttpCheck) -> Result<Self, TrustError> {
-        let client = client(&check.dialect)?;
+        let Tls { config, asked } = match &check.dialect {
+            Dialect::PodProbe => Tls::accept_all()?,
+            Dialect::Endpoint(roots) => Tls::verify(roots)?,
+        };
+        let client = client(&check.dialect, config)?;
         let subject = format!("httpGet {}", without_secrets(&check.url));
-        Ok(Self { check, client, subject })
+        Ok(Self { check, client, asked, subject })
     }
 
     pub(super) async fn probe(&self) -> Outcome {
-        self.check.dialect.judge(&self.subject, self.get().await)
+        self.asked.take();
+        let found = self.get().await.map_err(|fault| match fault {
+            // The server may say so by any alert, or just close.
+            Fault::Tls | Fault::ConnectionClosed if self.asked.take() => Fault::ClientCertificate,
+            fault => fault,
+        });
+        self.check.dialect.judge(&self.subject, found)
     }
 
     pub(super) fn timed_out(&self, timeout: Duration) -> Outcome {
@@ -130,7 +146,7 @@ async fn read_beginning(mut response: Response) -> reqwest::Result<Vec<u8>> {
     Ok(beginning)
 }
 
-fn client(dialect: &Dialect) -> Result<Client, TrustError> {
+fn client(dialect: &Dialect, config: ClientConfig) -> Result<Client, TrustError> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let builder = Client::builder()
@@ -140,11 +156,10 @@ fn client(dialect: &Dialect) -> Result<Client, TrustError> {
         .no_proxy()
         .referer(false)
         .dns_resolver(Arc::new(Resolver::new()))
-        .redirect(redirects(dialect));
-    let builder = match dialect {
-        Dialect::PodProbe => trust::accept_all(builder),
-        Dialect::Endpoint(roots) => trust::verify(builder, roots)?,
-    };
+        .redirect(redirects(dialect))
+        .http1_max_headers(HEADERS_LIMIT)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .tls_backend_preconfigured(config);
     builder.build().map_err(|error| TrustError::Client(error.to_string()))
 }
 

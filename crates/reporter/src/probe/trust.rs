@@ -1,16 +1,27 @@
-//! Which certificates a probe accepts, and the HTTP client that follows from it.
+//! Which certificates a probe accepts.
 //!
 //! A Pod's probe accepts any: it asks whether its own node's agent answers, and agents are wont to
 //! use certificates that nobody can verify. The Go project's reporter verifies, and so does this one
 //! when it is configured like that one.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use reqwest::ClientBuilder;
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+    client::{
+        ResolvesClientCert, Resumption, WantsClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, pem, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem, pem::PemObject},
+    sign::CertifiedKey,
 };
 
 /// Where trust in an https endpoint comes from.
@@ -55,14 +66,113 @@ pub(crate) fn install_crypto() -> Arc<CryptoProvider> {
         .map_or_else(|| Arc::new(rustls::crypto::ring::default_provider()), Arc::clone)
 }
 
-/// Accepts any certificate.
-pub(super) fn accept_all(builder: ClientBuilder) -> ClientBuilder {
-    install_crypto();
-    builder.tls_danger_accept_invalid_certs(true)
+/// A client's configuration, and whether the server asked it for a certificate.
+#[derive(Debug)]
+pub(super) struct Tls {
+    pub(super) config: ClientConfig,
+    pub(super) asked: Arc<AskedForCertificate>,
 }
 
-/// Accepts what the roots vouch for.
-pub(super) fn verify(builder: ClientBuilder, roots: &Roots) -> Result<ClientBuilder, TrustError> {
+impl Tls {
+    /// Accepts any certificate, of any version and with keys of any size.
+    pub(super) fn accept_all() -> Result<Self, TrustError> {
+        let verifier = Arc::new(AcceptAll(install_crypto()));
+        Self::new(|config| config.dangerous().with_custom_certificate_verifier(verifier))
+    }
+
+    /// Accepts what the roots vouch for.
+    pub(super) fn verify(roots: &Roots) -> Result<Self, TrustError> {
+        let roots = root_store(roots)?;
+        Self::new(|config| config.with_root_certificates(roots))
+    }
+
+    fn new(
+        verifier: impl FnOnce(
+            ConfigBuilder<ClientConfig, WantsVerifier>,
+        ) -> ConfigBuilder<ClientConfig, WantsClientCert>,
+    ) -> Result<Self, TrustError> {
+        let config = ClientConfig::builder_with_provider(install_crypto())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TrustError::Client(error.to_string()))?;
+        let asked = Arc::new(AskedForCertificate::default());
+        let mut config = verifier(config).with_client_cert_resolver(asked.clone());
+        // Each probe is a whole handshake: a resumed one does not show that the certificate is gone.
+        config.resumption = Resumption::disabled();
+        Ok(Self { config, asked })
+    }
+}
+
+/// Has no certificate to show, and remembers that the server asked for one.
+#[derive(Debug, Default)]
+pub(super) struct AskedForCertificate(AtomicBool);
+
+impl AskedForCertificate {
+    /// Whether the server asked since this was last called.
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl ResolvesClientCert for AskedForCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        // Otherwise it is not asked.
+        true
+    }
+}
+
+/// Looks at no certificate, as kubelet's probe does. What a server signs with its key is not looked at
+/// either: whoever may show any certificate may show one of their own.
+#[derive(Debug)]
+struct AcceptAll(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAll {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    /// What servers choose from: more than could be verified here, for none of it is.
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let mut schemes = self.0.signature_verification_algorithms.supported_schemes();
+        schemes.extend([
+            SignatureScheme::ECDSA_NISTP521_SHA512,
+            SignatureScheme::RSA_PKCS1_SHA1,
+            SignatureScheme::ECDSA_SHA1_Legacy,
+        ]);
+        schemes
+    }
+}
+
+fn root_store(roots: &Roots) -> Result<RootCertStore, TrustError> {
     let mut store = RootCertStore::empty();
     match roots {
         Roots::Bundled => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -81,10 +191,5 @@ pub(super) fn verify(builder: ClientBuilder, roots: &Roots) -> Result<ClientBuil
             }
         }
     }
-    let config = ClientConfig::builder_with_provider(install_crypto())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| TrustError::Client(error.to_string()))?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    Ok(builder.tls_backend_preconfigured(config))
+    Ok(store)
 }

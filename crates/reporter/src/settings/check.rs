@@ -1,11 +1,11 @@
 //! From a rule's probe to what is probed, each field checked again and named if it is wrong.
 
-use std::{path::Path, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use node_readiness_api::{
-    ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader, Scheme,
-    TcpSocketAction, UnixSocketAction, is_host,
+    ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader, NODE_ADDRESS_ENV,
+    ProbeAddress, Scheme, TcpSocketAction, UnixSocketAction, is_host,
 };
 use reqwest::Url;
 
@@ -27,28 +27,40 @@ impl Problem {
     }
 }
 
-/// What a handler probes. Paths of the node are below `host_root`.
-pub(super) fn check(handler: &Handler, host_root: &Path) -> Result<Check, Problem> {
+/// What a pod knows of its node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Host<'a> {
+    /// Where the node's root directory is mounted.
+    pub(super) root: &'a Path,
+    /// The node's address, where the pod was told.
+    pub(super) address: Option<IpAddr>,
+}
+
+/// What a handler probes.
+pub(super) fn check(handler: &Handler, host: Host<'_>) -> Result<Check, Problem> {
     Ok(match handler {
-        Handler::HttpGet(action) => Check::Http(http(action)?),
-        Handler::TcpSocket(action) => Check::Tcp(tcp(action)?),
-        Handler::Grpc(action) => Check::Grpc(grpc(action)?),
+        Handler::HttpGet(action) => Check::Http(http(action, host)?),
+        Handler::TcpSocket(action) => Check::Tcp(tcp(action, host)?),
+        Handler::Grpc(action) => Check::Grpc(grpc(action, host)?),
         Handler::Exec(action) => Check::Exec(exec(action)?),
-        Handler::UnixSocket(action) => Check::Unix(unix(action, host_root)?),
-        Handler::File(action) => Check::File(file(action, host_root)?),
+        Handler::UnixSocket(action) => Check::Unix(unix(action, host.root)?),
+        Handler::File(action) => Check::File(file(action, host.root)?),
     })
 }
 
-fn http(action: &HttpGetAction) -> Result<HttpCheck, Problem> {
+fn http(action: &HttpGetAction, host: Host<'_>) -> Result<HttpCheck, Problem> {
     let scheme = match action.scheme {
         Scheme::Http => "http",
         Scheme::Https => "https",
     };
     let port = port(action.port, "httpGet.port")?;
-    let host = host(action.host.as_deref(), "httpGet.host")?;
+    let host = match &action.host {
+        Some(other) => named_host(other, "httpGet.host")?.to_owned(),
+        None => host.at(action.address, "httpGet.address")?,
+    };
     let url = Some(&action.path)
         .filter(|path| path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()))
-        .and_then(|path| Url::parse(&format!("{scheme}://{}{path}", authority(host, port))).ok())
+        .and_then(|path| Url::parse(&format!("{scheme}://{}{path}", authority(&host, port))).ok())
         .ok_or_else(|| {
             Problem::new(
                 "httpGet.path",
@@ -90,15 +102,18 @@ fn headers(list: &[HttpHeader]) -> Result<HeaderMap, Problem> {
     Ok(headers)
 }
 
-fn tcp(action: &TcpSocketAction) -> Result<TcpCheck, Problem> {
-    Ok(TcpCheck {
-        host: host(action.host.as_deref(), "tcpSocket.host")?.to_owned(),
-        port: port(action.port, "tcpSocket.port")?,
-    })
+fn tcp(action: &TcpSocketAction, host: Host<'_>) -> Result<TcpCheck, Problem> {
+    let host = match &action.host {
+        Some(other) => named_host(other, "tcpSocket.host")?.to_owned(),
+        None => host.at(action.address, "tcpSocket.address")?,
+    };
+    Ok(TcpCheck { host, port: port(action.port, "tcpSocket.port")? })
 }
 
-fn grpc(action: &GrpcAction) -> Result<GrpcCheck, Problem> {
-    Ok(GrpcCheck { port: port(action.port, "grpc.port")?, service: action.service.clone() })
+fn grpc(action: &GrpcAction, host: Host<'_>) -> Result<GrpcCheck, Problem> {
+    let port = port(action.port, "grpc.port")?;
+    let host = host.at(action.address, "grpc.address")?;
+    Ok(GrpcCheck { host, port, service: action.service.clone() })
 }
 
 fn exec(action: &ExecAction) -> Result<ExecCheck, Problem> {
@@ -131,7 +146,7 @@ fn file(action: &FileAction, host_root: &Path) -> Result<FileCheck, Problem> {
             Some(Duration::from_secs(at_least_one(seconds, "file.maxAgeSeconds")?.into()))
         }
     };
-    Ok(FileCheck { root: host_root.into(), path, max_age })
+    Ok(FileCheck { root: host_root.into(), path, max_age, since_boot: action.since_boot })
 }
 
 fn host_path(path: &str, field: &str) -> Result<HostPath, Problem> {
@@ -150,9 +165,25 @@ fn port(port: u16, field: &str) -> Result<u16, Problem> {
     Ok(port)
 }
 
+impl Host<'_> {
+    /// What to connect to for an address of the node.
+    fn at(self, address: ProbeAddress, field: &str) -> Result<String, Problem> {
+        match (address, self.address) {
+            (ProbeAddress::Localhost, _) => Ok(LOCALHOST.to_owned()),
+            (ProbeAddress::Node, Some(address)) => Ok(address.to_string()),
+            (ProbeAddress::Node, None) => {
+                let problem = format!(
+                    "is Node, and {NODE_ADDRESS_ENV} is not set: let the pod set it from the field \
+                     status.hostIP (env, valueFrom, fieldRef)"
+                );
+                Err(Problem::new(field, problem))
+            }
+        }
+    }
+}
+
 /// A name or an address: nothing else may get into a URL or a condition's message.
-fn host<'a>(host: Option<&'a str>, field: &str) -> Result<&'a str, Problem> {
-    let Some(host) = host else { return Ok(LOCALHOST) };
+fn named_host<'a>(host: &'a str, field: &str) -> Result<&'a str, Problem> {
     if is_host(host) {
         return Ok(host);
     }

@@ -15,33 +15,34 @@ use node_readiness_api::{ConditionStatus, Probe, ReporterAccess, ReporterConfig}
 
 use super::{
     MetricsEndpoint, ProbeSettings, Settings, SettingsError, Startup,
-    check::{Problem, at_least_one, check},
-    condition_type_problem, node_name,
+    check::{Host, Problem, at_least_one, check},
+    condition_type_problem, node_address, node_name,
 };
 use crate::{threshold::Thresholds, yields::Yields};
 
 /// Reads the file. Paths of the node are below `host_root`.
 ///
 /// # Errors
-/// When `NODE_NAME` or the file is missing or wrong; see [`SettingsError`].
+/// When `NODE_NAME`, `NODE_ADDRESS` or the file is missing or wrong; see [`SettingsError`].
 pub fn load(
     path: &Path,
     host_root: &Path,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
-    let node = node_name(variable)?;
+    let node = node_name(&variable)?;
+    let host = Host { root: host_root, address: node_address(&variable)? };
     let json = std::fs::read_to_string(path)
         .map_err(|source| SettingsError::Unreadable { path: path.into(), source })?;
     let config = ReporterConfig::from_json(&json)
         .map_err(|source| SettingsError::Malformed { path: path.into(), source })?;
-    settings(node, &config, host_root).map_err(|Problem { field, problem }| SettingsError::Field {
+    settings(node, &config, host).map_err(|Problem { field, problem }| SettingsError::Field {
         path: path.into(),
         field,
         problem,
     })
 }
 
-fn settings(node: String, config: &ReporterConfig, host_root: &Path) -> Result<Settings, Problem> {
+fn settings(node: String, config: &ReporterConfig, host: Host<'_>) -> Result<Settings, Problem> {
     let heartbeat = seconds(config.heartbeat_seconds, "heartbeatSeconds")?;
     if config.probes.is_empty() {
         return Err(Problem::new("probes", "is empty: list at least one probe"));
@@ -49,11 +50,10 @@ fn settings(node: String, config: &ReporterConfig, host_root: &Path) -> Result<S
     let mut probes = Vec::<ProbeSettings>::with_capacity(config.probes.len());
     for (index, probe) in config.probes.iter().enumerate() {
         let required = config.required.get(&probe.condition_type).copied();
-        let probe =
-            probe_settings(probe, required, host_root, &probes).map_err(|mut problem| {
-                problem.field = format!("probes[{index}].{}", problem.field);
-                problem
-            })?;
+        let probe = probe_settings(probe, required, host, &probes).map_err(|mut problem| {
+            problem.field = format!("probes[{index}].{}", problem.field);
+            problem
+        })?;
         probes.push(probe);
     }
     Ok(Settings {
@@ -96,7 +96,7 @@ fn metrics(port: Option<u16>) -> Result<Option<MetricsEndpoint>, Problem> {
 fn probe_settings(
     probe: &Probe,
     required: Option<ConditionStatus>,
-    host_root: &Path,
+    host: Host<'_>,
     others: &[ProbeSettings],
 ) -> Result<ProbeSettings, Problem> {
     let condition_type = &probe.condition_type;
@@ -115,7 +115,7 @@ fn probe_settings(
     }
     Ok(ProbeSettings {
         condition_type: condition_type.clone(),
-        check: check(&probe.handler, host_root)?,
+        check: check(&probe.handler, host)?,
         initial_delay: Duration::from_secs(probe.initial_delay_seconds.into()),
         period: seconds(probe.period_seconds, "periodSeconds")?,
         startup: startup(probe, required)?,
@@ -145,11 +145,16 @@ fn seconds(value: u32, field: &str) -> Result<Duration, Problem> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use std::net::IpAddr;
+
     use super::*;
     use crate::probe::{Check, Dialect};
 
+    const NODE: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+
     fn read(json: &str) -> Result<Settings, Problem> {
-        settings("node-a".into(), &ReporterConfig::from_json(json).unwrap(), Path::new("/node"))
+        let host = Host { root: Path::new("/node"), address: Some(NODE) };
+        settings("node-a".into(), &ReporterConfig::from_json(json).unwrap(), host)
     }
 
     fn with_probe(probe: &str) -> Result<Settings, Problem> {
@@ -217,13 +222,18 @@ mod tests {
             (r#""httpGet":{"port":1,"bodyMatches":"^ok"}"#, "BodyPattern"),
             (r#""tcpSocket":{"port":1}"#, r#"TcpCheck { host: "localhost", port: 1 }"#),
             (r#""tcpSocket":{"port":1,"host":"db.example.com"}"#, "db.example.com"),
-            (r#""grpc":{"port":1,"service":"s"}"#, r#"GrpcCheck { port: 1, service: "s" }"#),
+            (r#""grpc":{"port":1,"service":"s"}"#, r#"port: 1, service: "s" }"#),
+            (r#""httpGet":{"port":1,"address":"Node"}"#, "http://[2001:db8::1]:1/"),
+            (r#""httpGet":{"port":1,"address":"Localhost"}"#, "http://localhost:1/"),
+            (r#""tcpSocket":{"port":1,"address":"Node"}"#, r#"host: "2001:db8::1""#),
+            (r#""grpc":{"port":1,"address":"Node"}"#, r#"host: "2001:db8::1""#),
             (r#""exec":{"command":["p","a"]}"#, r#"ExecCheck { program: "p", arguments: ["a"] }"#),
             (
                 r#""unixSocket":{"path":"/run/x.sock"}"#,
                 r#"UnixCheck { root: "/node", path: HostPath("/run/x.sock") }"#,
             ),
-            (r#""file":{"path":"/run/x*","maxAgeSeconds":5}"#, "max_age: Some(5s)"),
+            (r#""file":{"path":"/run/x*","maxAgeSeconds":5}"#, "max_age: Some(5s), since_boot: false"),
+            (r#""file":{"path":"/run/x*","sinceBoot":true}"#, "max_age: None, since_boot: true"),
         ] {
             let settings = with_probe(&format!(r#"{{"conditionType":"a",{handler}}}"#)).unwrap();
             let check = format!("{:?}", settings.probes[0].check);
@@ -232,6 +242,21 @@ mod tests {
                 _ => "",
             };
             assert!(check.contains(expected) || url == expected, "{expected} in {check}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_was_not_told_its_nodes_address_says_what_to_set() {
+        for handler in ["httpGet", "tcpSocket", "grpc"] {
+            let json = format!(
+                r#"{{"rule":"r","heartbeatSeconds":1,"probes":
+                    [{{"conditionType":"a","{handler}":{{"port":1,"address":"Node"}}}}]}}"#
+            );
+            let host = Host { root: Path::new("/node"), address: None };
+            let config = ReporterConfig::from_json(&json).unwrap();
+            let problem = settings("node-a".into(), &config, host).unwrap_err();
+            assert_eq!(problem.field, format!("probes[0].{handler}.address"));
+            assert!(problem.problem.contains("NODE_ADDRESS"), "{}", problem.problem);
         }
     }
 

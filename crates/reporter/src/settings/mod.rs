@@ -10,9 +10,13 @@ pub mod env;
 pub mod file;
 mod go_duration;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
-use node_readiness_api::{KUBELET_CONDITIONS, NODE_NAME_ENV};
+use node_readiness_api::{KUBELET_CONDITIONS, NODE_ADDRESS_ENV, NODE_NAME_ENV};
 
 use crate::{probe::Check, threshold::Thresholds, yields::Yields};
 
@@ -171,10 +175,36 @@ fn node_name(variable: impl Fn(&str) -> Option<String>) -> Result<String, Settin
     }
 }
 
+/// Reads the node's address, which only some probes need.
+fn node_address(variable: impl Fn(&str) -> Option<String>) -> Result<Option<IpAddr>, SettingsError> {
+    let address = variable(NODE_ADDRESS_ENV).filter(|address| !address.is_empty());
+    let Some(address) = address else { return Ok(None) };
+    match address.parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(SettingsError::Invalid {
+            variable: NODE_ADDRESS_ENV,
+            value: address,
+            problem: "is not an IP address".into(),
+            remedy: "let the pod set it from the field status.hostIP (env, valueFrom, fieldRef)",
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
+
+    #[test]
+    fn a_node_address_is_an_ip_address_or_not_set() {
+        let read = |address: &str| node_address(|_| Some(address.to_owned()));
+        assert_eq!(read("").unwrap(), None);
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            assert_eq!(read(address).unwrap().unwrap().to_string(), address);
+        }
+        let message = read("node-a").unwrap_err().to_string();
+        assert!(message.starts_with("NODE_ADDRESS is \"node-a\""), "{message}");
+    }
 
     #[test]
     fn a_node_name_is_a_dns_subdomain() {

@@ -16,6 +16,7 @@ fn check(root: &TempDir, path: &str, max_age: Option<u64>) -> Check {
         root: root.path().into(),
         path: FilePattern::new(HostPath::new(path).unwrap()).unwrap(),
         max_age: max_age.map(Duration::from_secs),
+        since_boot: false,
     })
 }
 
@@ -91,6 +92,26 @@ async fn one_young_match_is_enough_and_old_ones_are_told() {
     assert!(found(&root, "/run/*", Some(100_000)).await.0);
     age(&root, "run/a", now + Duration::from_mins(10));
     assert!(found(&root, "/run/*", Some(60)).await.0, "what lies ahead is fresh");
+}
+
+#[tokio::test]
+async fn what_was_there_before_the_boot_does_not_count_where_that_is_asked_for() {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let uptime = Duration::from_secs_f64(uptime.split(' ').next().unwrap().parse().unwrap());
+    let booted = SystemTime::now() - uptime;
+    let root = node(&["run/ready"]);
+    let path = "/run/ready";
+    let since_boot = async || {
+        let Check::File(mut file) = check(&root, path, None) else { unreachable!() };
+        file.since_boot = true;
+        observe::found(Check::File(file), &format!("file {path}")).await
+    };
+    assert!(since_boot().await.0);
+    age(&root, "run/ready", booted - Duration::from_secs(1));
+    assert_eq!(since_boot().await, (false, "not modified since the node was booted".into()));
+    assert!(found(&root, path, None).await.0, "it counts where that is not asked for");
+    age(&root, "run/ready", booted + Duration::from_secs(1));
+    assert!(since_boot().await.0);
 }
 
 #[tokio::test]

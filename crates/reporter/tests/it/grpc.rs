@@ -128,7 +128,7 @@ async fn serve(
 }
 
 fn check(port: u16, service: &str) -> Check {
-    Check::Grpc(GrpcCheck { port, service: service.into() })
+    Check::Grpc(GrpcCheck { host: "localhost".into(), port, service: service.into() })
 }
 
 async fn found(port: u16) -> (bool, String) {

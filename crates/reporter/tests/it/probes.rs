@@ -263,6 +263,65 @@ async fn a_pod_probe_accepts_any_certificate() {
 }
 
 #[tokio::test]
+async fn a_client_certificate_that_is_missing_is_named() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let site = Site::start_mutual_tls(&[version], |_| Reply::status(200)).await;
+        let url = format!("https://localhost:{}/", site.port);
+        for dialect in [Dialect::PodProbe, Dialect::Endpoint(Roots::Bundled)] {
+            let is_verified = dialect != Dialect::PodProbe;
+            let outcome = outcome_of(check(&url, dialect)).await;
+            let found = outcome.message.split_once(": ").unwrap().1;
+            let expected = if is_verified {
+                "TLS certificate not accepted"
+            } else {
+                "refused by a server that asks for a client certificate, which a probe does not have"
+            };
+            assert_eq!((outcome.healthy, found), (false, expected));
+        }
+    }
+}
+
+/// That kubelet takes them so, too, is shown on a real node, in the operator's end-to-end tests.
+#[tokio::test]
+async fn answers_that_are_not_quite_http_are_taken_as_kubelet_takes_them() {
+    let headers = |number: usize, length: usize| {
+        let header = |number| format!("x-{number}: {}\r\n", "x".repeat(length));
+        (0..number).map(header).collect::<String>()
+    };
+    let answers = [
+        ("HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok".to_owned(), "status 200"),
+        ("HTTP/1.1 200 OK\ncontent-length: 2\n\nok".to_owned(), "status 200"),
+        ("HTTP/1.0 200 OK\r\n\r\nok".to_owned(), "status 200"),
+        (format!("HTTP/1.1 200 OK\r\n{}\r\n", headers(120, 1)), "status 200"),
+        (format!("HTTP/1.1 200 OK\r\n{}\r\n", headers(1, 20_000)), "status 200"),
+        ("HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 0\r\n\r\n".to_owned(), "status 200"),
+        (
+            "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n".to_owned(),
+            "status 200",
+        ),
+        ("HTTP/1.1 204 No Content\r\n\r\n".to_owned(), "status 204"),
+        ("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n".to_owned(), "status 302"),
+        ("HTTP/1.1 503\r\ncontent-length: 0\r\n\r\n".to_owned(), "status 503"),
+    ];
+    for (answer, expected) in answers {
+        let shown: String = answer.chars().take(40).collect();
+        let site = Site::start(move |_| Reply::Bytes(answer.clone())).await;
+        let outcome = pod_probe(&site, "/").await;
+        let found = outcome.message.split_once("/: ").unwrap().1;
+        assert_eq!(found, expected, "{shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_port_of_the_same_host_is_followed() {
+    let other = Site::start(|_| Reply::status(500)).await;
+    let elsewhere = format!("http://localhost:{}/", other.port);
+    let site = Site::start(move |_| Reply::redirect(&elsewhere)).await;
+    assert!(!pod_probe(&site, "/").await.healthy);
+    assert_eq!(other.heads().len(), 1);
+}
+
+#[tokio::test]
 async fn a_close_without_farewell_ends_a_body_of_unknown_length_only() {
     let (site, _) = Site::start_tls(|path| match path {
         "/unknown-length" => Reply::Cut("HTTP/1.0 200 X\r\n\r\nok".into()),

@@ -5,9 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use rcgen::{CertifiedKey, KeyPair};
 use rustls::{
-    ServerConfig,
+    ALL_VERSIONS, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -59,18 +62,23 @@ impl Site {
     pub(crate) async fn start_tls(
         reply: impl Fn(&str) -> Reply + Send + Sync + 'static,
     ) -> (Self, String) {
-        let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
-        let certificate = CertificateDer::from(identity.cert.der().to_vec());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let identity = identity();
+        let acceptor = acceptor(&identity, ALL_VERSIONS, WebPkiClientVerifier::no_client_auth());
         (Self::serve(Some(acceptor), reply).await, identity.cert.pem())
+    }
+
+    /// Serves HTTPS of these versions to clients that have a certificate which only the server's own
+    /// vouches for.
+    pub(crate) async fn start_mutual_tls(
+        versions: &[&'static SupportedProtocolVersion],
+        reply: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let identity = identity();
+        let mut roots = RootCertStore::empty();
+        roots.add(identity.cert.der().clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
+        let acceptor = acceptor(&identity, versions, verifier.build().unwrap());
+        Self::serve(Some(acceptor), reply).await
     }
 
     async fn serve(
@@ -112,6 +120,30 @@ impl Site {
     pub(crate) async fn connection_ended(&mut self) {
         self.ended.recv().await.unwrap();
     }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn identity() -> CertifiedKey<KeyPair> {
+    rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+}
+
+fn acceptor(
+    identity: &CertifiedKey<KeyPair>,
+    versions: &[&'static SupportedProtocolVersion],
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> TlsAcceptor {
+    let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
+    let certificate = CertificateDer::from(identity.cert.der().to_vec());
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn answer(

@@ -102,6 +102,7 @@ pub(super) struct Files {
     pub(super) service_account: Credentials,
     pub(super) controller_manager: PathBuf,
     pub(super) scheduler: PathBuf,
+    pub(super) admission: Option<PathBuf>,
 }
 
 /// etcd holds every secret of the cluster, so only who has the key may talk to it, even
@@ -131,11 +132,7 @@ pub(super) fn etcd(data: &Path, addresses: &Addresses, files: &Files) -> Vec<Str
     arguments
 }
 
-pub(super) fn apiserver(
-    version: KubernetesVersion,
-    addresses: &Addresses,
-    files: &Files,
-) -> Vec<String> {
+pub(super) fn apiserver(spec: &ClusterSpec, addresses: &Addresses, files: &Files) -> Vec<String> {
     let mut arguments = vec![
         format!("--etcd-servers={}", addresses.etcd_url()),
         file("etcd-cafile", &files.authority),
@@ -145,7 +142,6 @@ pub(super) fn apiserver(
         format!("--secure-port={}", addresses.port),
         format!("--service-cluster-ip-range={}", addresses.service_range),
         "--authorization-mode=Node,RBAC".to_owned(),
-        "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
         "--profiling=false".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
@@ -165,8 +161,28 @@ pub(super) fn apiserver(
         // The Endpoints of the Service `kubernetes` may not hold loopback addresses.
         None => arguments.push("--endpoint-reconciler-type=none".to_owned()),
     }
-    arguments.extend(version.apiserver_arguments());
+    arguments.push(match &files.admission {
+        None => "--enable-admission-plugins=NodeRestriction".to_owned(),
+        Some(_) => "--enable-admission-plugins=NodeRestriction,PodNodeSelector".to_owned(),
+    });
+    arguments.extend(files.admission.iter().map(|path| file("admission-control-config-file", path)));
+    arguments.extend(spec.version.apiserver_arguments());
     arguments
+}
+
+/// The configuration of admission plugins, where they have one.
+pub(super) fn admission(spec: &ClusterSpec) -> Option<String> {
+    let selector = spec.default_node_selector?;
+    Some(format!(
+        "apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: PodNodeSelector
+  configuration:
+    podNodeSelectorPluginConfig:
+      clusterDefaultNodeSelector: {selector}
+"
+    ))
 }
 
 pub(super) fn controller_manager(
@@ -221,7 +237,7 @@ mod tests {
     use crate::spec::{EtcdData, LoopbackNet, RealNodes};
 
     fn spec(nodes: Nodes, version: KubernetesVersion) -> ClusterSpec {
-        ClusterSpec { dir: "/cluster".into(), version, nodes, data: EtcdData::Disk }
+        ClusterSpec { dir: "/cluster".into(), version, nodes, data: EtcdData::Disk, default_node_selector: None }
     }
 
     fn data_only(n: u8) -> Nodes {
@@ -250,6 +266,7 @@ mod tests {
             service_account: credentials("sa"),
             controller_manager: "/pki/kcm.kubeconfig".into(),
             scheduler: "/pki/scheduler.kubeconfig".into(),
+            admission: None,
         }
     }
 
@@ -263,7 +280,7 @@ mod tests {
         let (addresses, files) = (Addresses::of(&spec.nodes), files());
         let arguments = [
             etcd(Path::new("/cluster/etcd"), &addresses, &files),
-            apiserver(spec.version, &addresses, &files),
+            apiserver(&spec, &addresses, &files),
             controller_manager(&spec, &addresses, &files),
             scheduler(spec.version, &addresses, &files),
         ]
@@ -294,7 +311,8 @@ mod tests {
     #[test]
     fn pods_reach_the_api_server_at_the_service_address_and_the_host_at_localhost() {
         let addresses = Addresses::of(&real());
-        let arguments = apiserver(KubernetesVersion::V1_37, &addresses, &files());
+        let spec = spec(real(), KubernetesVersion::V1_37);
+        let arguments = apiserver(&spec, &addresses, &files());
 
         assert!(has(&arguments, "--bind-address=0.0.0.0"));
         assert!(has(&arguments, "--advertise-address=10.77.1.1"));
@@ -311,7 +329,7 @@ mod tests {
         let spec = spec(real(), KubernetesVersion::V1_34);
         let (addresses, files) = (Addresses::of(&spec.nodes), files());
         for arguments in [
-            apiserver(spec.version, &addresses, &files),
+            apiserver(&spec, &addresses, &files),
             controller_manager(&spec, &addresses, &files),
             scheduler(spec.version, &addresses, &files),
         ] {

@@ -15,7 +15,7 @@ use arguments::{Addresses, Files, SECURE_PORT};
 
 use crate::{
     error::{Error, Result},
-    kubeconfig,
+    files, kubeconfig,
     kubectl::Kubectl,
     layout::Layout,
     network,
@@ -40,7 +40,7 @@ pub(crate) fn start(
 ) -> Result<Vec<Service>> {
     let addresses = Addresses::of(&spec.nodes);
     addresses.all().into_iter().try_for_each(check_free)?;
-    let files = write_files(layout, pki, &addresses)?;
+    let files = write_files(spec, layout, pki, &addresses)?;
     let mut start = |name: &str, arguments: Vec<String>| {
         let mut command = Command::new(layout.bin().join(name));
         command.args(arguments);
@@ -53,7 +53,7 @@ pub(crate) fn start(
     })?;
 
     let mut api_server =
-        start("kube-apiserver", arguments::apiserver(spec.version, &addresses, &files))?;
+        start("kube-apiserver", arguments::apiserver(spec, &addresses, &files))?;
     let kubectl = Kubectl::new(layout);
     service::wait_until(
         &mut [&mut etcd, &mut api_server],
@@ -78,7 +78,12 @@ pub(crate) fn url_for_nodes() -> String {
     format!("https://{}:{SECURE_PORT}", network::BRIDGE_ADDRESS)
 }
 
-fn write_files(layout: &Layout, pki: &Pki, addresses: &Addresses) -> Result<Files> {
+fn write_files(
+    spec: &ClusterSpec,
+    layout: &Layout,
+    pki: &Pki,
+    addresses: &Addresses,
+) -> Result<Files> {
     let url = addresses.server_url();
     let authority = pki.authority();
     let config = |path: PathBuf, file: &str, user: &User| {
@@ -95,6 +100,12 @@ fn write_files(layout: &Layout, pki: &Pki, addresses: &Addresses) -> Result<File
         service_account: pki.service_account_keys()?,
         controller_manager: component("kube-controller-manager")?,
         scheduler: component("kube-scheduler")?,
+        admission: arguments::admission(spec)
+            .map(|text| {
+                let path = layout.pki().join("admission.yaml");
+                files::write(&path, text).map(|()| path)
+            })
+            .transpose()?,
         authority,
     })
 }

@@ -5,7 +5,11 @@
 //! This is also how a node is removed: the kernel ends everything in a process
 //! namespace with its init, and mounts and interfaces with the last process.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use super::Node;
 use crate::{
@@ -101,6 +105,11 @@ impl Namespaces {
     /// The node's first process, as the host numbers it.
     pub(super) fn init(self) -> i32 {
         self.init
+    }
+
+    /// The file of the network namespace.
+    pub(crate) fn network(self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.init))
     }
 
     /// Ends what runs inside. What is started next finds another boot.

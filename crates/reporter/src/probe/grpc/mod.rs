@@ -1,4 +1,4 @@
-//! The `grpc` probe: one call of `grpc.health.v1.Health/Check`, without TLS, to localhost.
+//! The `grpc` probe: one call of `grpc.health.v1.Health/Check`, without TLS.
 //!
 //! It is made of HTTP/2 (the `h2` crate), the few rules that gRPC has for a call (the project's
 //! "gRPC over HTTP2"), and the two messages of [`message`]. Each probe makes its own connection,
@@ -21,7 +21,7 @@ use self::message::Health;
 use super::{
     Outcome,
     fault::Fault,
-    resolve::{LOCALHOST, Resolver},
+    resolve::{Resolver, authority},
     tcp::connect,
 };
 
@@ -36,6 +36,8 @@ const HEADER_LIMIT: u32 = 16 * 1024;
 /// Which service's health to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcCheck {
+    /// Host name or IP address.
+    pub host: String,
     /// Port.
     pub port: u16,
     /// Name of the service; the empty one is the server as a whole.
@@ -52,11 +54,12 @@ pub struct GrpcProber {
 
 impl GrpcProber {
     pub(super) fn new(check: GrpcCheck) -> Self {
-        let GrpcCheck { port, service } = &check;
+        let GrpcCheck { host, port, service } = &check;
+        let server = authority(host, *port);
         let subject = if service.is_empty() {
-            format!("grpc {LOCALHOST}:{port}")
+            format!("grpc {server}")
         } else {
-            format!("grpc {LOCALHOST}:{port} {service}")
+            format!("grpc {server} {service}")
         };
         Self { check, resolver: Resolver::new(), subject }
     }
@@ -77,7 +80,7 @@ impl GrpcProber {
     }
 
     async fn call(&self) -> Result<Health, Fault> {
-        let stream = connect(&self.resolver, LOCALHOST, self.check.port).await?;
+        let stream = connect(&self.resolver, &self.check.host, self.check.port).await?;
         let (requests, connection): (_, Connection<TcpStream, Bytes>) = h2::client::Builder::new()
             .enable_push(false)
             .max_header_list_size(HEADER_LIMIT)
@@ -124,7 +127,8 @@ async fn exchange(requests: SendRequest<Bytes>, check: &GrpcCheck) -> Result<Hea
 }
 
 fn request(check: &GrpcCheck) -> Option<Request<()>> {
-    Request::post(format!("http://{LOCALHOST}:{}/grpc.health.v1.Health/Check", check.port))
+    let server = authority(&check.host, check.port);
+    Request::post(format!("http://{server}/grpc.health.v1.Health/Check"))
         .header(header::TE, "trailers")
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::USER_AGENT, USER_AGENT)

@@ -1,0 +1,143 @@
+//! On which nodes a reporter can run at all.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, Toleration,
+};
+use node_readiness_api::ReporterOptions;
+
+use super::NodeSet;
+use crate::{Node, Taint};
+
+/// The reporter's program is one for Linux. kubelet sets this label on every node.
+const OS: (&str, &str) = ("kubernetes.io/os", "linux");
+
+/// Labels of nodes behind which there is no machine that a `DaemonSet` pod could run on: those of Virtual
+/// Kubelet and of AWS Fargate.
+const VIRTUAL: [(&str, &str); 2] =
+    [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")];
+
+/// What pods require of a node beside [`affinity`].
+pub(super) fn node_selector() -> BTreeMap<String, String> {
+    let (key, value) = OS;
+    BTreeMap::from([(key.to_owned(), value.to_owned())])
+}
+
+/// The affinity of pods that are to run on those of these nodes that are no virtual ones.
+pub(super) fn affinity(nodes: &NodeSet) -> Affinity {
+    let mut affinity = nodes.affinity().unwrap_or_default();
+    let node_affinity = affinity.node_affinity.get_or_insert_with(NodeAffinity::default);
+    let required = node_affinity
+        .required_during_scheduling_ignored_during_execution
+        .get_or_insert_with(Default::default);
+    if required.node_selector_terms.is_empty() {
+        required.node_selector_terms.push(NodeSelectorTerm::default());
+    }
+    for term in &mut required.node_selector_terms {
+        let excluded = VIRTUAL.map(|(key, value)| NodeSelectorRequirement {
+            key: key.to_owned(),
+            operator: "NotIn".to_owned(),
+            values: Some(vec![value.to_owned()]),
+        });
+        term.match_expressions.get_or_insert_default().extend(excluded);
+    }
+    affinity
+}
+
+/// Why no reporter with these options can start on a node, in words; `None` if one can.
+pub fn obstacle(node: &Node, options: &ReporterOptions) -> Option<String> {
+    let (key, value) = OS;
+    match node.labels().get(key) {
+        Some(os) if os == value => {}
+        Some(other) => return Some(format!("{key} is {other}")),
+        None => return Some(format!("it has no label {key}")),
+    }
+    let labels = node.labels();
+    let is_set = |(key, value): &&(&str, &str)| labels.get(key) == Some(value);
+    if let Some((key, value)) = VIRTUAL.iter().find(is_set) {
+        return Some(format!("{key} is {value}"));
+    }
+    let tolerations = options.tolerations.as_deref()?;
+    let not_tolerated = node.taints().iter().find(|taint| {
+        keeps_pods_away(taint) && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
+    })?;
+    let Taint { key, value: _, effect, rest: _ } = not_tolerated;
+    Some(format!("spec.reporter.tolerations do not tolerate its taint {key}:{effect}"))
+}
+
+/// Whether a taint keeps a pod from a node that does not tolerate it. `DaemonSet` pods tolerate those that
+/// Kubernetes itself sets.
+fn keeps_pods_away(taint: &Taint) -> bool {
+    ["NoSchedule", "NoExecute"].contains(&&*taint.effect)
+        && !taint.key.starts_with("node.kubernetes.io/")
+}
+
+/// As the scheduler has it (`Toleration.ToleratesTaint` in `k8s.io/api/core/v1`).
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let Toleration { key, operator, value, effect, toleration_seconds: _ } = toleration;
+    let is_any_or = |wanted: &Option<String>, found: &str| {
+        wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == found)
+    };
+    if !is_any_or(effect, &taint.effect) || !is_any_or(key, &taint.key) {
+        return false;
+    }
+    match operator.as_deref() {
+        Some("Exists") => true,
+        None | Some("" | "Equal") => value.as_deref().unwrap_or_default() == &*taint.value,
+        Some(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn found(labels: &Value, taints: &Value, options: &Value) -> Option<String> {
+        let node = json!({"metadata": {"name": "n", "labels": labels}, "spec": {"taints": taints}});
+        let options: ReporterOptions = serde_json::from_value(options.clone()).unwrap();
+        obstacle(&serde_json::from_value(node).unwrap(), &options)
+    }
+
+    #[test]
+    fn a_node_that_no_reporter_can_run_on_says_why() {
+        for (labels, expected) in [
+            (json!({"kubernetes.io/os": "linux"}), None),
+            (json!({"kubernetes.io/os": "windows"}), Some("kubernetes.io/os is windows")),
+            (json!({}), Some("it has no label kubernetes.io/os")),
+            (
+                json!({"kubernetes.io/os": "linux", "type": "virtual-kubelet"}),
+                Some("type is virtual-kubelet"),
+            ),
+            (json!({"kubernetes.io/os": "linux", "type": "gpu"}), None),
+        ] {
+            let found = found(&labels, &json!([]), &json!({}));
+            assert_eq!(found.as_deref(), expected, "{labels}");
+        }
+    }
+
+    #[test]
+    fn a_taint_that_is_not_tolerated_is_named() {
+        let taint = |key: &str, value: &str| json!([{"key": key, "value": value, "effect": "NoSchedule"}]);
+        let with = |taints: &Value, tolerations: &Value| {
+            let options = json!({"tolerations": tolerations});
+            found(&json!({"kubernetes.io/os": "linux"}), taints, &options)
+        };
+        let words = "spec.reporter.tolerations do not tolerate its taint a:NoSchedule";
+        for (tolerations, expected) in [
+            (json!([]), Some(words)),
+            (json!([{"operator": "Exists"}]), None),
+            (json!([{"key": "a", "operator": "Exists"}]), None),
+            (json!([{"key": "a", "value": "1"}]), None),
+            (json!([{"key": "a", "value": "2"}]), Some(words)),
+            (json!([{"key": "b", "operator": "Exists"}]), Some(words)),
+            (json!([{"key": "a", "operator": "Exists", "effect": "NoExecute"}]), Some(words)),
+        ] {
+            let found = with(&taint("a", "1"), &tolerations);
+            assert_eq!(found.as_deref(), expected, "{tolerations}");
+        }
+        assert_eq!(with(&taint("node.kubernetes.io/unschedulable", ""), &json!([])), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! Reporters' pods, and what keeps them from running.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, PodCondition,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use node_readiness_api::RULE_UID_LABEL;
+use serde::Deserialize;
+
+/// How many bytes of what is amiss with a pod are kept.
+const LONGEST: usize = 512;
+
+/// A reporter's pod, slim.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
+#[serde(from = "Read")]
+pub struct ReporterPod {
+    /// Name, namespace and version. Labels are not in it.
+    pub metadata: ObjectMeta,
+    /// Uid of the rule that it reports for.
+    pub rule_uid: Option<Box<str>>,
+    /// The node that it is on.
+    pub node: Option<Box<str>>,
+    /// What keeps it from running, in Kubernetes' words.
+    pub trouble: Option<Box<str>>,
+}
+
+/// A pod as it is read: whatever is not named here is skipped where it stands.
+#[derive(Deserialize)]
+struct Read {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: ReadSpec,
+    #[serde(default)]
+    status: ReadStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadSpec {
+    node_name: Option<Box<str>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ReadStatus {
+    phase: String,
+    reason: Option<String>,
+    message: Option<String>,
+    conditions: Vec<PodCondition>,
+    init_container_statuses: Vec<ContainerStatus>,
+    container_statuses: Vec<ContainerStatus>,
+}
+
+impl From<Read> for ReporterPod {
+    fn from(read: Read) -> Self {
+        let Read { metadata, spec, status } = read;
+        let ObjectMeta { name, namespace, uid, resource_version, labels, .. } = metadata;
+        let rule_uid = labels.unwrap_or_default().remove(RULE_UID_LABEL);
+        Self {
+            metadata: ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() },
+            rule_uid: rule_uid.map(String::into_boxed_str),
+            node: spec.node_name,
+            trouble: trouble(&status).map(|mut trouble| {
+                trouble.truncate(trouble.floor_char_boundary(LONGEST));
+                trouble.into_boxed_str()
+            }),
+        }
+    }
+}
+
+fn trouble(status: &ReadStatus) -> Option<String> {
+    if status.phase == "Failed" {
+        return status.reason.as_deref().map(|reason| words(reason, status.message.as_deref()));
+    }
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let of_container = containers.into_iter().find_map(of_container);
+    let is_unschedulable =
+        |condition: &&PodCondition| condition.type_ == "PodScheduled" && condition.status == "False";
+    of_container.or_else(|| {
+        let condition = status.conditions.iter().find(is_unschedulable)?;
+        Some(words(condition.reason.as_deref()?, condition.message.as_deref()))
+    })
+}
+
+/// What keeps a container from running. One that ends again and again reads the same while it waits as
+/// while it has just ended.
+fn of_container(status: &ContainerStatus) -> Option<String> {
+    let ended = |state: &Option<ContainerState>| {
+        let terminated = state.as_ref().and_then(|state| state.terminated.as_ref());
+        terminated.filter(|terminated| terminated.exit_code != 0).map(of_end)
+    };
+    let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let Some(ContainerStateWaiting { reason: Some(reason), message }) = waiting else {
+        return ended(&status.state);
+    };
+    match reason.as_str() {
+        "ContainerCreating" | "PodInitializing" => None,
+        "CrashLoopBackOff" => {
+            ended(&status.last_state).or_else(|| Some(words(reason, message.as_deref())))
+        }
+        // The two alternate, and the second quotes the first.
+        "ErrImagePull" | "ImagePullBackOff" => {
+            let message = message.as_deref().unwrap_or_default();
+            let cause = message.split_once("ErrImagePull: ").map_or(message, |(_, cause)| cause);
+            Some(words("ErrImagePull", Some(cause)))
+        }
+        _ => Some(words(reason, message.as_deref())),
+    }
+}
+
+fn of_end(end: &ContainerStateTerminated) -> String {
+    let reason = end.reason.as_deref().unwrap_or("Error");
+    words(&format!("{reason}, exit code {}", end.exit_code), end.message.as_deref())
+}
+
+fn words(reason: &str, message: Option<&str>) -> String {
+    match message.map(str::trim) {
+        None | Some("") => reason.to_owned(),
+        Some(message) => format!("{reason}: {message}"),
+    }
+}
+
+/// What keeps most of these pods from running, and on which node.
+pub fn most_frequent_trouble<'a>(pods: impl Iterator<Item = &'a ReporterPod>) -> Option<String> {
+    let mut troubles: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for pod in pods {
+        let Some(trouble) = &pod.trouble else { continue };
+        let place = pod.node.as_deref().or(pod.metadata.name.as_deref()).unwrap_or_default();
+        troubles.entry(trouble).or_default().push(place);
+    }
+    let (trouble, places) = troubles.into_iter().max_by_key(|(_, places)| places.len())?;
+    let first = places.iter().min()?;
+    Some(match places.len() - 1 {
+        0 => format!("{trouble} ({first})"),
+        more => format!("{trouble} ({first} and {more} more)"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(node: &str, status: &Value) -> ReporterPod {
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("p-{node}"), "labels": {"readiness.k8s.io/rule-uid": "u"}},
+            "spec": {"nodeName": node}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn container(state: &Value, last_state: &Value) -> Option<String> {
+        let status = json!({"name": "reporter", "image": "i", "imageID": "", "ready": false,
+            "restartCount": 1, "state": state, "lastState": last_state});
+        let pod = pod("a", &json!({"phase": "Pending", "containerStatuses": [status]}));
+        assert_eq!(pod.rule_uid.as_deref(), Some("u"));
+        pod.trouble.map(String::from)
+    }
+
+    fn waiting(reason: &str, message: &str) -> Value {
+        json!({"waiting": {"reason": reason, "message": message}})
+    }
+
+    #[test]
+    fn a_pod_that_runs_or_is_about_to_is_in_no_trouble() {
+        for state in [json!({"running": {}}), waiting("ContainerCreating", ""), json!({})] {
+            assert_eq!(container(&state, &json!({})), None);
+        }
+        assert_eq!(pod("a", &json!({})).trouble, None);
+    }
+
+    #[test]
+    fn states_that_alternate_read_the_same() {
+        let pulls = [
+            waiting("ErrImagePull", "image x: not found"),
+            waiting("ImagePullBackOff", "Back-off pulling image \"x\": ErrImagePull: image x: not found"),
+        ];
+        for pull in pulls {
+            let trouble = container(&pull, &json!({})).unwrap();
+            assert_eq!(trouble, "ErrImagePull: image x: not found");
+        }
+        let end = json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "no file\n"}});
+        let crashes = [(waiting("CrashLoopBackOff", "back-off 10s"), end.clone()), (end, json!({}))];
+        for (state, last_state) in crashes {
+            let trouble = container(&state, &last_state).unwrap();
+            assert_eq!(trouble, "Error, exit code 2: no file");
+        }
+    }
+
+    #[test]
+    fn a_pod_without_a_node_and_one_that_was_put_off_say_why() {
+        let condition = json!({"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/2 nodes are available"});
+        let unscheduled = pod("a", &json!({"phase": "Pending", "conditions": [condition]}));
+        assert_eq!(unscheduled.trouble.as_deref(), Some("Unschedulable: 0/2 nodes are available"));
+        let failed = json!({"phase": "Failed", "reason": "Evicted", "message": "no memory"});
+        assert_eq!(pod("a", &failed).trouble.as_deref(), Some("Evicted: no memory"));
+    }
+
+    #[test]
+    fn the_most_frequent_trouble_is_told_with_a_node() {
+        let failed = |node, reason: &str| pod(node, &json!({"phase": "Failed", "reason": reason}));
+        let pods = [failed("c", "Two"), failed("a", "One"), failed("b", "Two"), pod("d", &json!({}))];
+        assert_eq!(most_frequent_trouble(pods.iter()).as_deref(), Some("Two (b and 1 more)"));
+        assert_eq!(most_frequent_trouble(pods[1..2].iter()).as_deref(), Some("One (a)"));
+        assert_eq!(most_frequent_trouble(pods[3..].iter()), None);
+    }
+}

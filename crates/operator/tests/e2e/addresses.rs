@@ -1,0 +1,100 @@
+//! The addresses of a node at which agents listen.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::counterparts::Counterparts;
+use crate::harness::{Turn, image};
+use crate::network::{cluster, node_without_leader};
+use crate::nodes::address;
+use crate::reporters::{Report, Rule};
+use crate::shell::{root, sh};
+
+/// Where the agent listens.
+const PORT: u16 = 9098;
+
+/// A node whose loopback interface is down, until this is dropped.
+struct WithoutLoopback(PathBuf);
+
+impl WithoutLoopback {
+    fn on(node: &str) -> Self {
+        let network = cluster().network_of(node).unwrap();
+        let without = Self(network);
+        without.set("down");
+        without
+    }
+
+    fn set(&self, state: &str) {
+        let command = format!("nsenter --net={} ip link set lo {state}", self.0.display());
+        sh(&root(), &command).expect_success();
+    }
+}
+
+impl Drop for WithoutLoopback {
+    fn drop(&mut self) {
+        self.set("up");
+    }
+}
+
+fn failed(message: &str) -> Report {
+    ("False", "ProbeFailed", message.to_owned())
+}
+
+#[test]
+fn an_agent_that_listens_on_its_nodes_own_address_only_is_reached_there() {
+    let mut turn = Turn::with_operator();
+    let node = node_without_leader();
+    let address = address(node);
+    turn.run_pod(&json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "own-address"},
+        "spec": {
+            "nodeName": node,
+            "hostNetwork": true,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{
+                "name": "agent",
+                "image": image("testkit"),
+                "args": ["agent", "--listen", format!("{address}:{PORT}"), "--ready-after", "0s"],
+            }],
+        },
+    }));
+    let rule = Rule::of_node("own-address", node)
+        .probe("HttpNode", &json!({"httpGet": {"port": PORT, "path": "/readiness", "address": "Node"}}))
+        .probe("TcpNode", &json!({"tcpSocket": {"port": PORT, "address": "Node"}}))
+        .probe("TcpLocal", &json!({"tcpSocket": {"port": PORT}}));
+    rule.apply(&mut turn);
+    let found = format!("httpGet http://{address}:{PORT}/readiness: status 200");
+    rule.await_reported("HttpNode", &("True", "ProbeSucceeded", found));
+    let found = format!("tcpSocket {address}:{PORT}: connected");
+    rule.await_reported("TcpNode", &("True", "ProbeSucceeded", found));
+    let refused = format!("tcpSocket localhost:{PORT}: connection refused");
+    rule.await_reported("TcpLocal", &failed(&refused));
+}
+
+#[test]
+fn a_node_without_loopback_says_so_and_its_reporter_goes_on() {
+    let mut turn = Turn::with_operator();
+    let node = node_without_leader();
+    let _counterparts = Counterparts::start(&mut turn, node);
+    let probe = json!({"tcpSocket": {"port": 9183}});
+    let rule = Rule::of_node("loopback", node).probe("Loopback", &probe);
+    rule.apply(&mut turn);
+    let connected = ("True", "ProbeSucceeded", "tcpSocket localhost:9183: connected".to_owned());
+    rule.await_reported("Loopback", &connected);
+    let pod = rule.await_pod();
+
+    let without = WithoutLoopback::on(node);
+    let unreachable = failed("tcpSocket localhost:9183: host or network unreachable");
+    rule.await_reported("Loopback", &unreachable);
+    drop(without);
+    rule.await_reported("Loopback", &connected);
+    let later = rule.await_pod();
+    let restarts = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let containers = pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap();
+        (pod.metadata.uid.clone(), containers[0].restart_count)
+    };
+    assert_eq!(restarts(&later), restarts(&pod), "the reporter was restarted");
+}

@@ -1,0 +1,73 @@
+//! The pods of reporters and of the operator in clusters with odd settings.
+
+use serde_json::json;
+
+use crate::harness::{Turn, eventually};
+use crate::network::node_without_leader;
+use crate::reporters::{REPORTERS, Rule};
+use crate::shell::{kubectl, root, sh};
+
+/// Where nobody listens.
+const PROXY: &str = "HTTPS_PROXY=http://127.0.0.1:9 HTTP_PROXY=http://127.0.0.1:9 NO_PROXY=example.com";
+
+/// The operator without the variables of a proxy, whatever becomes of the test.
+struct WithoutProxy;
+
+impl Drop for WithoutProxy {
+    fn drop(&mut self) {
+        let unset = "kubectl -n nrr-system set env deployment/nrr-controller-manager HTTPS_PROXY- \
+                     HTTP_PROXY- NO_PROXY-; hack/await-operator.sh 90s kubectl; kubectl -n nrr-system \
+                     patch serviceaccount nrr-controller-manager -p '{\"automountServiceAccountToken\":null}'";
+        let ran = sh(&root(), unset);
+        if ran.code() != Some(0) {
+            eprintln!("could not clean up: {ran}");
+        }
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_told_in_the_status() {
+    let mut turn = Turn::with_operator();
+    let node = node_without_leader();
+    let rule = Rule::of_node("no-image", node)
+        .reporter("image", "node-readiness/none.invalid:1")
+        .probe("NoImage", &json!({"tcpSocket": {"port": 9}}));
+    rule.apply(&mut turn);
+    eventually("the status says why no reporter runs", || {
+        let conditions = rule.now().status?.conditions;
+        let ready = conditions.into_iter().find(|c| c.type_ == "ReporterReady")?;
+        let words = ["0 of 1 reporters are ready", "ErrImagePull", "none.invalid", node];
+        words.iter().all(|word| ready.message.contains(word)).then_some(())
+    });
+}
+
+#[test]
+fn pods_ask_for_their_token_themselves_and_reach_nothing_by_a_proxy() {
+    let mut turn = Turn::with_operator();
+    let _without_proxy = WithoutProxy;
+    let no_token = json!({"automountServiceAccountToken": false}).to_string();
+    let account = "serviceaccount/nrr-controller-manager";
+    kubectl(&["-n", "nrr-system", "patch", account, "-p", &no_token]);
+    let deployment = "deployment/nrr-controller-manager";
+    sh(&root(), &format!("kubectl -n nrr-system set env {deployment} {PROXY}")).expect_success();
+    sh(&root(), "hack/await-operator.sh 90s kubectl").expect_success();
+
+    let node = node_without_leader();
+    let rule = Rule::of_node("proxied", node).probe("Proxied", &json!({"tcpSocket": {"port": 10250}}));
+    rule.apply(&mut turn);
+    let first = rule.await_pod();
+    let set = format!("kubectl -n {REPORTERS} set env daemonset/reporter-proxied {PROXY}");
+    sh(&root(), &set).expect_success();
+    let pod = eventually("a reporter with a proxy in its environment is ready", || {
+        rule.ready_pods().into_iter().find(|pod| pod.metadata.uid != first.metadata.uid)
+    });
+    let container = &pod.spec.unwrap().containers[0];
+    assert!(container.env.as_ref().unwrap().iter().any(|env| env.name == "HTTPS_PROXY"));
+    let started = pod.metadata.creation_timestamp.unwrap().0;
+    eventually("it has reported", || {
+        let condition = rule.conditions().into_iter().next()?;
+        let at = condition.last_heartbeat_time?.0;
+        (condition.status == "True" && at > started).then_some(())
+    });
+    rule.await_held(false);
+}

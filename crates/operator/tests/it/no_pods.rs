@@ -1,0 +1,115 @@
+//! What keeps Kubernetes from creating or placing the pods of reporters.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use node_readiness_api::NodeReadinessRule;
+use serde_json::{Value, json};
+
+use crate::harness::{Fixture, REPORTERS, eventually, poll};
+use crate::restarts::World;
+
+/// A rule with a probe for the nodes of [`World::node`].
+fn probing(name: &str) -> Value {
+    json!({
+        "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+        "kind": "NodeReadinessRule",
+        "metadata": {"name": name},
+        "spec": {
+            "nodeSelector": {"matchLabels": {"test": "restart"}},
+            "conditions": [{"type": format!("example.com/{name}"), "requiredStatus": "True"}],
+            "enforcementMode": "continuous",
+            "taint": {"key": format!("readiness.k8s.io/{name}"), "effect": "NoSchedule"},
+            "probes": [{"conditionType": format!("example.com/{name}"), "tcpSocket": {"port": 9}}],
+        },
+    })
+}
+
+/// The message of a condition, once it has one.
+fn message<'a>(rule: &'a NodeReadinessRule, type_: &str) -> Option<&'a str> {
+    let conditions = &rule.status.as_ref()?.conditions;
+    Some(&conditions.iter().find(|condition| condition.type_ == type_)?.message)
+}
+
+async fn await_message(world: &World, rule: &str, words: &str) {
+    let says = |rule: &NodeReadinessRule| {
+        message(rule, "ReporterReady").is_some_and(|message| message.contains(words))
+    };
+    eventually(&world.rules(), rule, says).await;
+}
+
+/// The node selector of the first pod of a DaemonSet.
+async fn node_selector(world: &World, namespace: &str, prefix: &str) -> Value {
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), namespace);
+    let pod = poll(async || {
+        let pods = pods.list(&ListParams::default()).await.unwrap().items;
+        pods.into_iter().find(|pod| pod.name_any().starts_with(prefix))
+    });
+    serde_json::to_value(pod.await.expect(prefix).spec.unwrap().node_selector).unwrap()
+}
+
+#[tokio::test]
+async fn pods_get_no_default_node_selector_and_what_refuses_them_is_in_the_status() {
+    let world = World::with_default_node_selector(Some("pool=workers"), "no-pods", 24).await;
+    let _operator = world.operator();
+    world.node("n").await;
+
+    world.apply(&probing("placed")).await;
+    let selector = node_selector(&world, REPORTERS, "reporter-placed-").await;
+    assert_eq!(selector, json!({"kubernetes.io/os": "linux"}));
+    // Elsewhere it is set.
+    world.kubectl(&["run", "elsewhere", "--image=pause"]);
+    let selector = node_selector(&world, "default", "elsewhere").await;
+    assert_eq!(selector, json!({"pool": "workers"}));
+
+    let quota = ["create", "quota", "cpu", "--hard=limits.cpu=1", "-n", REPORTERS];
+    world.kubectl(&quota);
+    world.apply(&probing("quota")).await;
+    await_message(&world, "quota", "must specify limits.cpu").await;
+    world.kubectl(&["delete", "quota", "cpu", "-n", REPORTERS]);
+
+    let enforce = "pod-security.kubernetes.io/enforce=restricted";
+    world.kubectl(&["label", "namespace", REPORTERS, "--overwrite", enforce]);
+    world.apply(&probing("security")).await;
+    await_message(&world, "security", "violates PodSecurity \"restricted:latest\"").await;
+    world.kubectl(&["label", "namespace", REPORTERS, "pod-security.kubernetes.io/enforce-"]);
+
+    world.apply_to_reporters(&json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "cpu"},
+        "spec": {"limits": [{"type": "Container", "min": {"cpu": "50m"}}]},
+    }));
+    world.apply(&probing("limit")).await;
+    await_message(&world, "limit", "minimum cpu usage per Container is 50m").await;
+}
+
+#[tokio::test]
+async fn nodes_on_which_no_reporter_can_run_get_none_and_are_named() {
+    let t = Fixture::new("unsupported").await;
+    for (suffix, labels) in [
+        ("linux", json!({"kubernetes.io/os": "linux"})),
+        ("windows", json!({"kubernetes.io/os": "windows"})),
+        ("virtual", json!({"kubernetes.io/os": "linux", "type": "virtual-kubelet"})),
+    ] {
+        let mut labels = labels;
+        labels["test"] = json!("unsupported");
+        let node = json!({"metadata": {"name": t.named(suffix), "labels": labels}});
+        let node = serde_json::from_value(node).unwrap();
+        t.nodes().create(&Default::default(), &node).await.unwrap();
+    }
+    let mut rule = t.rule();
+    rule["spec"]["probes"] =
+        json!([{"conditionType": "example.com/Ready", "tcpSocket": {"port": 9}}]);
+    t.apply(&rule).await;
+    let is_told = |rule: &NodeReadinessRule| {
+        message(rule, "ReporterReady").is_some_and(|message| {
+            message.starts_with("no reporter can run on 2 of the rule's nodes: ")
+                && message.contains("unsupported-windows (kubernetes.io/os is windows)")
+                && message.contains("unsupported-virtual (type is virtual-kubelet)")
+                && message.contains("of 1 reporters of this rule are ready")
+        })
+    };
+    let rule = eventually(&t.rules(), "unsupported", is_told).await;
+    let status = rule.status.unwrap();
+    assert_eq!(status.nodes.unwrap().matched, 3);
+    assert_eq!(status.reporter.unwrap().desired, 1);
+}

@@ -1,0 +1,201 @@
+//! What becomes of generated objects and of nodes by what people and their tools do beside the operator.
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::{Resource, ResourceExt};
+use node_readiness_api::{NodeReadinessRuleStatus, RULE_UID_LABEL};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::fmt::Debug;
+
+use crate::harness::{Fixture, KEY, REPORTERS, eventually, gone, kubectl, poll, warned};
+
+fn probing(t: &Fixture) -> Value {
+    let mut rule = t.rule();
+    rule["spec"]["probes"] =
+        json!([{"conditionType": "example.com/Ready", "tcpSocket": {"port": 9}}]);
+    rule
+}
+
+fn daemon_sets(t: &Fixture) -> Api<DaemonSet> {
+    Api::namespaced(t.client.clone(), REPORTERS)
+}
+
+fn is_owned_by(uid: &str) -> impl Fn(&DaemonSet) -> bool {
+    move |object| object.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
+/// How many objects of a kind were generated for the rule of this uid.
+async fn generated<K>(api: Api<K>, uid: &str) -> usize
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    let of_rule = ListParams::default().labels(&format!("{RULE_UID_LABEL}={uid}"));
+    api.list(&of_rule).await.unwrap().items.len()
+}
+
+#[tokio::test]
+async fn a_rule_deleted_in_the_foreground_or_with_orphans_leaves_nothing_that_works() {
+    let t = Fixture::new("cascade").await;
+    let mut uids = Vec::new();
+    for round in 0..11 {
+        let uid = t.apply(&probing(&t)).await.metadata.uid.unwrap();
+        // Every other time while objects are still being made.
+        if round % 2 == 0 {
+            eventually(&daemon_sets(&t), "reporter-cascade", is_owned_by(&uid)).await;
+        }
+        uids.push(uid);
+        let policy =
+            if round < 10 { PropagationPolicy::Foreground } else { PropagationPolicy::Orphan };
+        let params = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() };
+        t.rules().delete("cascade", &params).await.unwrap();
+        gone(&t.rules(), "cascade").await;
+    }
+    let uid = t.apply(&probing(&t)).await.metadata.uid.unwrap();
+    eventually(&daemon_sets(&t), "reporter-cascade", is_owned_by(&uid)).await;
+    for uid in uids {
+        let left = async || {
+            let client = || t.client.clone();
+            generated(Api::<ClusterRoleBinding>::all(client()), &uid).await
+                + generated(Api::<ClusterRole>::all(client()), &uid).await
+                + generated(daemon_sets(&t), &uid).await
+                + generated(Api::<ServiceAccount>::namespaced(client(), REPORTERS), &uid).await
+                + generated(Api::<ConfigMap>::namespaced(client(), REPORTERS), &uid).await
+        };
+        let nothing = poll(async || (left().await == 0).then_some(())).await;
+        assert!(nothing.is_some(), "{} objects of rule {uid} are left", left().await);
+    }
+}
+
+/// Makes an object as a backup has it: without who owns it, and with the labels that it had.
+async fn restore<K>(api: &Api<K>, mut object: K, uid: &str)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let metadata = object.meta_mut();
+    metadata.labels.as_mut().unwrap().insert(RULE_UID_LABEL.to_owned(), uid.to_owned());
+    (metadata.owner_references, metadata.uid, metadata.resource_version) = (None, None, None);
+    (metadata.managed_fields, metadata.creation_timestamp) = (None, None);
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+#[tokio::test]
+async fn objects_that_were_restored_without_their_owner_are_taken_over() {
+    let t = Fixture::new("restored").await;
+    let maps: Api<ConfigMap> = Api::namespaced(t.client.clone(), REPORTERS);
+    let uid = t.apply(&probing(&t)).await.metadata.uid.unwrap();
+    let set = eventually(&daemon_sets(&t), "reporter-restored", is_owned_by(&uid)).await;
+    let map = maps.get("reporter-restored").await.unwrap();
+    t.delete_rule("restored").await;
+    gone(&t.rules(), "restored").await;
+    gone(&daemon_sets(&t), "reporter-restored").await;
+    gone(&maps, "reporter-restored").await;
+
+    let (mut set, selector) = (set, json!({"matchLabels": {"readiness.k8s.io/rule-uid": "gone"}}));
+    set.status = None;
+    set.spec.selector = serde_json::from_value(selector).unwrap();
+    let template = set.spec.template.metadata.as_mut().unwrap().labels.as_mut().unwrap();
+    template.insert(RULE_UID_LABEL.to_owned(), "gone".to_owned());
+    restore(&daemon_sets(&t), set, "gone").await;
+    restore(&maps, map, "gone").await;
+    let uid = t.apply(&probing(&t)).await.metadata.uid.unwrap();
+    eventually(&daemon_sets(&t), "reporter-restored", is_owned_by(&uid)).await;
+    let map = maps.get("reporter-restored").await.unwrap();
+    assert_eq!(map.owner_references()[0].uid, uid);
+}
+
+#[tokio::test]
+async fn what_the_api_server_rewrites_is_written_once() {
+    let t = Fixture::new("rewritten").await;
+    let mut rule = probing(&t);
+    rule["spec"]["reporter"] = json!({"resources": {
+        "requests": {"cpu": 0.05, "memory": "16384Ki"},
+        "limits": {"cpu": "1000m", "memory": "1024Mi", "ephemeral-storage": 1_073_741_824},
+    }});
+    t.apply(&rule).await;
+    let set = eventually(&daemon_sets(&t), "reporter-rewritten", |_| true).await;
+    let resources = &set.spec.template.spec.as_ref().unwrap().containers[0].resources;
+    assert_eq!(
+        serde_json::to_value(resources).unwrap(),
+        json!({
+            "requests": {"cpu": "50m", "memory": "16Mi"},
+            "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1073741824"},
+        })
+    );
+    // Another order of what has none, and a change that has the operator look at the rule again.
+    rule["spec"]["conditions"] = json!([
+        {"type": "example.com/Other", "requiredStatus": "True"},
+        {"type": "example.com/Ready", "requiredStatus": "True"},
+    ]);
+    let generation = t.apply(&rule).await.metadata.generation;
+    t.expect_status("rewritten", |status| status.observed_generation == generation).await;
+    let later = daemon_sets(&t).get("reporter-rewritten").await.unwrap();
+    assert_eq!(later.metadata.generation, set.metadata.generation, "its pods would restart");
+    let version = |set: &DaemonSet| {
+        let managed = set.metadata.managed_fields.iter().flatten();
+        managed
+            .filter(|entry| entry.manager.as_deref() == Some("node-readiness-operator"))
+            .map(|entry| entry.time.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(version(&later), version(&set), "it was written again");
+}
+
+#[tokio::test]
+async fn a_node_whose_annotations_are_full_is_told_and_delays_no_other() {
+    let t = Fixture::new("full").await;
+    let (full, other) = (t.node("a", &Value::Null).await, t.node("b", &Value::Null).await);
+    let annotate = async |value: Value| {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"example.com/large": value}}}));
+        t.nodes().patch(&full, &PatchParams::default(), &patch).await.unwrap();
+    };
+    let room = 262_144 - "example.com/large".len();
+    annotate(json!("x".repeat(room))).await;
+    t.apply(&t.rule()).await;
+    t.expect_taints(&other, KEY, &["pending:NoSchedule"]).await;
+    let is_told = |status: &NodeReadinessRuleStatus| {
+        status.failed_nodes.iter().any(|failure| {
+            failure.node_name == full && failure.message.contains("may not be more than 262144")
+        })
+    };
+    t.expect_status("full", is_told).await;
+    warned(&t, "NodeWriteFailed").await;
+    annotate(Value::Null).await;
+    t.expect_taints(&full, KEY, &["pending:NoSchedule"]).await;
+    t.expect_status("full", |status| status.failed_nodes.is_empty()).await;
+}
+
+#[tokio::test]
+async fn tracking_labels_and_annotations_of_a_rule_are_on_no_generated_object() {
+    let t = Fixture::new("tracked").await;
+    let mut rule = probing(&t);
+    rule["metadata"]["labels"] = json!({
+        "app.kubernetes.io/instance": "platform", "argocd.argoproj.io/instance": "platform",
+        "kustomize.toolkit.fluxcd.io/name": "platform",
+    });
+    rule["metadata"]["annotations"] =
+        json!({"argocd.argoproj.io/tracking-id": "platform:x", "meta.helm.sh/release-name": "x"});
+    t.apply(&rule).await;
+    let set = eventually(&daemon_sets(&t), "reporter-tracked", |_| true).await;
+    let text = serde_json::to_string(&set).unwrap();
+    for trace in ["argocd", "fluxcd", "meta.helm.sh", "app.kubernetes.io/instance"] {
+        assert!(!text.contains(trace), "{trace}: {text}");
+    }
+}
+
+/// The command of docs/operations.md that removes a condition which no rule probes any more.
+#[tokio::test]
+async fn a_condition_that_nobody_reports_any_more_is_removed_by_one_command() {
+    let t = Fixture::new("unprobed").await;
+    let node = t.node("a", &Value::Null).await;
+    t.report(&node, "example.com/Unprobed", "True").await;
+    t.report(&node, "example.com/Other", "True").await;
+    let patch = r#"{"status":{"conditions":[{"type":"example.com/Unprobed","$patch":"delete"}]}}"#;
+    kubectl(&["patch", "node", &node, "--subresource=status", "-p", patch]);
+    let conditions = t.nodes().get(&node).await.unwrap().status.unwrap().conditions.unwrap();
+    let types: Vec<_> = conditions.iter().map(|condition| &condition.type_).collect();
+    assert_eq!(types, ["example.com/Other"]);
+}
