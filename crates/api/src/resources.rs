@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Amounts of resources, as in a Pod's container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 pub struct ReporterResources {
     /// What the scheduler sets aside for the container, by resource.
     #[serde(
@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn numbers_need_no_quotes() {
-        let read = |cpu| serde_json::from_value::<ReporterResources>(json!({"requests": {"cpu": cpu}}));
+        let read =
+            |cpu| serde_json::from_value::<ReporterResources>(json!({"requests": {"cpu": cpu}}));
         for (written, quantity) in
             [(json!(0.05), "0.05"), (json!(1), "1"), (json!("1000m"), "1000m")]
         {

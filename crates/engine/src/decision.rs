@@ -148,14 +148,12 @@ fn is_leftover(
     if condition.heartbeat() > node::seconds_of(&Time(created)) {
         return false;
     }
-    match claim {
-        Some(claim) => claim.cause.is_some() && claims::records_as_expired(claim, condition),
-        None => {
-            let Situation { now, uptime, heartbeats, .. } = *situation;
-            let age = Duration::try_from(now.duration_since(created)).unwrap_or_default();
-            !heartbeats.has_beaten_within(node, type_, uptime, age)
-        }
+    if let Some(claim) = claim {
+        return claim.cause.is_some() && claims::records_as_expired(claim, condition);
     }
+    let Situation { now, uptime, heartbeats, .. } = *situation;
+    let age = Duration::try_from(now.duration_since(created)).unwrap_or_default();
+    !heartbeats.has_beaten_within(node, type_, uptime, age)
 }
 
 /// For how long yet a node whose conditions are not met is left alone because it was in service before

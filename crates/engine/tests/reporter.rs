@@ -48,8 +48,7 @@ fn terms_of_pod(pod: &PodSpec) -> Value {
 /// These requirements, and those by which virtual nodes are left out.
 fn on_machines(requirements: &[Value]) -> Value {
     let mut all = requirements.to_vec();
-    for (key, value) in
-        [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")]
+    for (key, value) in [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")]
     {
         all.push(json!({"key": key, "operator": "NotIn", "values": [value]}));
     }

@@ -290,7 +290,9 @@ fn what_keeps_reporters_from_running_is_told_in_kubernetes_words() {
     let told = |reporters| message(&scene.status_with(&reporters, None, 1), "ReporterReady");
     let (_, reason, text) = told(applied(2, 0, Some("ErrImagePull: not found (n and 1 more)")));
     assert_eq!(reason, "ReportersNotReady");
-    assert!(text.starts_with("0 of 2 reporters are ready; ErrImagePull: not found (n and 1 more); see"));
+    assert!(
+        text.starts_with("0 of 2 reporters are ready; ErrImagePull: not found (n and 1 more); see")
+    );
     // What one pod says while it is replaced is not told once all are ready.
     assert!(!told(applied(2, 2, Some("Error"))).2.contains("Error"));
 }

@@ -113,7 +113,8 @@ mod tests {
         }
         let of_another = |rule: &str| {
             let annotations = BTreeMap::from([(RULE_NAME_ANNOTATION.to_owned(), rule.to_owned())]);
-            let mut map = map(&json!({RULE_UID_LABEL: "u0", MANAGED_BY_LABEL: MANAGED_BY}), &json!([]));
+            let mut map =
+                map(&json!({RULE_UID_LABEL: "u0", MANAGED_BY_LABEL: MANAGED_BY}), &json!([]));
             map.metadata.annotations = Some(annotations);
             map
         };

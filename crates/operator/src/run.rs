@@ -106,7 +106,10 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let namespace = &args.reporter.reporters_namespace;
     let (pods, pod_changes) = watches::pods(watching.clone(), namespace, reading.clone());
     let notified = Arc::clone(&ledger);
-    let watch_pods = pod_changes.for_each(move |rule_uid| ready(notified.notify(rule_uid)));
+    let watch_pods = pod_changes.for_each(move |rule_uid| {
+        notified.notify(rule_uid);
+        ready(())
+    });
     let owned = Owned::watch(&watching, namespace, reading);
     let (synced_tx, synced) = watch::channel(false);
 
@@ -157,8 +160,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         leadership,
         settings,
     };
-    let side =
-        tokio::spawn(async move { tokio::join!(sync, write_events, find_out, watch_pods) });
+    let side = tokio::spawn(async move { tokio::join!(sync, write_events, find_out, watch_pods) });
     let work = async {
         tokio::join!(
             node_path.run(node_store, node_changes, look_again, end.clone()),

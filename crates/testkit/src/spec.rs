@@ -17,7 +17,7 @@ pub struct ClusterSpec {
     /// Where etcd keeps its data.
     pub data: EtcdData,
     /// The node selector that pods get of whose namespace no annotation says otherwise, as
-    /// `key=value`: the admission plugin `PodNodeSelector`, or OpenShift's default.
+    /// `key=value`: the admission plugin `PodNodeSelector`, or the default of `OpenShift`.
     pub default_node_selector: Option<&'static str>,
 }
 

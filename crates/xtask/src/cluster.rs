@@ -103,7 +103,13 @@ pub(crate) fn start(
         Nodes::Real(nodes) => nodes.count,
     };
     progress.say(&format!("starting Kubernetes {version} with {count} nodes"));
-    let spec = ClusterSpec { dir: workspace::cluster_dir(), version, nodes, data: EtcdData::Disk, default_node_selector: None };
+    let spec = ClusterSpec {
+        dir: workspace::cluster_dir(),
+        version,
+        nodes,
+        data: EtcdData::Disk,
+        default_node_selector: None,
+    };
     Ok(Cluster::up(&spec, &|line| progress.say(line))?)
 }
 

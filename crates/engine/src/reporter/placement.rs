@@ -63,7 +63,7 @@ pub fn obstacle(node: &Node, options: &ReporterOptions) -> Option<String> {
         keeps_pods_away(taint) && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
     })?;
     let Taint { key, value: _, effect, rest: _ } = not_tolerated;
-    Some(format!("spec.reporter.tolerations do not tolerate its taint {key}:{effect}"))
+    Some(format!("spec.reporter.tolerations do not tolerate its taint {}:{}", &**key, &**effect))
 }
 
 /// Whether a taint keeps a pod from a node that does not tolerate it. `DaemonSet` pods tolerate those that
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_taint_that_is_not_tolerated_is_named() {
-        let taint = |key: &str, value: &str| json!([{"key": key, "value": value, "effect": "NoSchedule"}]);
+        let taint =
+            |key: &str, value: &str| json!([{"key": key, "value": value, "effect": "NoSchedule"}]);
         let with = |taints: &Value, tolerations: &Value| {
             let options = json!({"tolerations": tolerations});
             found(&json!({"kubernetes.io/os": "linux"}), taints, &options)

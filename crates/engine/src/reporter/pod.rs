@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use node_readiness_api::{
-    NODE_ADDRESS_ENV, NODE_NAME_ENV, REPORTER_ALIVE_FILE, REPORTER_CONFIG_DIR, REPORTER_CONFIG_FILE,
-    REPORTER_PROGRAM, REPORTER_RUN_DIR, ReporterOptions, ReporterResources,
+    NODE_ADDRESS_ENV, NODE_NAME_ENV, REPORTER_ALIVE_FILE, REPORTER_CONFIG_DIR,
+    REPORTER_CONFIG_FILE, REPORTER_PROGRAM, REPORTER_RUN_DIR, ReporterOptions, ReporterResources,
 };
 
 use super::volumes::{self, Mounted, PROGRAM_DIR};

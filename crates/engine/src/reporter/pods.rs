@@ -61,7 +61,13 @@ impl From<Read> for ReporterPod {
         let ObjectMeta { name, namespace, uid, resource_version, labels, .. } = metadata;
         let rule_uid = labels.unwrap_or_default().remove(RULE_UID_LABEL);
         Self {
-            metadata: ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name,
+                namespace,
+                uid,
+                resource_version,
+                ..ObjectMeta::default()
+            },
             rule_uid: rule_uid.map(String::into_boxed_str),
             node: spec.node_name,
             trouble: trouble(&status).map(|mut trouble| {
@@ -78,8 +84,9 @@ fn trouble(status: &ReadStatus) -> Option<String> {
     }
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
     let of_container = containers.into_iter().find_map(of_container);
-    let is_unschedulable =
-        |condition: &&PodCondition| condition.type_ == "PodScheduled" && condition.status == "False";
+    let is_unschedulable = |condition: &&PodCondition| {
+        condition.type_ == "PodScheduled" && condition.status == "False"
+    };
     of_container.or_else(|| {
         let condition = status.conditions.iter().find(is_unschedulable)?;
         Some(words(condition.reason.as_deref()?, condition.message.as_deref()))
@@ -178,14 +185,18 @@ mod tests {
     fn states_that_alternate_read_the_same() {
         let pulls = [
             waiting("ErrImagePull", "image x: not found"),
-            waiting("ImagePullBackOff", "Back-off pulling image \"x\": ErrImagePull: image x: not found"),
+            waiting(
+                "ImagePullBackOff",
+                "Back-off pulling image \"x\": ErrImagePull: image x: not found",
+            ),
         ];
         for pull in pulls {
             let trouble = container(&pull, &json!({})).unwrap();
             assert_eq!(trouble, "ErrImagePull: image x: not found");
         }
         let end = json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "no file\n"}});
-        let crashes = [(waiting("CrashLoopBackOff", "back-off 10s"), end.clone()), (end, json!({}))];
+        let crashes =
+            [(waiting("CrashLoopBackOff", "back-off 10s"), end.clone()), (end, json!({}))];
         for (state, last_state) in crashes {
             let trouble = container(&state, &last_state).unwrap();
             assert_eq!(trouble, "Error, exit code 2: no file");
@@ -205,7 +216,8 @@ mod tests {
     #[test]
     fn the_most_frequent_trouble_is_told_with_a_node() {
         let failed = |node, reason: &str| pod(node, &json!({"phase": "Failed", "reason": reason}));
-        let pods = [failed("c", "Two"), failed("a", "One"), failed("b", "Two"), pod("d", &json!({}))];
+        let pods =
+            [failed("c", "Two"), failed("a", "One"), failed("b", "Two"), pod("d", &json!({}))];
         assert_eq!(most_frequent_trouble(pods.iter()).as_deref(), Some("Two (b and 1 more)"));
         assert_eq!(most_frequent_trouble(pods[1..2].iter()).as_deref(), Some("One (a)"));
         assert_eq!(most_frequent_trouble(pods[3..].iter()), None);

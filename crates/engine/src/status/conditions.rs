@@ -100,8 +100,9 @@ pub(super) fn nodes_ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeC
     }
     if ready < matched {
         let unready = entries.iter().filter(|(_, entry)| !is_ready(entry));
-        let causes =
-            few(unready, |(node, entry)| format!("{node}: {}", entry.evaluation.describe_unmet(rule)));
+        let causes = few(unready, |(node, entry)| {
+            format!("{node}: {}", entry.evaluation.describe_unmet(rule))
+        });
         let number = matched - ready;
         let message = if rule.suspend {
             format!(

@@ -67,7 +67,9 @@ pub(super) fn ready(report: &ReporterReport<'_>) -> Option<Verdict> {
 
 /// What a rule is told that covers nodes on which no reporter can run. Nobody reports its conditions there.
 fn no_place(unsupported: &[(String, String)], reporters: &Reporters) -> Option<Verdict> {
-    let (Reporters::Applied { .. }, false) = (reporters, unsupported.is_empty()) else { return None };
+    let (Reporters::Applied { .. }, false) = (reporters, unsupported.is_empty()) else {
+        return None;
+    };
     let number = unsupported.len();
     let nodes = few(unsupported.iter(), |(node, why)| format!("{node} ({why})"));
     let message = format!(

@@ -24,7 +24,7 @@ const EVENTS: u32 = 50;
 /// How many characters a name generated for a pod has beyond its DaemonSet's and a hyphen.
 const SUFFIX: usize = 5;
 
-/// Reads the events of DaemonSets that lack pods.
+/// Reads the events of `DaemonSet`s that lack pods.
 pub(super) struct CreationFailures {
     events: Api<Event>,
     /// By uid of the DaemonSet.
@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_message_is_the_same_for_each_pod() {
-        let message = |name: &str| format!("Error creating: pods \"{name}\" is forbidden: no quota");
+        let message =
+            |name: &str| format!("Error creating: pods \"{name}\" is forbidden: no quota");
         let expected = message("reporter-cni-*");
         for name in ["reporter-cni-x7k2p", "reporter-cni-"] {
             assert_eq!(without_generated_name(&message(name), "reporter-cni"), expected);

@@ -170,9 +170,9 @@ fn unsupported(
         return Vec::new();
     }
     let options = rule.spec.reporter.clone().unwrap_or_default();
-    let without = covered.iter().filter_map(|node| {
-        Some((node.name().to_owned(), reporter::obstacle(node, &options)?))
-    });
+    let without = covered
+        .iter()
+        .filter_map(|node| Some((node.name().to_owned(), reporter::obstacle(node, &options)?)));
     let mut without: BTreeMap<String, String> = without.collect();
     if !without.is_empty() {
         let uid = rule.uid();

@@ -62,7 +62,10 @@ fn an_agent_that_listens_on_its_nodes_own_address_only_is_reached_there() {
         },
     }));
     let rule = Rule::of_node("own-address", node)
-        .probe("HttpNode", &json!({"httpGet": {"port": PORT, "path": "/readiness", "address": "Node"}}))
+        .probe(
+            "HttpNode",
+            &json!({"httpGet": {"port": PORT, "path": "/readiness", "address": "Node"}}),
+        )
         .probe("TcpNode", &json!({"tcpSocket": {"port": PORT, "address": "Node"}}))
         .probe("TcpLocal", &json!({"tcpSocket": {"port": PORT}}));
     rule.apply(&mut turn);

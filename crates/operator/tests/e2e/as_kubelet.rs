@@ -39,7 +39,8 @@ enum After {
 /// Answers that are not quite HTTP.
 fn answers(other_port: u16) -> Vec<(&'static str, String, After)> {
     let headers = |number: usize, length: usize| -> String {
-        (0..number).map(|number| format!("x-{number}: {}\r\n", "x".repeat(length))).collect()
+        let header = |number| format!("x-{number}: {}\r\n", "x".repeat(length));
+        (0..number).map(header).collect::<Vec<_>>().concat()
     };
     let ok = |rest: &str| format!("HTTP/1.1 200 OK\r\n{rest}");
     vec![
@@ -227,11 +228,11 @@ fn kubelets_counts(node: &str) -> BTreeMap<String, (u64, u64)> {
             let rest = line.split_once(&format!("{name}=\"")).unwrap().1;
             rest.split_once('"').unwrap().0.to_owned()
         };
-        let count: f64 = line.rsplit_once(' ').unwrap().1.parse().unwrap();
+        let count: u64 = line.rsplit_once(' ').unwrap().1.parse().unwrap();
         let (succeeded, failed) = counts.entry(label("container")).or_default();
         match label("result").as_str() {
-            "successful" => *succeeded += count as u64,
-            "failed" => *failed += count as u64,
+            "successful" => *succeeded += count,
+            "failed" => *failed += count,
             _ => {}
         }
     }

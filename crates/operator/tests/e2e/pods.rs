@@ -8,7 +8,8 @@ use crate::reporters::{REPORTERS, Rule};
 use crate::shell::{kubectl, root, sh};
 
 /// Where nobody listens.
-const PROXY: &str = "HTTPS_PROXY=http://127.0.0.1:9 HTTP_PROXY=http://127.0.0.1:9 NO_PROXY=example.com";
+const PROXY: &str =
+    "HTTPS_PROXY=http://127.0.0.1:9 HTTP_PROXY=http://127.0.0.1:9 NO_PROXY=example.com";
 
 /// The operator without the variables of a proxy, whatever becomes of the test.
 struct WithoutProxy;
@@ -53,7 +54,8 @@ fn pods_ask_for_their_token_themselves_and_reach_nothing_by_a_proxy() {
     sh(&root(), "hack/await-operator.sh 90s kubectl").expect_success();
 
     let node = node_without_leader();
-    let rule = Rule::of_node("proxied", node).probe("Proxied", &json!({"tcpSocket": {"port": 10250}}));
+    let rule =
+        Rule::of_node("proxied", node).probe("Proxied", &json!({"tcpSocket": {"port": 10250}}));
     rule.apply(&mut turn);
     let first = rule.await_pod();
     let set = format!("kubectl -n {REPORTERS} set env daemonset/reporter-proxied {PROXY}");

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, PostParams};
 use node_readiness_api::NodeReadinessRule;
 use serde_json::{Value, json};
 
@@ -94,7 +94,7 @@ async fn nodes_on_which_no_reporter_can_run_get_none_and_are_named() {
         labels["test"] = json!("unsupported");
         let node = json!({"metadata": {"name": t.named(suffix), "labels": labels}});
         let node = serde_json::from_value(node).unwrap();
-        t.nodes().create(&Default::default(), &node).await.unwrap();
+        t.nodes().create(&PostParams::default(), &node).await.unwrap();
     }
     let mut rule = t.rule();
     rule["spec"]["probes"] =

@@ -149,7 +149,8 @@ async fn a_node_whose_annotations_are_full_is_told_and_delays_no_other() {
     let t = Fixture::new("full").await;
     let (full, other) = (t.node("a", &Value::Null).await, t.node("b", &Value::Null).await);
     let annotate = async |value: Value| {
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {"example.com/large": value}}}));
+        let patch =
+            Patch::Merge(json!({"metadata": {"annotations": {"example.com/large": value}}}));
         t.nodes().patch(&full, &PatchParams::default(), &patch).await.unwrap();
     };
     let room = 262_144 - "example.com/large".len();

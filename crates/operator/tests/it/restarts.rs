@@ -52,8 +52,13 @@ impl World {
     ) -> Self {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let nodes = Nodes::ControlPlaneOnly { loopback: LoopbackNet::new(loopback) };
-        let spec =
-            ClusterSpec { dir, version: KubernetesVersion::V1_37, nodes, data: EtcdData::Disk, default_node_selector };
+        let spec = ClusterSpec {
+            dir,
+            version: KubernetesVersion::V1_37,
+            nodes,
+            data: EtcdData::Disk,
+            default_node_selector,
+        };
         let up = move || Cluster::up(&spec, &|_| {}).unwrap();
         let cluster = tokio::task::spawn_blocking(up).await.unwrap();
         let kubeconfig = cluster.kubeconfig();
@@ -195,13 +200,6 @@ impl World {
         self.kubectl(&["apply", "-n", REPORTERS, "-f", &path.display().to_string()]);
     }
 
-    /// Applies an object in the reporters' namespace, by kubectl.
-    pub fn apply_to_reporters(&self, object: &Value) {
-        let path = self.kubeconfig.with_file_name("applied.json");
-        std::fs::write(&path, object.to_string()).unwrap();
-        self.kubectl(&["apply", "-n", REPORTERS, "-f", &path.display().to_string()]);
-    }
-
     pub async fn apply(&self, rule: &Value) -> NodeReadinessRule {
         let name = rule["metadata"]["name"].as_str().unwrap();
         let params = PatchParams::apply("test").force();
@@ -287,7 +285,7 @@ async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
     world
         .each_node(async |nodes, name| {
             let labels = json!({"test": "restart", "kubernetes.io/os": "linux"});
-        let node = json!({"metadata": {"name": name, "labels": labels}});
+            let node = json!({"metadata": {"name": name, "labels": labels}});
             let node = serde_json::from_value(node).unwrap();
             nodes.create(&PostParams::default(), &node).await.unwrap();
         })

@@ -232,7 +232,10 @@ mod tests {
                 r#""unixSocket":{"path":"/run/x.sock"}"#,
                 r#"UnixCheck { root: "/node", path: HostPath("/run/x.sock") }"#,
             ),
-            (r#""file":{"path":"/run/x*","maxAgeSeconds":5}"#, "max_age: Some(5s), since_boot: false"),
+            (
+                r#""file":{"path":"/run/x*","maxAgeSeconds":5}"#,
+                "max_age: Some(5s), since_boot: false",
+            ),
             (r#""file":{"path":"/run/x*","sinceBoot":true}"#, "max_age: None, since_boot: true"),
         ] {
             let settings = with_probe(&format!(r#"{{"conditionType":"a",{handler}}}"#)).unwrap();

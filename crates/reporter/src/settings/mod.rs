@@ -176,7 +176,9 @@ fn node_name(variable: impl Fn(&str) -> Option<String>) -> Result<String, Settin
 }
 
 /// Reads the node's address, which only some probes need.
-fn node_address(variable: impl Fn(&str) -> Option<String>) -> Result<Option<IpAddr>, SettingsError> {
+fn node_address(
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<IpAddr>, SettingsError> {
     let address = variable(NODE_ADDRESS_ENV).filter(|address| !address.is_empty());
     let Some(address) = address else { return Ok(None) };
     match address.parse() {

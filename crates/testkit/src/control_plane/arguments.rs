@@ -165,7 +165,8 @@ pub(super) fn apiserver(spec: &ClusterSpec, addresses: &Addresses, files: &Files
         None => "--enable-admission-plugins=NodeRestriction".to_owned(),
         Some(_) => "--enable-admission-plugins=NodeRestriction,PodNodeSelector".to_owned(),
     });
-    arguments.extend(files.admission.iter().map(|path| file("admission-control-config-file", path)));
+    arguments
+        .extend(files.admission.iter().map(|path| file("admission-control-config-file", path)));
     arguments.extend(spec.version.apiserver_arguments());
     arguments
 }
@@ -237,7 +238,13 @@ mod tests {
     use crate::spec::{EtcdData, LoopbackNet, RealNodes};
 
     fn spec(nodes: Nodes, version: KubernetesVersion) -> ClusterSpec {
-        ClusterSpec { dir: "/cluster".into(), version, nodes, data: EtcdData::Disk, default_node_selector: None }
+        ClusterSpec {
+            dir: "/cluster".into(),
+            version,
+            nodes,
+            data: EtcdData::Disk,
+            default_node_selector: None,
+        }
     }
 
     fn data_only(n: u8) -> Nodes {

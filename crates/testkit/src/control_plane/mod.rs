@@ -52,8 +52,7 @@ pub(crate) fn start(
         Ok(is_healthy(addresses.etcd_health()))
     })?;
 
-    let mut api_server =
-        start("kube-apiserver", arguments::apiserver(spec, &addresses, &files))?;
+    let mut api_server = start("kube-apiserver", arguments::apiserver(spec, &addresses, &files))?;
     let kubectl = Kubectl::new(layout);
     service::wait_until(
         &mut [&mut etcd, &mut api_server],

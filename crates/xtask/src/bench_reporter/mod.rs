@@ -63,7 +63,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         dir: dir.clone(),
         version: KubernetesVersion::V1_37,
         nodes: Nodes::ControlPlaneOnly { loopback: LOOPBACK },
-        data: EtcdData::Disk, default_node_selector: None,
+        data: EtcdData::Disk,
+        default_node_selector: None,
     };
     let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
     let image = image_size(reporter, &dir)?;
