@@ -145,7 +145,8 @@ fn is_leftover(
     }
     let writer = rules.iter().find(|other| other.probes(type_) && other.covers(node));
     let created = writer.unwrap_or(rule).created;
-    if condition.heartbeat() > node::seconds_of(&Time(created)) {
+    // One without a heartbeat is not written by a reporter, and has nothing to tell old from new by.
+    if condition.heartbeat().is_none() || condition.heartbeat() > node::seconds_of(&Time(created)) {
         return false;
     }
     if let Some(claim) = claim {

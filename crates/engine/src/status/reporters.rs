@@ -56,9 +56,6 @@ pub(super) fn ready(report: &ReporterReport<'_>) -> Option<Verdict> {
         Reporters::Failed(_) | Reporters::NameTaken(_) | Reporters::Refused(_) => {
             standing(reporters)
         }
-        Reporters::Applied { status, trouble: Some(_), .. } if status.ready < status.desired => {
-            standing(reporters)
-        }
         _ => conflict(conflicts, reporters)
             .or_else(|| no_place(unsupported, reporters))
             .or_else(|| standing(reporters)),
@@ -79,14 +76,13 @@ fn no_place(unsupported: &[(String, String)], reporters: &Reporters) -> Option<V
     Some(Verdict::new("ReporterReady", false, "NodesUnsupported", message))
 }
 
-/// How many reporters are ready, to end a sentence with.
+/// How many reporters are ready and what keeps the others from running, to end a sentence with.
 fn count(reporters: &Reporters) -> String {
-    match reporters {
-        Reporters::Applied { status: ReporterStatus { desired, ready, .. }, .. } => {
-            format!("; {ready} of {desired} reporters of this rule are ready")
-        }
-        _ => String::new(),
-    }
+    let Reporters::Applied { status, trouble, .. } = reporters else { return String::new() };
+    let ReporterStatus { desired, ready, .. } = status;
+    let trouble = trouble.as_ref().filter(|_| ready < desired);
+    let trouble = trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default();
+    format!("; {ready} of {desired} reporters of this rule are ready{trouble}")
 }
 
 /// What a rule is told whose conditions older rules probe on nodes that it covers as well. Of several

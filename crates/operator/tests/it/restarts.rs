@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -342,8 +344,12 @@ fn with_default_heartbeats() -> Value {
 #[tokio::test]
 async fn a_node_that_became_ready_while_no_operator_ran_is_released_at_the_start() {
     let world = World::new("heartbeats", 23).await;
-    let report = async |name: &'static str, status: &str, second: u32| {
-        let heartbeat = format!("2026-01-01T00:00:{second:02}Z");
+    world.apply(&with_default_heartbeats()).await;
+    let begun = Timestamp::now();
+    let report = async |name: &'static str, status: &str, seconds: u64| {
+        // Kubernetes' times have whole seconds.
+        let heartbeat = begun + Duration::from_secs(seconds);
+        let heartbeat = Timestamp::from_second(heartbeat.as_second()).unwrap();
         let condition =
             json!({"type": "example.com/Ready", "status": status, "lastHeartbeatTime": heartbeat});
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
@@ -354,14 +360,13 @@ async fn a_node_that_became_ready_while_no_operator_ran_is_released_at_the_start
         let node = serde_json::from_value(node).unwrap();
         world.nodes().create(&PostParams::default(), &node).await.unwrap();
     }
-    report("becomes-ready", "False", 1).await;
-    report("was-ready", "True", 1).await;
-    world.apply(&with_default_heartbeats()).await;
+    report("becomes-ready", "False", 5).await;
+    report("was-ready", "True", 5).await;
     let first = world.operator();
     world.await_count(|counts| counts == (1, 2)).await;
     drop(first);
 
-    report("becomes-ready", "True", 2).await;
+    report("becomes-ready", "True", 6).await;
     let _second = world.operator();
     world.await_count(|counts| counts == (0, 2)).await;
     let record = world.nodes().get("becomes-ready").await.unwrap().metadata.annotations.unwrap();
