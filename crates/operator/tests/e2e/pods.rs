@@ -55,7 +55,7 @@ fn pods_ask_for_their_token_themselves_and_reach_nothing_by_a_proxy() {
 
     let node = node_without_leader();
     let rule =
-        Rule::of_node("proxied", node).probe("Proxied", &json!({"tcpSocket": {"port": 10250}}));
+        Rule::of_node("proxied", node).probe("Proxied", &json!({"tcpSocket": {"port": 10248}}));
     rule.apply(&mut turn);
     let first = rule.await_pod();
     let set = format!("kubectl -n {REPORTERS} set env daemonset/reporter-proxied {PROXY}");
