@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use node_readiness_testkit::{Cluster, KubernetesVersion};
 
 use self::node::BenchNode;
@@ -26,6 +26,9 @@ use crate::{
 
 /// How long a reporter is measured while it waits for its agent.
 const WINDOW: Duration = Duration::from_secs(20);
+
+/// How long a reporter may take to start.
+const STARTS_WITHIN: Duration = Duration::from_mins(1);
 
 /// How to measure.
 #[derive(clap::Args)]
@@ -95,13 +98,25 @@ fn open_nodes(cluster: &Cluster) -> anyhow::Result<Vec<BenchNode>> {
 
 /// Measures one of the reporters, whose agent does not run.
 fn measure_waiting(progress: &Progress) -> anyhow::Result<Waiting> {
-    let pid = reporter().context("no reporter runs")?;
+    let pid = await_reporter()?;
     progress.say(&format!("measuring a reporter that waits for its agent, for {WINDOW:?}"));
     let (begun, before) = (Instant::now(), Usage::of(pid)?);
     thread::sleep(WINDOW);
     let after = Usage::of(pid)?;
     let cpu = Usage::cpu_since(&after, &before).own;
     Ok(Waiting { resident: after.resident, cpu, window: begun.elapsed() })
+}
+
+/// Waits until a reporter runs: nodes join with the taint, before anything runs on them.
+fn await_reporter() -> anyhow::Result<u32> {
+    let end = Instant::now() + STARTS_WITHIN;
+    while Instant::now() < end {
+        if let Some(pid) = reporter() {
+            return Ok(pid);
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    bail!("no reporter runs within {STARTS_WITHIN:?}; see kubectl -n nrr-reporters get pods")
 }
 
 /// The process of a reporter, in whatever node.
