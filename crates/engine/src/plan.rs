@@ -26,7 +26,7 @@ pub struct NodePlan {
     /// The patch that brings the node to where it should be; `None` where it is there.
     pub patch: Option<json_patch::Patch>,
     /// A hash of what the patch makes of the node, apart from times. A plan that finds a node changed
-    /// back has the same as the one before.
+    /// back has the same as the one before. 0 without a patch.
     pub content: u64,
     /// What the patch does to taints, for events and metrics.
     pub changes: Vec<Change>,
@@ -102,7 +102,9 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
         boot_id: reboot::next_record(node, &decisions, rules),
     };
 
-    let content = content(node, &next, &claims, &records);
+    let patch = patch::conditional(node, &next, &records);
+    // Hashing takes as long as all the rest, and most plans change nothing.
+    let content = patch.as_ref().map_or(0, |_| content(node, &next, &claims, &records));
     let regressed = claims.iter().filter(|(_, claim)| claim.is_regression());
     let grips = |rule: &Rule| {
         let (tainted_before, tainted_after) = taints.before_and_after(&rule.taint);
@@ -120,7 +122,7 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
         (before, after)
     };
     NodePlan {
-        patch: patch::conditional(node, &next, &records),
+        patch,
         content,
         changes: taints.changes(),
         regressed: regressed.map(|(rule, _)| (*rule).to_owned()).collect(),
