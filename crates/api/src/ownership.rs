@@ -64,6 +64,8 @@ pub enum HoldCause {
     Stale,
     /// The node was rebooted, and its conditions have not been met since.
     Rebooted,
+    /// Kubelet does not report, so that the node may be rebooting. Its conditions are met.
+    Unreachable,
 }
 
 /// Whether a rule wants its taint on a node.

@@ -119,6 +119,12 @@ pub(crate) fn decide<'r>(
     } else {
         (Intent::Release, Standing::Ready)
     };
+    let is_met = matches!(standing, Standing::Ready | Standing::Bootstrapped);
+    let (intent, standing) = if is_met && reboot::may_be_under_way(node, rule) {
+        (Intent::Hold(HoldCause::Unreachable), Standing::Held)
+    } else {
+        (intent, standing)
+    };
     let intent = if rule.is_frozen() { Intent::Freeze } else { intent };
     let recheck_in = recheck_in.into_iter().chain(waits_for).min();
     Decision { rule, intent, standing: Some((standing, evaluation)), recheck_in }

@@ -188,7 +188,8 @@ impl Evaluation {
                 Some(format!("{} {how}, must be {required}", condition.type_))
             },
         );
-        unmet.collect::<Vec<_>>().join("; ")
+        let unmet = unmet.collect::<Vec<_>>().join("; ");
+        if unmet.is_empty() { "kubelet does not report".to_owned() } else { unmet }
     }
 
     /// Types of the conditions that are amiss, in the rule's order.

@@ -5,17 +5,27 @@
 //! that it last saw, in the same patch as taints and claims, so that a reboot is noticed also by an
 //! operator that did not run meanwhile.
 
-use node_readiness_api::BOOT_ID_ANNOTATION;
+use node_readiness_api::{BOOT_ID_ANNOTATION, ConditionStatus, TaintEffect};
 
 use crate::decision::{Decision, Intent};
 use crate::patch::Record;
-use crate::{Node, NodeCondition, RuleSet};
+use crate::{Node, NodeCondition, Rule, RuleSet};
 
 /// Whether the node runs another boot than the one that is recorded on it. One without a record was not
 /// in the hands of a rule that asks for it.
 pub(crate) fn is_unrecorded(node: &Node) -> bool {
     let recorded = node.annotation(BOOT_ID_ANNOTATION);
     node.boot_id().is_some() && recorded.is_some() && recorded != node.boot_id()
+}
+
+/// Whether a node may be rebooting: its kubelet has not reported for so long that Kubernetes says so. No pod
+/// can land there until it reports again, and then one may before a reboot is seen. So a rule that reboots
+/// concern takes its taint before that. One that evicts does not: a node that only lost its network keeps
+/// its pods.
+pub(crate) fn may_be_under_way(node: &Node, rule: &Rule) -> bool {
+    rule.is_reset_by_reboots()
+        && rule.taint.effect != TaintEffect::NoExecute
+        && node.condition("Ready") == Some(ConditionStatus::Unknown)
 }
 
 /// Whether a condition was reported since the node's last boot, as far as the node itself shows it: a

@@ -172,3 +172,47 @@ fn records_of_0_1_0_have_no_boot_and_hold_nothing() {
     assert!(node.taints().is_empty());
     assert_eq!(boot(&node), Some("b"));
 }
+
+#[test]
+fn a_node_whose_kubelet_is_silent_is_held_before_it_can_come_back_from_a_reboot() {
+    for rule in [TestRule::new("cni").probed(), TestRule::new("cni").probed().bootstrap()] {
+        let rules = rules(&[rule]);
+        let mut node = TestNode::new("n").label("os", "linux").booted("a");
+        node = node.condition("Ready", "True").reported("Ready1", "True", 0);
+        let mut operator = Operator::started(&[&node]);
+        operator.reconcile(&mut node, &rules);
+        assert!(node.taints().is_empty());
+
+        node = node.condition("Ready", "Unknown");
+        assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+        assert_eq!(node.record()["cni"]["cause"], "Unreachable");
+        assert!(operator.reconcile(&mut node, &rules).patch.is_none());
+        // It only lost its network.
+        let mut back = TestNode(node.0.clone()).condition("Ready", "True");
+        operator.reconcile(&mut back, &rules);
+        assert!(back.taints().is_empty());
+        // It was rebooted.
+        let mut rebooted = node.condition("Ready", "True").booted("b");
+        operator.sees(&rebooted);
+        assert_eq!(standing(&operator.reconcile(&mut rebooted, &rules)), Standing::Held);
+        assert_eq!(rebooted.record()["cni"]["cause"], "Rebooted");
+    }
+}
+
+#[test]
+fn a_rule_that_evicts_and_one_that_reboots_do_not_concern_leave_a_silent_node_alone() {
+    let evicts = json!({"key": KEY, "value": "pending", "effect": "NoExecute"});
+    for rule in [
+        TestRule::new("cni").probed().spec("taint", evicts),
+        TestRule::new("cni").probed().spec("afterReboot", json!("Keep")),
+        TestRule::new("cni"),
+    ] {
+        let rules = rules(&[rule]);
+        let mut node = TestNode::new("n").label("os", "linux").booted("a");
+        node = node.condition("Ready", "Unknown").reported("Ready1", "True", 0);
+        assert_eq!(
+            standing(&Operator::started(&[&node]).reconcile(&mut node, &rules)),
+            Standing::Ready
+        );
+    }
+}

@@ -98,7 +98,7 @@ mod tests {
         for name in ["reporter-cni-x7k2p", "reporter-cni-"] {
             assert_eq!(without_generated_name(&message(name), "reporter-cni"), expected);
         }
-        for other in ["reporter-cni-other", "web-x7k2p"] {
+        for other in ["reporter-cni-longer", "web-x7k2p"] {
             assert_eq!(without_generated_name(&message(other), "reporter-cni"), message(other));
         }
     }

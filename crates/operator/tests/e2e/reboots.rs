@@ -31,6 +31,7 @@ fn a_rebooted_node_takes_no_pod_before_its_reporter_has_reported_anew() {
     let while_down = || {
         let what = "the node is NotReady";
         within(Duration::from_mins(2), what, || (!is_ready(node)).then_some(()));
+        rule.await_held(true);
         // It waits for the node to come back.
         turn.run_pod(&workload(node));
     };
