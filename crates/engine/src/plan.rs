@@ -103,7 +103,7 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
     };
 
     let patch = patch::conditional(node, &next, &records);
-    // Hashing takes as long as all the rest, and most plans change nothing.
+    // Most plans change nothing and need no hash.
     let content = patch.as_ref().map_or(0, |_| content(node, &next, &claims, &records));
     let regressed = claims.iter().filter(|(_, claim)| claim.is_regression());
     let grips = |rule: &Rule| {
