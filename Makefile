@@ -31,7 +31,7 @@ REDEPLOY = $(if $(LOCAL)$(and $(KIND),$(UNPUBLISHED)),$(shell $(KUBECTL) -n nrr-
 REPLICAS ?= 2
 # How long `make deploy` waits for them.
 DEPLOY_TIMEOUT ?= 180s
-# Flags to give the operator beyond those of config/manager, such as --fence=strict.
+# Flags to give the operator beyond those of config/manager, such as --guard=strict.
 OPERATOR_FLAGS ?=
 # Whether undeploy and uninstall are content with what is not there.
 ignore-not-found ?= false

@@ -27,7 +27,7 @@ pub fn update_own_status() -> Vec<PolicyRule> {
 }
 
 /// What a reporter may do as its ServiceAccount where nodes cannot be impersonated: read nodes, and
-/// update their status. A [guard](crate::admission::own_conditions) limits that to its own node.
+/// update their status. A [policy](crate::admission::own_conditions) limits that to its own node.
 pub fn update_any_status() -> Vec<PolicyRule> {
     vec![rule("", "nodes", &["get"]), rule("", "nodes/status", &["update"])]
 }

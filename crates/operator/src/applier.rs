@@ -8,7 +8,7 @@ use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 use node_readiness_api::{DIGEST_ANNOTATION, MANAGED_BY};
-use node_readiness_engine::admission::Guard;
+use node_readiness_engine::admission::BoundPolicy;
 use node_readiness_engine::differences;
 use node_readiness_engine::reporter::digest_of;
 use node_readiness_engine::status::Reporters;
@@ -323,10 +323,10 @@ impl Applier {
     /// Applies a policy and what puts it in force, and says whether that took a write.
     pub(crate) async fn put_in_place(
         &self,
-        guard: &Guard,
+        guard: &BoundPolicy,
         stores: &OwnedStores,
     ) -> Result<bool, ApplyError> {
-        let Guard { policy, binding } = guard;
+        let BoundPolicy { policy, binding } = guard;
         let policy = self.ensure(&self.cluster(), policy, &stores.policies).await?;
         let binding = self.ensure(&self.cluster(), binding, &stores.policy_bindings).await?;
         Ok(policy.written || binding.written)

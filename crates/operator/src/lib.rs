@@ -13,7 +13,7 @@
 //! - [`nodes`]: the node path, the only writer of nodes.
 //! - [`rules`]: the rule path, the only writer of rules' status and of reporters.
 //! - [`ledger`]: what the first tells the second.
-//! - `fence`: the policies around whoever acts as a node, which are there before reporters are.
+//! - `guard`: the policies around whoever acts as a node, which are there before reporters are.
 //! - [`metrics`]: what both did, for Prometheus.
 
 mod applied;
@@ -23,7 +23,7 @@ mod clock;
 mod compat;
 mod election;
 mod events;
-mod fence;
+mod guard;
 mod go_flags;
 mod health;
 mod identity;
@@ -48,5 +48,5 @@ pub mod watches;
 pub use args::{Args, LogFormat};
 pub use compat::Compat;
 pub use election::Lost;
-pub use reporter_args::{FenceArg, ReporterArgs};
+pub use reporter_args::{GuardArg, ReporterArgs};
 pub use run::{Fatal, run};

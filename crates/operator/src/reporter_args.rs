@@ -22,8 +22,8 @@ pub struct ReporterArgs {
     /// changing the operator's annotations; strict also keeps reporters from changing anything but the
     /// conditions that rules probe, and takes Kubernetes 1.32 and kubelets that authenticate with client
     /// certificates.
-    #[arg(long, value_enum, default_value_t = FenceArg::Records)]
-    pub fence: FenceArg,
+    #[arg(long, value_enum, default_value_t = GuardArg::Records)]
+    pub guard: GuardArg,
 
     /// Let rules run programs on nodes, in the reporter's container.
     #[arg(long, value_name = "BOOL", value_parser = boolean, default_value = "false",
@@ -51,9 +51,9 @@ pub struct ReporterArgs {
     pub allow_host_path: Vec<String>,
 }
 
-/// What the fence keeps nodes from.
+/// What the guard keeps nodes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FenceArg {
+pub enum GuardArg {
     /// Changing the operator's annotations.
     Records,
     /// And, for reporters, changing anything but the conditions that rules probe.
@@ -76,11 +76,11 @@ impl ReporterArgs {
         }
     }
 
-    /// What the fence keeps nodes from.
+    /// What the guard keeps nodes from.
     pub(crate) fn strength(&self) -> Strength {
-        match self.fence {
-            FenceArg::Records => Strength::Records,
-            FenceArg::Strict => Strength::Strict,
+        match self.guard {
+            GuardArg::Records => Strength::Records,
+            GuardArg::Strict => Strength::Strict,
         }
     }
 }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_allowed_by_default_and_only_records_are_fenced() {
+    fn nothing_is_allowed_by_default_and_only_records_are_guarded() {
         let args = reporter(&[]).unwrap();
         assert_eq!(args.settings().allowances, Allowances::default());
         assert_eq!(args.strength(), Strength::Records);
@@ -126,7 +126,7 @@ mod tests {
             "--allow-host-path=/run",
             "-allow-host-path",
             "/var/lib/kubelet/",
-            "--fence=strict",
+            "--guard=strict",
         ])
         .unwrap();
         let Allowances { exec, root, images, hosts, host_paths } = args.settings().allowances;

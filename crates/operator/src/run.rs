@@ -19,7 +19,7 @@ use crate::applier::Applier;
 use crate::args::{Args, BindAddress};
 use crate::election::{self, Election, Lost};
 use crate::events::Events;
-use crate::fence::FencePath;
+use crate::guard::GuardPath;
 use crate::health;
 use crate::impersonation;
 use crate::leadership::Leadership;
@@ -133,12 +133,12 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let settings = args.reporter.settings();
     let applier =
         Applier::new(client.clone(), leadership.clone(), events.clone(), &settings.namespace);
-    let (fence_standing, fence) = FencePath::new_standing();
-    let fence_path = FencePath {
+    let (guard_standing, guard) = GuardPath::new_standing();
+    let guard_path = GuardPath {
         applier: applier.clone(),
         rules: rules.clone(),
         stores: owned.stores.clone(),
-        touched: Arc::clone(&owned.fence_touched),
+        touched: Arc::clone(&owned.guard_touched),
         strength: args.reporter.strength(),
         leadership: leadership.clone(),
         synced: synced.clone(),
@@ -148,7 +148,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let rule_path = RulePath {
         client,
         applier,
-        fence,
+        guard,
         impersonation,
         nodes: node_store.clone(),
         pods,
@@ -165,7 +165,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         tokio::join!(
             node_path.run(node_store, node_changes, look_again, end.clone()),
             rule_path.run(rule_store, rule_changes, owned, news, end.clone()),
-            fence_path.run(fence_standing, end.clone()),
+            guard_path.run(guard_standing, end.clone()),
         )
     };
     let served = serve(args.health_probe_bind_address, synced.clone(), metrics_served, &end);

@@ -59,7 +59,7 @@ const E2E_RUNS: [(KubernetesVersion, &[&str]); 3] = [
     ),
     (
         KubernetesVersion::V1_34,
-        &[WITHOUT_IMPERSONATION, "fence::", "matrix::", "operator::", "tokens::"],
+        &[WITHOUT_IMPERSONATION, "guard::", "matrix::", "operator::", "tokens::"],
     ),
 ];
 

@@ -1,14 +1,14 @@
 //! The policies (`ValidatingAdmissionPolicy`) that the operator generates.
 //!
 //! RBAC says who may update the status of a Node; what of it may change is said here. There are two
-//! families: [`fence`], once for the cluster, for whoever acts as a node, and [`own_conditions`], once
+//! families: [`guard`], once for the cluster, for whoever acts as a node, and [`own_conditions`], once
 //! for each rule whose reporters act as their ServiceAccount.
 //!
 //! Only policies are made here. That one is in force before what it limits may act, and as long as it
 //! may, is a matter of order, and the operator's.
 
 mod expressions;
-mod fence;
+mod guard;
 mod own_conditions;
 
 use std::collections::BTreeMap;
@@ -21,19 +21,19 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL};
 
-pub use fence::{Strength, fence};
+pub use guard::{Strength, guard};
 pub use own_conditions::own_conditions;
 
 /// A policy and the binding that puts it in force, under one name.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Guard {
+pub struct BoundPolicy {
     /// What is checked.
     pub policy: ValidatingAdmissionPolicy,
     /// That it is checked.
     pub binding: ValidatingAdmissionPolicyBinding,
 }
 
-/// What makes one [`Guard`] differ from another.
+/// What makes one [`BoundPolicy`] differ from another.
 struct Terms {
     operations: &'static [&'static str],
     /// Names and expressions: whose requests are checked.
@@ -45,7 +45,7 @@ struct Terms {
 
 impl Terms {
     /// The guard of a Node and its status on these terms. What cannot be evaluated is refused.
-    fn guard(self, metadata: ObjectMeta) -> Guard {
+    fn bind(self, metadata: ObjectMeta) -> BoundPolicy {
         let Self { operations, whose, variables, validations } = self;
         let nodes = NamedRuleWithOperations {
             api_groups: Some(vec![String::new()]),
@@ -82,7 +82,7 @@ impl Terms {
             validation_actions: vec!["Deny".to_owned()],
             ..ValidatingAdmissionPolicyBindingSpec::default()
         };
-        Guard {
+        BoundPolicy {
             policy: ValidatingAdmissionPolicy {
                 metadata: metadata.clone(),
                 spec: Some(spec),

@@ -6,7 +6,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Guard, Terms, expressions};
+use super::{BoundPolicy, Terms, expressions};
 
 /// Where authentication leaves the name of the Node that a token's pod runs on.
 const NODE_CLAIM: &str = "authentication.kubernetes.io/node-name";
@@ -18,7 +18,7 @@ pub fn own_conditions<'a>(
     namespace: &str,
     service_account: &str,
     types: impl IntoIterator<Item = &'a str>,
-) -> Guard {
+) -> BoundPolicy {
     let is_reporter = format!(
         "request.userInfo.username == 'system:serviceaccount:{namespace}:{service_account}'"
     );
@@ -37,5 +37,5 @@ pub fn own_conditions<'a>(
         variables: expressions::variables(types),
         validations,
     }
-    .guard(metadata)
+    .bind(metadata)
 }

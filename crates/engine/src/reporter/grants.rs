@@ -5,13 +5,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use node_readiness_api::{Probe, ReporterAccess};
 
 use super::{ReporterNames, Settings};
-use crate::admission::{Guard, own_conditions};
+use crate::admission::{BoundPolicy, own_conditions};
 use crate::rbac;
 
 /// Permissions, and what limits them.
 pub(super) struct Grants {
     /// What limits them where RBAC cannot.
-    pub guard: Option<Guard>,
+    pub policy: Option<BoundPolicy>,
     /// What is granted.
     pub roles: Vec<ClusterRole>,
     /// To whom.
@@ -26,7 +26,7 @@ pub(super) fn grants(
     probes: &[Probe],
     metadata: impl Fn(&str) -> ObjectMeta,
 ) -> Grants {
-    let (guard, granted) = match access {
+    let (policy, granted) = match access {
         ReporterAccess::ConstrainedImpersonation => (
             None,
             vec![
@@ -36,18 +36,18 @@ pub(super) fn grants(
         ),
         ReporterAccess::AdmissionPolicy => {
             let types = probes.iter().map(|probe| probe.condition_type.as_str());
-            let guard = own_conditions(
-                metadata(&names.guard),
+            let policy = own_conditions(
+                metadata(&names.policy),
                 &settings.namespace,
                 &names.namespaced,
                 types,
             );
-            (Some(guard), vec![(&names.status_updater, rbac::update_any_status())])
+            (Some(policy), vec![(&names.status_updater, rbac::update_any_status())])
         }
     };
     let binding = |name: &str| binding(metadata(name), names, settings);
     Grants {
-        guard,
+        policy,
         bindings: granted.iter().map(|(name, _)| binding(name)).collect(),
         roles: granted.into_iter().map(|(name, rules)| role(metadata(name), rules)).collect(),
     }

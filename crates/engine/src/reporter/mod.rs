@@ -33,7 +33,7 @@ use sha2::{Digest, Sha256};
 
 use self::grants::Grants;
 use self::pod::Pod;
-use crate::admission::Guard;
+use crate::admission::BoundPolicy;
 pub use affinity::{MAX_TERMS, NodeSet};
 pub use allowances::{Allowances, ConstrainedImpersonation, Refusal, admit};
 pub use conflict::{Conflict, Conflicts, Outcome, Share};
@@ -61,7 +61,7 @@ pub struct ReporterObjects {
     /// Who the reporters are.
     pub service_account: ServiceAccount,
     /// What limits what they may do where RBAC cannot.
-    pub guard: Option<Guard>,
+    pub policy: Option<BoundPolicy>,
     /// What they may do.
     pub roles: Vec<ClusterRole>,
     /// Grants that.
@@ -104,7 +104,7 @@ pub fn generate(
     let config_json = config.to_json()?;
     let meta = |name: &str| metadata(rule, name, None);
     let namespaced = |name: &str| metadata(rule, name, Some(&settings.namespace));
-    let Grants { guard, roles, bindings } =
+    let Grants { policy, roles, bindings } =
         grants::grants(options.access, &names, settings, &config.probes, meta);
     let pod = Pod {
         names: &names,
@@ -122,7 +122,7 @@ pub fn generate(
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         },
-        guard,
+        policy,
         roles,
         role_bindings: bindings,
         daemon_set: DaemonSet {

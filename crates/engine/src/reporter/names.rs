@@ -16,7 +16,7 @@ pub struct ReporterNames {
     /// Of the role that lets this identity update the node's status, and of its binding.
     pub status_updater: String,
     /// Of the policy that limits what they may do, and of its binding.
-    pub guard: String,
+    pub policy: String,
 }
 
 impl ReporterNames {
@@ -27,7 +27,7 @@ impl ReporterNames {
             namespaced: format!("reporter-{stem}"),
             impersonator: format!("nrr-reporter-{stem}-impersonator"),
             status_updater: format!("nrr-reporter-{stem}-status-updater"),
-            guard: format!("nrr-reporter-{stem}-own-conditions"),
+            policy: format!("nrr-reporter-{stem}-own-conditions"),
         }
     }
 }
@@ -63,8 +63,8 @@ mod tests {
     #[test]
     fn names_are_dns_labels_however_long_the_rules_is() {
         let names = ReporterNames::of(&"a.".repeat(126));
-        let ReporterNames { namespaced, impersonator, status_updater, guard } = names;
-        for name in [namespaced, impersonator, status_updater, guard] {
+        let ReporterNames { namespaced, impersonator, status_updater, policy } = names;
+        for name in [namespaced, impersonator, status_updater, policy] {
             assert!(name.len() <= 63, "{name} is too long");
             assert!(!name.contains('.') && !name.contains("--"), "{name}");
         }

@@ -30,12 +30,12 @@ pub(super) async fn apply(
         return Ok(Reporters::None);
     };
     // Every field by name: one that is added does not compile until it is applied.
-    let ReporterObjects { service_account, guard, roles, role_bindings, config_map, daemon_set } =
+    let ReporterObjects { service_account, policy, roles, role_bindings, config_map, daemon_set } =
         desired;
     let accounts = &stores.service_accounts;
     let account = applier.ensure(&applier.namespaced(), service_account, accounts).await?;
-    if let Some(guard) = guard {
-        let placed = applier.put_in_place(guard, stores).await;
+    if let Some(policy) = policy {
+        let placed = applier.put_in_place(policy, stores).await;
         settling.note(&uid, &placed);
         placed?;
         if settling.left(&uid).is_some() {
@@ -43,7 +43,7 @@ pub(super) async fn apply(
         }
     }
     let granted = grant(applier, roles, stores).await;
-    if guard.is_none() {
+    if policy.is_none() {
         // A role under the same name as one that a policy limits is not deleted but changed.
         note_changed(&uid, &granted, stores, settling);
     }
@@ -81,12 +81,12 @@ async fn delete_outdated(
     stores: &OwnedStores,
     settling: &Settling,
 ) -> Result<(), ApplyError> {
-    let ReporterObjects { role_bindings, roles, guard, .. } = desired;
+    let ReporterObjects { role_bindings, roles, policy, .. } = desired;
     let bindings =
         |object: &ClusterRoleBinding| is_of(object, uid) && !is_among(object, role_bindings);
     let roles = |object: &ClusterRole| is_of(object, uid) && !is_among(object, roles);
     let withdrawn = withdraw(applier, stores, bindings, roles).await;
-    if guard.is_some() {
+    if policy.is_some() {
         return withdrawn.map(drop);
     }
     note_changed(uid, &withdrawn, stores, settling);

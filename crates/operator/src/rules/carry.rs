@@ -18,7 +18,7 @@ use super::report::Observed;
 use super::resting::Rest;
 use super::{Context, RuleError, apply, creation};
 use crate::applier::ApplyError;
-use crate::fence::Standing;
+use crate::guard::Standing;
 
 /// What came of carrying out a rule.
 pub(super) struct Carried {
@@ -100,14 +100,14 @@ fn admitted(rule: &NodeReadinessRule, context: &Context) -> Result<(), Refusal> 
     reporter::admit(rule, &context.settings.allowances, *context.impersonation.borrow())
 }
 
-/// Applies a rule's reporters once the fence lets them do what they are for.
+/// Applies a rule's reporters once the guard lets them do what they are for.
 async fn apply_reporters(
     rule: &NodeReadinessRule,
     desired: Option<&ReporterObjects>,
     context: &Context,
 ) -> Result<Reporters, ApplyError> {
     if desired.is_some() {
-        match context.fence.stands_to(rule) {
+        match context.guard.stands_to(rule) {
             Standing::InForce(_) => {}
             Standing::Pending => return Ok(Reporters::AwaitingPolicy),
             Standing::Failed(cause) => return Ok(Reporters::Failed(cause)),

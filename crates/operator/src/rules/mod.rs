@@ -30,7 +30,7 @@ use tracing::warn;
 use crate::applier::{Applier, ApplyError};
 use crate::clock;
 use crate::events::Events;
-use crate::fence::Fence;
+use crate::guard::Guard;
 use crate::leadership::Leadership;
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
@@ -54,7 +54,7 @@ const SYNC_RETRY: Duration = Duration::from_millis(100);
 pub(crate) struct RulePath {
     pub client: kube::Client,
     pub applier: Applier,
-    pub fence: Fence,
+    pub guard: Guard,
     pub impersonation: watch::Receiver<ConstrainedImpersonation>,
     pub nodes: NodeStore,
     pub pods: PodStore,
@@ -99,7 +99,7 @@ struct Context {
     settings: Settings,
     client: kube::Client,
     applier: Applier,
-    fence: Fence,
+    guard: Guard,
     impersonation: watch::Receiver<ConstrainedImpersonation>,
     settling: Settling,
     status: StatusWriter,
@@ -121,7 +121,7 @@ impl RulePath {
         let Self {
             client,
             applier,
-            fence,
+            guard,
             impersonation,
             nodes,
             pods,
@@ -133,8 +133,8 @@ impl RulePath {
             leadership,
             settings,
         } = self;
-        let Owned { stores, touched, listed_anew, fence_touched: _ } = owned;
-        let fence_changes = fence.changes();
+        let Owned { stores, touched, listed_anew, guard_touched: _ } = owned;
+        let guard_changes = guard.changes();
         let found_out = impersonation.clone();
         let context = Arc::new(Context {
             store: store.clone(),
@@ -148,7 +148,7 @@ impl RulePath {
             events,
             metrics,
             applier,
-            fence,
+            guard,
             impersonation,
             settling: Settling::default(),
             settings,
@@ -166,7 +166,7 @@ impl RulePath {
             .reconcile_all_on(WatchStream::from_changes(rules).map(|_| ()))
             .reconcile_all_on(stream::once(leadership.acquired()))
             // Reporters wait for both.
-            .reconcile_all_on(WatchStream::from_changes(fence_changes).map(|_| ()))
+            .reconcile_all_on(WatchStream::from_changes(guard_changes).map(|_| ()))
             .reconcile_all_on(WatchStream::from_changes(found_out).map(|_| ()))
             .reconcile_all_on(WatchStream::from_changes(listed_anew))
             .reconcile_on(touched)

@@ -47,7 +47,7 @@ pub struct Owned {
     /// Rules whose objects changed or went.
     pub touched: BoxStream<'static, ObjectRef<StoredRule>>,
     /// Told whenever something changed or went that is no rule's.
-    pub fence_touched: Arc<Notify>,
+    pub guard_touched: Arc<Notify>,
     /// Changes whenever a kind was listed anew: whatever changed or went while nobody watched is not
     /// among the rest.
     pub listed_anew: watch::Receiver<()>,
@@ -57,9 +57,9 @@ impl Owned {
     /// Watches what is labelled as the operator's: namespaced kinds in the reporters' namespace,
     /// and cluster-wide ones.
     pub fn watch(client: &Client, namespace: &str, reading: Reading) -> Self {
-        let fence_touched = Arc::new(Notify::new());
+        let guard_touched = Arc::new(Notify::new());
         let (anew, listed_anew) = watch::channel(());
-        let others = Arc::clone(&fence_touched);
+        let others = Arc::clone(&guard_touched);
         let mut touched = Touched { streams: SelectAll::new(), reading, others, anew };
         let stores = OwnedStores {
             service_accounts: touched
@@ -72,7 +72,7 @@ impl Owned {
             policy_bindings: touched
                 .watch("ValidatingAdmissionPolicyBindings", Api::all(client.clone())),
         };
-        Self { stores, touched: touched.streams.boxed(), fence_touched, listed_anew }
+        Self { stores, touched: touched.streams.boxed(), guard_touched, listed_anew }
     }
 }
 

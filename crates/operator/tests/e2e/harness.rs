@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(150);
 
 /// How the operator is installed, but where the guide says otherwise.
-const DEPLOY: &str = "make deploy OPERATOR_FLAGS='--fence=strict --allow-exec-probes \
+const DEPLOY: &str = "make deploy OPERATOR_FLAGS='--guard=strict --allow-exec-probes \
      --allow-root-reporters --allow-host-path=/run/e2e --allow-reporter-image=node-readiness/*'";
 
 static TURN: Mutex<()> = Mutex::new(());

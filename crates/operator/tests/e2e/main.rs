@@ -10,7 +10,7 @@ mod availability;
 mod counterparts;
 mod diagnosis;
 mod environment;
-mod fence;
+mod guard;
 mod generated;
 mod guide;
 mod harness;

@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use node_readiness_testkit::verification::{self, Access, Answer, Check, Fence, Scene, Setting};
+use node_readiness_testkit::verification::{self, Access, Answer, Check, Guard, Scene, Setting};
 
-use crate::fence;
+use crate::guard;
 use crate::harness::Turn;
 use crate::tokens::{layout, reporter_on_node_a, rule, version};
 
@@ -26,10 +26,10 @@ fn every_answer_is_as_the_matrix_says() {
         .collect();
 
     let mut wrong = String::new();
-    for fence in Fence::ALL {
-        fence::put_up(fence);
+    for guard in Guard::ALL {
+        guard::put_up(guard);
         for (access, reporter) in &reporters {
-            let setting = Setting { access: *access, fence };
+            let setting = Setting { access: *access, guard };
             let scene = Scene::of(reporter, setting, "node-b").with_another_rule(&another);
             let checks = verification::verify(&layout, reporter, &scene).unwrap();
             // So it is not all one answer.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use node_readiness_testkit::verification::{
-    self, Access, Action, Answer, Expected, Fence, Identity, Reporter, Scene, Session, Setting,
+    self, Access, Action, Answer, Expected, Guard, Identity, Reporter, Scene, Session, Setting,
 };
 use node_readiness_testkit::{Cluster, KubernetesVersion, Layout};
 use serde_json::json;
@@ -41,9 +41,9 @@ fn a_reporters_token_ends_with_its_pod() {
 }
 
 /// Tries the whole matrix with the token of a reporter on node-a that somebody runs with constrained
-/// impersonation and the default fence.
+/// impersonation and the default guard.
 pub fn assert_as_the_matrix_says(layout: &Layout, reporter: &Reporter) {
-    let setting = Setting { access: Access::ConstrainedImpersonation, fence: Fence::Records };
+    let setting = Setting { access: Access::ConstrainedImpersonation, guard: Guard::Records };
     let scene = Scene::of(reporter, setting, "node-b");
     let checks = verification::verify(layout, reporter, &scene).unwrap();
     let wrong: Vec<_> = checks.iter().filter(|check| !check.holds()).collect();

@@ -125,36 +125,36 @@ async fn what_the_operator_was_not_told_to_allow_is_refused_in_the_status() {
 }
 
 #[tokio::test]
-async fn the_fence_follows_the_rules_and_is_repaired() {
-    let t = Fixture::new("fenced").await;
+async fn the_guard_follows_the_rules_and_is_repaired() {
+    let t = Fixture::new("guarded").await;
     let types = |policy: &ValidatingAdmissionPolicy| {
         policy.spec.as_ref().unwrap().variables.as_ref().unwrap()[0].expression.clone()
     };
     let mut rule = probing(&t);
-    rule["spec"]["conditions"][0]["type"] = json!("example.com/Fenced");
-    rule["spec"]["probes"][0]["conditionType"] = json!("example.com/Fenced");
+    rule["spec"]["conditions"][0]["type"] = json!("example.com/Guarded");
+    rule["spec"]["probes"][0]["conditionType"] = json!("example.com/Guarded");
     t.apply(&rule).await;
-    // The pods come when the fence lets them write, and not before.
-    let set = eventually(&daemon_sets(&t), "reporter-fenced", |_| true).await;
-    let policy = policies(&t).get("nrr-fence-impersonated").await.unwrap();
-    assert!(types(&policy).contains(r#""example.com/Fenced""#), "{}", types(&policy));
+    // The pods come when the guard lets them write, and not before.
+    let set = eventually(&daemon_sets(&t), "reporter-guarded", |_| true).await;
+    let policy = policies(&t).get("nrr-guard-impersonated").await.unwrap();
+    assert!(types(&policy).contains(r#""example.com/Guarded""#), "{}", types(&policy));
     assert!(set.creation_timestamp().unwrap().0 >= policy.creation_timestamp().unwrap().0);
 
     let hole = json!({"spec": {"validations": [{"expression": "true"}]}});
     let merge = Patch::Merge(&hole);
-    policies(&t).patch("nrr-fence-records", &PatchParams::default(), &merge).await.unwrap();
+    policies(&t).patch("nrr-guard-records", &PatchParams::default(), &merge).await.unwrap();
     let sound = |policy: &ValidatingAdmissionPolicy| {
         let validations = policy.spec.as_ref().unwrap().validations.as_ref().unwrap();
         validations[0].expression != "true"
     };
-    eventually(&policies(&t), "nrr-fence-records", sound).await;
-    let uid = bindings(&t).get("nrr-fence-impersonated").await.unwrap().metadata.uid;
-    bindings(&t).delete("nrr-fence-impersonated", &DeleteParams::default()).await.unwrap();
-    eventually(&bindings(&t), "nrr-fence-impersonated", |b| b.metadata.uid != uid).await;
+    eventually(&policies(&t), "nrr-guard-records", sound).await;
+    let uid = bindings(&t).get("nrr-guard-impersonated").await.unwrap().metadata.uid;
+    bindings(&t).delete("nrr-guard-impersonated", &DeleteParams::default()).await.unwrap();
+    eventually(&bindings(&t), "nrr-guard-impersonated", |b| b.metadata.uid != uid).await;
 
-    t.delete_rule("fenced").await;
-    let without = |policy: &_| !types(policy).contains("example.com/Fenced");
-    eventually(&policies(&t), "nrr-fence-impersonated", without).await;
+    t.delete_rule("guarded").await;
+    let without = |policy: &_| !types(policy).contains("example.com/Guarded");
+    eventually(&policies(&t), "nrr-guard-impersonated", without).await;
 }
 
 #[tokio::test]

@@ -276,7 +276,7 @@ fn start_operator() {
             format!("--kubeconfig={}", kubeconfig.display()),
             "--health-probe-bind-address=0".to_owned(),
             "--reporter-image=reporter:test".to_owned(),
-            "--fence=strict".to_owned(),
+            "--guard=strict".to_owned(),
             "--allow-host-path=/run/it".to_owned(),
         ];
         std::thread::spawn(move || {

@@ -1,12 +1,12 @@
 //! The table of what is tried with a reporter's token, and what should come of it.
 //!
-//! It is data: to try more, add a row. Each has three expectations, since the fence is about nodes and
+//! It is data: to try more, add a row. Each has three expectations, since the guard is about nodes and
 //! does not concern who writes as a ServiceAccount. The same expectations hold on every version that
 //! knows the access.
 
 use super::changes::{self, Change};
 use super::row::{
-    Attempt, By, Cell, Row, Section, Who, all, fence, impersonation, policy, read, restriction,
+    Attempt, By, Cell, Row, Section, Who, all, guard, impersonation, policy, read, restriction,
     row, update,
 };
 
@@ -23,17 +23,17 @@ const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/lea
 const TOKEN: &str = "/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token";
 const PODS: &str = "/api/v1/namespaces/{namespace}/pods";
 const RULES: &str = "/apis/readiness.node.x-k8s.io/v1alpha1/nodereadinessrules";
-const FENCE_POLICY: &str =
-    "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/nrr-fence-records";
+const GUARD_POLICY: &str =
+    "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/nrr-guard-records";
 const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 const RECORDS: Cell =
-    fence("annotations under readiness.k8s.io/ are the node readiness operator's");
+    guard("annotations under readiness.k8s.io/ are the node readiness operator's");
 /// Two policies refuse it, and one of them is named.
-const EITHER_FENCE: Cell = fence("ValidatingAdmissionPolicy 'nrr-fence-");
-const FENCE: Cell = fence("an impersonated node may change nothing of its Node but conditions");
-const FENCE_CONDITION: Cell = fence("an impersonated node may change no condition of its Node but");
-const FENCE_FORM: Cell = fence("an impersonated node may write each condition once");
+const EITHER_GUARD: Cell = guard("ValidatingAdmissionPolicy 'nrr-guard-");
+const GUARD: Cell = guard("an impersonated node may change nothing of its Node but conditions");
+const GUARD_CONDITION: Cell = guard("an impersonated node may change no condition of its Node but");
+const GUARD_FORM: Cell = guard("an impersonated node may write each condition once");
 const POLICY_NODE: Cell = policy("a reporter may change no Node but the one that its pod runs on");
 const POLICY: Cell = policy("a reporter may change nothing of its Node but conditions");
 const POLICY_CONDITION: Cell = policy("a reporter may change no condition of its Node but");
@@ -61,31 +61,31 @@ static MATRIX: [Section; 7] = [
         status("write a condition that another rule probes", changes::other_rules_condition,
             [Open, Open, POLICY_CONDITION]).with_another_rule(),
         status("write a condition that no rule probes", changes::unprobed_condition,
-            [Open, FENCE_CONDITION, POLICY_CONDITION]),
+            [Open, GUARD_CONDITION, POLICY_CONDITION]),
         status("write `Ready`, as kubelet does", changes::ready,
-            [Open, FENCE_CONDITION, POLICY_CONDITION]),
+            [Open, GUARD_CONDITION, POLICY_CONDITION]),
         status("remove a condition of kubelet's", changes::no_memory_pressure,
-            [Open, FENCE_CONDITION, POLICY_CONDITION]),
+            [Open, GUARD_CONDITION, POLICY_CONDITION]),
         status("write its condition twice", changes::condition_twice,
-            [Open, FENCE_FORM, POLICY_FORM]),
+            [Open, GUARD_FORM, POLICY_FORM]),
         status("write a message of 1025 characters", changes::long_message,
-            [Open, FENCE_FORM, POLICY_FORM]),
+            [Open, GUARD_FORM, POLICY_FORM]),
         status("write a reason of 1025 characters", changes::long_reason,
-            [Open, FENCE_FORM, POLICY_FORM]),
+            [Open, GUARD_FORM, POLICY_FORM]),
         status("write a status that is none", changes::invalid_status,
-            [Open, FENCE_FORM, POLICY_FORM]),
-        status("set a label", changes::label, [Open, FENCE, POLICY]),
+            [Open, GUARD_FORM, POLICY_FORM]),
+        status("set a label", changes::label, [Open, GUARD, POLICY]),
         status("set a reserved label", changes::reserved_label, [NO_LABELS, NO_LABELS, POLICY]),
-        status("set an annotation", changes::annotation, [Open, FENCE, POLICY]),
-        status("change the operator's records", changes::record, [RECORDS, EITHER_FENCE, POLICY]),
+        status("set an annotation", changes::annotation, [Open, GUARD, POLICY]),
+        status("change the operator's records", changes::record, [RECORDS, EITHER_GUARD, POLICY]),
         status("remove the operator's records", changes::no_record,
-            [RECORDS, EITHER_FENCE, POLICY]),
-        status("set a finalizer", changes::finalizer, [Open, FENCE, POLICY]),
+            [RECORDS, EITHER_GUARD, POLICY]),
+        status("set a finalizer", changes::finalizer, [Open, GUARD, POLICY]),
         status("set an owner", changes::owner, [NO_OWNERS, NO_OWNERS, POLICY]),
-        status("change its capacity", changes::capacity, [Open, FENCE, POLICY]),
-        status("change what of it is allocatable", changes::allocatable, [Open, FENCE, POLICY]),
-        status("change its addresses", changes::addresses, [Open, FENCE, POLICY]),
-        status("change kubelet's version", changes::node_info, [Open, FENCE, POLICY]),
+        status("change its capacity", changes::capacity, [Open, GUARD, POLICY]),
+        status("change what of it is allocatable", changes::allocatable, [Open, GUARD, POLICY]),
+        status("change its addresses", changes::addresses, [Open, GUARD, POLICY]),
+        status("change kubelet's version", changes::node_info, [Open, GUARD, POLICY]),
         status("say who manages its fields", changes::managers, all(Ignored)),
         status("take its taints off", changes::no_taints, [NO_TAINTS, NO_TAINTS, Ignored]),
         status("change its spec", changes::unschedulable, [Ignored, Ignored, Ignored]),
@@ -141,7 +141,7 @@ static MATRIX: [Section; 7] = [
         row("create a rule", Who::Reporter,
             Attempt::Create(RULES, "readiness.node.x-k8s.io/v1alpha1", "NodeReadinessRule"),
             all(Lacks("create", "nodereadinessrules"))),
-        row("delete the fence", Who::Reporter, Attempt::Delete(FENCE_POLICY),
+        row("delete the guard", Who::Reporter, Attempt::Delete(GUARD_POLICY),
             all(Lacks("delete", "validatingadmissionpolicies"))),
     ]},
     Section { title: "In another name", rows: &[
@@ -177,15 +177,15 @@ const fn status(what: &'static str, change: Change, expected: [Cell; 3]) -> Row 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, Fence, Setting};
+    use super::super::{Access, Guard, Setting};
     use super::*;
 
-    /// Whoever acts as a node is kept from more by the stronger fence and from nothing less.
+    /// Whoever acts as a node is kept from more by the stronger guard and from nothing less.
     #[test]
     fn strict_opens_nothing_that_records_closes() {
         for row in matrix().iter().flat_map(|section| section.rows) {
-            let [records, strict] = Fence::ALL
-                .map(|fence| row.cell(Setting { access: Access::ConstrainedImpersonation, fence }));
+            let [records, strict] = Guard::ALL
+                .map(|guard| row.cell(Setting { access: Access::ConstrainedImpersonation, guard }));
             let done = |cell| matches!(cell, Works | Open);
             assert!(done(records) || !done(strict), "{}", row.what);
         }

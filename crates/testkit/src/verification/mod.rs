@@ -22,7 +22,7 @@ pub use matrix::matrix;
 pub use row::{By, Cell, Row, Section};
 pub use scene::Scene;
 pub use session::{Action, Identity, Session, Update};
-pub use setting::{Access, Fence, Setting};
+pub use setting::{Access, Guard, Setting};
 
 use crate::{
     error::{Error, Result},

@@ -1,7 +1,7 @@
 //! A row of the matrix: what is tried, in whose name, and what should come of it in each setting.
 
 use super::changes::Change;
-use super::setting::{Access, Fence, Setting};
+use super::setting::{Access, Guard, Setting};
 
 /// Rows about one thing.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Row {
     pub(super) attempt: Attempt,
     /// Whether it takes a second rule with a probe.
     pub(super) needs_another_rule: bool,
-    /// By constrained impersonation under each fence, and by policy.
+    /// By constrained impersonation under each guard, and by policy.
     expected: [Cell; 3],
 }
 
@@ -88,8 +88,8 @@ pub enum By {
     NodeAuthorizer,
     /// The admission plugin that knows what no node may change of itself.
     NodeRestriction,
-    /// The operator's fence around nodes.
-    Fence,
+    /// The operator's guard around nodes.
+    Guard,
     /// The operator's policy for a rule's reporters.
     Policy,
 }
@@ -98,9 +98,9 @@ impl Row {
     /// What should come of it in a setting.
     pub fn cell(&self, setting: Setting) -> Cell {
         let [impersonating_records, impersonating_strict, by_policy] = self.expected;
-        match (setting.access, setting.fence) {
-            (Access::ConstrainedImpersonation, Fence::Records) => impersonating_records,
-            (Access::ConstrainedImpersonation, Fence::Strict) => impersonating_strict,
+        match (setting.access, setting.guard) {
+            (Access::ConstrainedImpersonation, Guard::Records) => impersonating_records,
+            (Access::ConstrainedImpersonation, Guard::Strict) => impersonating_strict,
             (Access::AdmissionPolicy, _) => by_policy,
         }
     }
@@ -137,8 +137,8 @@ pub(super) const fn all(cell: Cell) -> [Cell; 3] {
     [cell; 3]
 }
 
-pub(super) const fn fence(says: &'static str) -> Cell {
-    Cell::Refused(By::Fence, says)
+pub(super) const fn guard(says: &'static str) -> Cell {
+    Cell::Refused(By::Guard, says)
 }
 
 pub(super) const fn policy(says: &'static str) -> Cell {

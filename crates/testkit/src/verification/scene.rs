@@ -140,7 +140,7 @@ impl Scene {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Fence, matrix};
+    use super::super::{Guard, matrix};
     use super::*;
 
     fn scene(access: Access) -> Scene {
@@ -151,7 +151,7 @@ mod tests {
             node: "node-a".to_owned(),
             condition_type: "example.org/Own".to_owned(),
         };
-        Scene::of(&reporter, Setting { access, fence: Fence::Strict }, "node-b")
+        Scene::of(&reporter, Setting { access, guard: Guard::Strict }, "node-b")
     }
 
     /// What would change nothing could not be told from what the server ignores.

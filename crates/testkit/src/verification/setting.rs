@@ -1,4 +1,4 @@
-//! What a reporter's permissions depend on: how it writes, and how strong the fence is.
+//! What a reporter's permissions depend on: how it writes, and how strong the guard is.
 
 use std::fmt;
 
@@ -23,16 +23,16 @@ impl Access {
     }
 }
 
-/// What the operator's flag `--fence` says.
+/// What the operator's flag `--guard` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fence {
+pub enum Guard {
     /// No node may change the operator's records.
     Records,
     /// And an impersonated node may change nothing but conditions that rules probe.
     Strict,
 }
 
-impl Fence {
+impl Guard {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Records, Self::Strict];
 }
@@ -43,7 +43,7 @@ pub struct Setting {
     /// How they write.
     pub access: Access,
     /// What nodes are kept from.
-    pub fence: Fence,
+    pub guard: Guard,
 }
 
 /// As in a rule.
@@ -57,7 +57,7 @@ impl fmt::Display for Access {
 }
 
 /// As on the operator's command line.
-impl fmt::Display for Fence {
+impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Records => "records",
@@ -68,6 +68,6 @@ impl fmt::Display for Fence {
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, fence {}", self.access, self.fence)
+        write!(f, "{}, guard {}", self.access, self.guard)
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, bail};
 use node_readiness_testkit::{
     Layout,
-    verification::{self, Access, Fence, Reporter, Scene, Setting},
+    verification::{self, Access, Guard, Reporter, Scene, Setting},
 };
 
 use super::{
@@ -65,11 +65,11 @@ impl Show<'_> {
         self.screen.step(
             "Install the API and the operator",
             "As on any cluster. `make deploy` also loads this checkout's images into the nodes, since there\n\
-             is no registry. The nodes' kubelets authenticate with certificates, so the fence around\n\
+             is no registry. The nodes' kubelets authenticate with certificates, so the guard around\n\
              reporters can be strict.",
         );
         self.run(&["make", "install"])?;
-        self.run(&["make", "deploy", "OPERATOR_FLAGS=--fence=strict"])
+        self.run(&["make", "deploy", "OPERATOR_FLAGS=--guard=strict"])
     }
 
     fn gate(&mut self) -> anyhow::Result<()> {
@@ -151,7 +151,7 @@ impl Show<'_> {
             reporter.pod
         ));
         self.screen.gap();
-        let setting = Setting { access: Access::ConstrainedImpersonation, fence: Fence::Strict };
+        let setting = Setting { access: Access::ConstrainedImpersonation, guard: Guard::Strict };
         let scene = Scene::of(&reporter, setting, NODE_B);
         let checks = verification::verify(self.layout, &reporter, &scene)?;
         table::print(self.screen, &checks);

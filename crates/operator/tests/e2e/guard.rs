@@ -1,8 +1,8 @@
-//! The fence and real kubelets: none of what they do is refused, and all that the fence is for is.
+//! The guard and real kubelets: none of what they do is refused, and all that the guard is for is.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use node_readiness_testkit::verification::Fence;
+use node_readiness_testkit::verification::Guard;
 use serde_json::{Value, json};
 
 use crate::harness::{Turn, eventually, image};
@@ -13,38 +13,38 @@ use crate::tokens::cluster;
 /// Deployment of the operator, and its namespace.
 const OPERATOR: [&str; 3] = ["-n", "nrr-system", "deployment/nrr-controller-manager"];
 
-/// The policy that only the strict fence has.
-const STRICT_ONLY: &str = "validatingadmissionpolicy/nrr-fence-impersonated";
+/// The policy that only the strict guard has.
+const STRICT_ONLY: &str = "validatingadmissionpolicy/nrr-guard-impersonated";
 
 /// A label that kubelet sets, and sees to when it starts.
 const KUBELETS_LABEL: &str = "kubernetes.io/arch";
 
-/// Strict is the records' fence and more, so what passes it passes both.
+/// Strict is the records' guard and more, so what passes it passes both.
 #[test]
-fn a_kubelet_does_all_that_it_does_within_the_strict_fence() {
+fn a_kubelet_does_all_that_it_does_within_the_strict_guard() {
     let mut turn = Turn::with_operator();
-    put_up(Fence::Strict);
+    put_up(Guard::Strict);
     kubelets_requests_name_their_credential();
     kubelet_may_set_labels_but_no_records();
     kubelet_may_not_register_with_records();
 
     let before = refusals();
-    assert!(before > 0, "the fence has refused what was tried so far");
+    assert!(before > 0, "the guard has refused what was tried so far");
     kubelet_reports_a_condition_of_its_own();
     a_node_is_drained(&mut turn);
     kubelet_registers_anew();
     kubelet_beats();
-    assert_eq!(refusals(), before, "the fence refused something that a kubelet does");
+    assert_eq!(refusals(), before, "the guard refused something that a kubelet does");
 }
 
-/// Has the operator put up this fence, and waits until it is in effect.
-pub fn put_up(fence: Fence) {
+/// Has the operator put up this guard, and waits until it is in effect.
+pub fn put_up(guard: Guard) {
     let deployment: Value = get(&OPERATOR);
     let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
-    let flag = json!(format!("--fence={fence}"));
+    let flag = json!(format!("--guard={guard}"));
     if !args.contains(&flag) {
-        let is_fence = |arg: &Value| arg.as_str().unwrap().starts_with("--fence=");
-        let mut args: Vec<_> = args.iter().filter(|arg| !is_fence(arg)).cloned().collect();
+        let is_guard = |arg: &Value| arg.as_str().unwrap().starts_with("--guard=");
+        let mut args: Vec<_> = args.iter().filter(|arg| !is_guard(arg)).cloned().collect();
         args.push(flag);
         let pointer = "/spec/template/spec/containers/0/args";
         let patch = json!([{"op": "replace", "path": pointer, "value": args}]).to_string();
@@ -52,17 +52,17 @@ pub fn put_up(fence: Fence) {
     }
     let [option, namespace, deployment] = OPERATOR;
     kubectl(&[option, namespace, "rollout", "status", deployment, "--timeout=120s"]);
-    eventually(&format!("the fence {fence} is in effect"), || {
+    eventually(&format!("the guard {guard} is in effect"), || {
         let strict = try_kubectl(&["get", STRICT_ONLY]).code() == Some(0);
         let refused_by = |ran: &Ran, name: &str| ran.to_string().contains(name);
         let label = impersonated(&["label", "node", "node-a", "example.org/forged=x"]);
         let record = impersonated(&["annotate", "node", "node-a", "readiness.k8s.io/forged=x"]);
-        let label_as_wanted = match fence {
-            Fence::Records => label.code() == Some(0),
-            Fence::Strict => refused_by(&label, "nrr-fence-impersonated"),
+        let label_as_wanted = match guard {
+            Guard::Records => label.code() == Some(0),
+            Guard::Strict => refused_by(&label, "nrr-guard-impersonated"),
         };
-        let record_refused = refused_by(&record, "'nrr-fence-");
-        (strict == (fence == Fence::Strict) && label_as_wanted && record_refused).then_some(())
+        let record_refused = refused_by(&record, "'nrr-guard-");
+        (strict == (guard == Guard::Strict) && label_as_wanted && record_refused).then_some(())
     });
 }
 
@@ -80,7 +80,7 @@ fn as_kubelet(node: &str, arguments: &[&str]) -> Ran {
     try_kubectl(&[&[option.as_str()], arguments].concat())
 }
 
-/// By this the strict fence tells a kubelet from who impersonates its node.
+/// By this the strict guard tells a kubelet from who impersonates its node.
 fn kubelets_requests_name_their_credential() {
     for node in NODES {
         let said = as_kubelet(node, &["auth", "whoami", "-o", "json"]).expect_success();
@@ -98,7 +98,7 @@ fn kubelet_may_set_labels_but_no_records() {
         .expect_success();
     let record =
         as_kubelet("node-a", &["annotate", "node", "node-a", "readiness.k8s.io/own=x", dry_run]);
-    assert!(record.to_string().contains("nrr-fence-records"), "{record}");
+    assert!(record.to_string().contains("nrr-guard-records"), "{record}");
 }
 
 /// A Node that is there already is found to be only when everything else is in order.
@@ -116,7 +116,7 @@ fn kubelet_may_not_register_with_records() {
     let foreign = register("example.org/own");
     assert!(foreign.contains("AlreadyExists"), "{foreign}");
     let record = register("readiness.k8s.io/own");
-    assert!(record.contains("nrr-fence-records"), "{record}");
+    assert!(record.contains("nrr-guard-records"), "{record}");
 }
 
 /// Without a pod network kubelet says by itself that its node is not Ready.
@@ -202,13 +202,13 @@ fn ready(name: &str) -> Option<(String, String)> {
     Some((ready.status, ready.reason.unwrap_or_default()))
 }
 
-/// How many requests the fence has refused, as the API server counts.
+/// How many requests the guard has refused, as the API server counts.
 fn refusals() -> u64 {
     let metrics = kubectl(&["get", "--raw", "/metrics"]);
     let counts = metrics.lines().filter(|line| {
         line.starts_with("apiserver_validating_admission_policy_check_total{")
             && line.contains("enforcement_action=\"deny\"")
-            && line.contains("policy=\"nrr-fence-")
+            && line.contains("policy=\"nrr-guard-")
     });
     counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
 }

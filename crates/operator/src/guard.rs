@@ -1,4 +1,4 @@
-//! The fence around whoever acts as a node: the only writer of the policies that are no rule's.
+//! The guard around whoever acts as a node: the only writer of the policies that are no rule's.
 //!
 //! It follows the rules, since one of its policies lists the conditions that they probe. Reporters
 //! wait until it admits what they write.
@@ -15,7 +15,7 @@ use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
 use node_readiness_api::{NodeReadinessRule, REPORTER_CONFIG_FILE, RULE_UID_LABEL, ReporterAccess};
 use node_readiness_engine::RuleSet;
-use node_readiness_engine::admission::{Guard, Strength, fence};
+use node_readiness_engine::admission::{BoundPolicy, Strength, guard};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -30,10 +30,10 @@ use crate::settling::Settling;
 use crate::watches::OwnedStores;
 
 /// What it is called among what waits for itself in [`Retries`], and for API servers in [`Settling`].
-const FENCE: &str = "fence";
+const GUARD: &str = "guard";
 
-/// What the fence works with.
-pub(crate) struct FencePath {
+/// What the guard works with.
+pub(crate) struct GuardPath {
     pub applier: Applier,
     pub rules: Rules,
     pub stores: OwnedStores,
@@ -44,11 +44,11 @@ pub(crate) struct FencePath {
     pub synced: watch::Receiver<bool>,
 }
 
-/// How the fence stands, for those who wait for it.
+/// How the guard stands, for those who wait for it.
 #[derive(Clone, Debug)]
-pub(crate) struct Fence(watch::Receiver<Standing>);
+pub(crate) struct Guard(watch::Receiver<Standing>);
 
-/// How the fence stands.
+/// How the guard stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It has not been put up.
@@ -60,8 +60,8 @@ pub(crate) enum Standing {
     InForce(BTreeSet<String>),
 }
 
-impl Fence {
-    /// How the fence stands to a rule: in its way, or not.
+impl Guard {
+    /// How the guard stands to a rule: in its way, or not.
     pub(crate) fn stands_to(&self, rule: &NodeReadinessRule) -> Standing {
         let standing = self.0.borrow().clone();
         match &standing {
@@ -82,14 +82,14 @@ fn admits(types: &BTreeSet<String>, rule: &NodeReadinessRule) -> bool {
         || rule.spec.probes.iter().all(|probe| types.contains(&probe.condition_type))
 }
 
-impl FencePath {
-    /// The path, and how the fence stands.
-    pub(crate) fn new_standing() -> (watch::Sender<Standing>, Fence) {
+impl GuardPath {
+    /// The path, and how the guard stands.
+    pub(crate) fn new_standing() -> (watch::Sender<Standing>, Guard) {
         let (standing, seen) = watch::channel(Standing::default());
-        (standing, Fence(seen))
+        (standing, Guard(seen))
     }
 
-    /// Keeps the fence up until `end`, while this process leads.
+    /// Keeps the guard up until `end`, while this process leads.
     pub(crate) async fn run(self, standing: watch::Sender<Standing>, end: CancellationToken) {
         let keep = self.keep(standing);
         tokio::select! {
@@ -107,11 +107,11 @@ impl FencePath {
         loop {
             let wait = match self.put_up(&standing, &settling).await {
                 Ok(()) => {
-                    retries.succeeded(FENCE);
+                    retries.succeeded(GUARD);
                     Duration::MAX
                 }
                 Err(error) => {
-                    let wait = retries.failed(FENCE);
+                    let wait = retries.failed(GUARD);
                     warn!("{error}; trying again in {wait:.1?}");
                     standing.send_replace(Standing::Failed(error.to_string()));
                     wait
@@ -125,7 +125,7 @@ impl FencePath {
         }
     }
 
-    /// Puts the fence up as it should be now, and says so once API servers have had time to see it.
+    /// Puts the guard up as it should be now, and says so once API servers have had time to see it.
     async fn put_up(
         &mut self,
         standing: &watch::Sender<Standing>,
@@ -133,29 +133,29 @@ impl FencePath {
     ) -> Result<(), ApplyError> {
         let Some(rules) = self.rules.borrow_and_update().clone() else { return Ok(()) };
         let types = written_as_nodes(&rules, &self.stores.config_maps);
-        let guards = fence(self.strength, &types);
-        for guard in &guards {
+        let policies = guard(self.strength, &types);
+        for guard in &policies {
             let placed = self.applier.put_in_place(guard, &self.stores).await;
-            settling.note(FENCE, &placed);
+            settling.note(GUARD, &placed);
             placed?;
         }
-        self.delete_outdated(&guards).await?;
+        self.delete_outdated(&policies).await?;
         let in_force = Standing::InForce(types);
         if *standing.borrow() == in_force {
             return Ok(());
         }
-        if let Some(left) = settling.left(FENCE) {
+        if let Some(left) = settling.left(GUARD) {
             sleep(left).await;
-            info!(strength = ?self.strength, "the fence is in force");
+            info!(strength = ?self.strength, "the guard is in force");
         }
         standing.send_replace(in_force);
         Ok(())
     }
 
     /// Deletes what is left of another strength.
-    async fn delete_outdated(&self, guards: &[Guard]) -> Result<(), ApplyError> {
+    async fn delete_outdated(&self, policies: &[BoundPolicy]) -> Result<(), ApplyError> {
         let Self { applier, stores, .. } = self;
-        let outdated = |name: &str| !guards.iter().any(|guard| guard.policy.name_any() == name);
+        let outdated = |name: &str| !policies.iter().any(|guard| guard.policy.name_any() == name);
         let bindings = |object: &ValidatingAdmissionPolicyBinding| {
             is_no_rules(object) && outdated(&object.name_any())
         };

@@ -1,4 +1,4 @@
-//! The fence around whoever acts as a node.
+//! The guard around whoever acts as a node.
 //!
 //! Constrained impersonation (KEP-5284) lets a reporter act as its Node on the status of that Node,
 //! and through it the API server takes more than a status: labels, annotations, capacity. RBAC cannot
@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use node_readiness_api::TAINT_PREFIX;
 
-use super::{Guard, Terms, expressions, metadata};
+use super::{BoundPolicy, Terms, expressions, metadata};
 
-/// What the fence keeps nodes from.
+/// What the guard keeps nodes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strength {
     /// No node may change the operator's records on it, which no kubelet ever does.
@@ -23,8 +23,8 @@ pub enum Strength {
     Strict,
 }
 
-/// The policies of the fence. `types` are the conditions that reporters write as their nodes.
-pub fn fence(strength: Strength, types: &BTreeSet<String>) -> Vec<Guard> {
+/// The policies of the guard. `types` are the conditions that reporters write as their nodes.
+pub fn guard(strength: Strength, types: &BTreeSet<String>) -> Vec<BoundPolicy> {
     match strength {
         Strength::Records => vec![records()],
         Strength::Strict => vec![records(), impersonated(types)],
@@ -34,7 +34,7 @@ pub fn fence(strength: Strength, types: &BTreeSet<String>) -> Vec<Guard> {
 /// Whoever is a node, impersonated or not.
 const IS_NODE: (&str, &str) = ("is-node", "'system:nodes' in request.userInfo.groups");
 
-fn records() -> Guard {
+fn records() -> BoundPolicy {
     let annotations = |object: &str| {
         format!(
             "{object} != null && has({object}.metadata.annotations) ? {object}.metadata.annotations : {{}}"
@@ -57,10 +57,10 @@ fn records() -> Guard {
             ),
         )],
     }
-    .guard(metadata("nrr-fence-records"))
+    .bind(metadata("nrr-guard-records"))
 }
 
-fn impersonated(types: &BTreeSet<String>) -> Guard {
+fn impersonated(types: &BTreeSet<String>) -> BoundPolicy {
     let without_credential = "!has(request.userInfo.extra) || size(request.userInfo.extra) == 0";
     Terms {
         operations: &["UPDATE"],
@@ -71,5 +71,5 @@ fn impersonated(types: &BTreeSet<String>) -> Guard {
         variables: expressions::variables(types.iter().map(String::as_str)),
         validations: expressions::own_conditions_only("an impersonated node"),
     }
-    .guard(metadata("nrr-fence-impersonated"))
+    .bind(metadata("nrr-guard-impersonated"))
 }
