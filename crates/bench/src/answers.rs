@@ -69,9 +69,9 @@ mod tests {
 
     const LOG: &str = "\
 2026-11-24T13:25:20.500000Z  INFO node_readiness_operator::run: rules and nodes have been read
-2026-11-24T13:25:20.600000Z  INFO node_readiness_operator::nodes: taint added node=\"a\" rule=\"r\"
-2026-11-24T13:25:20.700000Z  INFO node_readiness_operator::nodes: taint added node=\"b\" rule=\"r\"
-2026-11-24T13:25:21.600000Z  INFO node_readiness_operator::nodes: taint removed node=\"a\" rule=\"r\"
+2026-11-24T13:25:20.600000Z  INFO node_readiness_operator::node::controller: taint added node=\"a\" rule=\"r\"
+2026-11-24T13:25:20.700000Z  INFO node_readiness_operator::node::controller: taint added node=\"b\" rule=\"r\"
+2026-11-24T13:25:21.600000Z  INFO node_readiness_operator::node::controller: taint removed node=\"a\" rule=\"r\"
 ";
 
     fn change(node: &str, since: &str, seen: &str) -> Change {

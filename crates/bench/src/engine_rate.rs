@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_engine::{
-    Coverage, Heartbeats, Node, Regressions, Rule, RuleSet, Situation, plan,
+    CoveredNodes, Heartbeats, Node, PlanContext, RegressedNodes, Rule, RuleSet, plan,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -30,28 +30,28 @@ pub(crate) fn measure() -> anyhow::Result<f64> {
         Rule::compile(&rule).context("a rule as it is made here")
     });
     let rules = RuleSet::new(rules.collect::<anyhow::Result<Vec<_>>>()?, []);
-    let (mut heartbeats, regressions, coverage) =
-        (Heartbeats::default(), Regressions::default(), Coverage::default());
+    let (mut heartbeats, regressed_nodes, covered_nodes) =
+        (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
     let nodes =
         (0..NODES).map(|number| held(number, &rules)).collect::<anyhow::Result<Vec<_>>>()?;
     for node in &nodes {
         heartbeats.observe(node, Duration::ZERO);
     }
-    let situation = Situation {
+    let context = PlanContext {
         now: Timestamp::UNIX_EPOCH,
         uptime: Duration::from_secs(1),
         heartbeats: &heartbeats,
-        regressions: &regressions,
-        coverage: &coverage,
+        regressed_nodes: &regressed_nodes,
+        covered_nodes: &covered_nodes,
     };
     // The time of this thread on a processor, whoever else wants one.
     let begun = processor_time();
     let mut evaluations = 0.0;
     while since(begun) < DURATION {
         for node in &nodes {
-            let plan = std::hint::black_box(plan(node, &rules, &situation));
+            let plan = std::hint::black_box(plan(node, &rules, &context));
             anyhow::ensure!(plan.patch.is_none(), "a node that is as it should be is written");
-            evaluations += f64::from(u32::try_from(plan.findings.len())?);
+            evaluations += f64::from(u32::try_from(plan.results.len())?);
         }
     }
     Ok(evaluations / since(begun).as_secs_f64())
@@ -71,16 +71,16 @@ fn processor_time() -> Duration {
 /// A node that is held by every rule, as the operator leaves it.
 fn held(number: usize, rules: &RuleSet) -> anyhow::Result<Node> {
     let bare = serde_json::to_value(fixture::node(number, RULES, 0)?)?;
-    let (heartbeats, regressions, coverage) =
-        (Heartbeats::default(), Regressions::default(), Coverage::default());
-    let situation = Situation {
+    let (heartbeats, regressed_nodes, covered_nodes) =
+        (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
+    let context = PlanContext {
         now: Timestamp::UNIX_EPOCH,
         uptime: Duration::ZERO,
         heartbeats: &heartbeats,
-        regressions: &regressions,
-        coverage: &coverage,
+        regressed_nodes: &regressed_nodes,
+        covered_nodes: &covered_nodes,
     };
-    let plan = plan(&serde_json::from_value(bare.clone())?, rules, &situation);
+    let plan = plan(&serde_json::from_value(bare.clone())?, rules, &context);
     let patch = plan.patch.context("a node that is to be held is written")?;
     let mut node = bare;
     let tests_pass_without = |operation: &json_patch::PatchOperation| {

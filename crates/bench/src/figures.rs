@@ -31,8 +31,13 @@ impl Row {
 /// All figures that there are bars for. `others` are results of runs with other numbers of nodes.
 pub(crate) fn rows(results: &Results, others: &[Results]) -> Vec<Row> {
     let mut rows = vec![
-        at_most("taint all nodes, cold start, ÷ floor", results.cold_start_ratio(), "≤ 1.2", 1.2),
-        at_most("flip and untaint all nodes, ÷ floor", results.flip_ratio(), "≤ 1.2", 1.2),
+        at_most(
+            "taint all nodes, cold start, ÷ baseline",
+            results.cold_start_ratio(),
+            "≤ 1.2",
+            1.2,
+        ),
+        at_most("flip and untaint all nodes, ÷ baseline", results.flip_ratio(), "≤ 1.2", 1.2),
         latency(
             "condition seen → taint changed (shown in a watch), idle cluster, p99",
             results.idle.iter(),
@@ -203,7 +208,7 @@ pub(crate) fn memory(nodes: usize, found: &Memory) -> [Row; 2] {
 }
 
 fn growth(results: &Results, others: &[Results]) -> Row {
-    let figure = "growth from 1,000 to 10,000 nodes: time ÷ floor (÷ nodes), bytes of status";
+    let figure = "growth from 1,000 to 10,000 nodes: time ÷ baseline (÷ nodes), bytes of status";
     let bar = "≤ 1.15, constant";
     let of = |nodes: usize| {
         let all = others.iter().chain([results]);
@@ -215,7 +220,7 @@ fn growth(results: &Results, others: &[Results]) -> Row {
     let time = |results: &Results| results.cold_start_seconds() + results.flip_seconds();
     let by_nodes = time(large) / time(small) / 10.0;
     // The API server itself takes longer for each of more nodes.
-    let grown = by_nodes / (large.floor_seconds() / small.floor_seconds() / 10.0);
+    let grown = by_nodes / (large.baseline_seconds() / small.baseline_seconds() / 10.0);
     let (before, after) = (small.status_bytes, large.status_bytes);
     // Counts have more digits.
     let constant = after.abs_diff(before) <= before / 50;

@@ -1,24 +1,25 @@
 //! Measures the operator, as a process of its own, against what the API server bears.
 //!
 //! One run starts a control plane, fills it with nodes of real size, measures a bare client that
-//! only sends the patches (the *floor*), then the operator at the same work, the floor again, and
+//! only sends the patches (the *baseline*), then the operator at the same work, the baseline again, and
 //! sets each figure beside its bar. It judges nothing but its own run: a bar that was missed is
 //! printed as missed.
 //!
-//! - [`world`]: the control plane, the rules, and the way to the API server.
+//! - [`environment`]: the control plane, the rules, and the way to the API server.
 //! - [`machine`]: what it runs on.
 //! - [`fixture`]: nodes, conditions and rules as they are made here.
 //! - [`watching`]: what every node is like, and when it came to be so.
-//! - [`floor`], [`phases`], [`memory`], [`steady`]: what is measured.
+//! - [`baseline`], [`phases`], [`memory`], [`steady`]: what is measured.
 //! - [`answers`]: when the operator's writes were answered, by its log.
 //! - [`figures`], [`report`], [`plot`]: what it comes to.
 //! - [`quick`]: requests counted on a small cluster, for `make test`.
 
 mod answers;
+mod baseline;
 mod engine_rate;
+mod environment;
 mod figures;
 mod fixture;
-mod floor;
 mod machine;
 mod memory;
 mod operator;
@@ -31,7 +32,6 @@ mod results;
 mod run;
 mod steady;
 mod watching;
-mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ struct Options {
     /// Size of a node in KiB while memory is measured, with ten rules; 0 measures none
     #[arg(long, default_value_t = 40)]
     large_node_kib: usize,
-    /// How many times floor and operator take turns
+    /// How many times baseline and operator take turns
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Measure nothing but memory, and write no results

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::Options;
+use crate::environment::Environment;
 use crate::fixture;
 use crate::operator::Operator;
 use crate::phases::Stage;
 use crate::results::Memory;
 use crate::watching::Watching;
-use crate::world::World;
 
 /// How many rules there are meanwhile.
 pub(crate) const RULES: usize = 10;
@@ -17,26 +17,30 @@ pub(crate) const RULES: usize = 10;
 const PARTS: u32 = 10;
 
 /// Replaces all nodes by large ones, and has an operator read, taint, untaint and churn them.
-pub(crate) async fn measure(world: &World, options: &Options) -> anyhow::Result<Memory> {
+pub(crate) async fn measure(
+    environment: &Environment,
+    options: &Options,
+) -> anyhow::Result<Memory> {
     let nodes = options.nodes;
-    world.say(&format!("memory: replacing the nodes by {nodes} of {} KiB", options.large_node_kib));
+    environment
+        .say(&format!("memory: replacing the nodes by {nodes} of {} KiB", options.large_node_kib));
     if !options.memory_only {
-        fixture::delete_nodes(&world.administrator, nodes).await?;
+        fixture::delete_nodes(&environment.administrator, nodes).await?;
     }
     let bytes = options.large_node_kib * 1024;
-    fixture::create_nodes(&world.administrator, nodes, RULES, bytes).await?;
-    fixture::create_rules(&world.administrator, RULES).await?;
-    let watching = Watching::start(world.client.clone(), RULES);
+    fixture::create_nodes(&environment.administrator, nodes, RULES, bytes).await?;
+    fixture::create_rules(&environment.administrator, RULES).await?;
+    let watching = Watching::start(environment.client.clone(), RULES);
     let stage =
-        Stage { world, watching: &watching, program: &options.operator, nodes, rules: RULES };
+        Stage { environment, watching: &watching, program: &options.operator, nodes, rules: RULES };
     stage.until("reading nodes", |counts| counts.nodes == nodes).await?;
-    fixture::reset_nodes(&world.administrator, nodes, RULES).await?;
+    fixture::reset_nodes(&environment.administrator, nodes, RULES).await?;
     stage.until("reset", |c| c.bare == nodes && c.met == 0).await?;
 
     let (operator, cold_start) = stage.cold_start().await?;
     stage.flip(&operator).await?;
     let churn_kib = churn(&stage, &operator, options.churn()).await?;
-    let node_bytes = fixture::node_bytes(&world.administrator).await?;
+    let node_bytes = fixture::node_bytes(&environment.administrator).await?;
     let most_resident_kib = operator.usage()?.most_resident.max(cold_start.most_resident_kib);
     operator.stop()?;
     let churn_seconds = options.churn().as_secs();
@@ -50,7 +54,7 @@ async fn churn(
     operator: &Operator,
     duration: Duration,
 ) -> anyhow::Result<Vec<u64>> {
-    stage.world.say(&format!("memory: {} s of churn", duration.as_secs()));
+    stage.environment.say(&format!("memory: {} s of churn", duration.as_secs()));
     let mut resident = Vec::new();
     let mut status = "False";
     let mut next = 0;
@@ -61,7 +65,7 @@ async fn churn(
             let few = next..(next + 2 * fixture::LANES).min(stage.nodes);
             next = few.end;
             let report = async |number| {
-                let client = &stage.world.administrator;
+                let client = &stage.environment.administrator;
                 fixture::report(client, number, stage.rules, status).await
             };
             fixture::each(few, report).await?;
@@ -70,7 +74,7 @@ async fn churn(
             }
         }
         let kib = operator.usage()?.resident;
-        stage.world.say(&format!("  {} MiB resident", kib / 1024));
+        stage.environment.say(&format!("  {} MiB resident", kib / 1024));
         resident.push(kib);
     }
     Ok(resident)

@@ -9,12 +9,12 @@ use kube::api::{Api, ListParams};
 use tokio::time::sleep;
 
 use crate::answers;
+use crate::environment::Environment;
 use crate::fixture::{self, each};
 use crate::operator::{Operator, Usage};
 use crate::requests::{self, Requests};
 use crate::results::{Curve, Events, Latencies, Phase};
 use crate::watching::{Change, Counts, Watching};
-use crate::world::World;
 
 /// How long nothing may have been written until all is at rest. A status is written once a second.
 const REST: Duration = Duration::from_millis(2500);
@@ -24,7 +24,7 @@ const SINGLES: usize = 200;
 
 /// What every phase works with.
 pub(crate) struct Stage<'a> {
-    pub(crate) world: &'a World,
+    pub(crate) environment: &'a Environment,
     pub(crate) watching: &'a Watching,
     pub(crate) program: &'a Path,
     pub(crate) nodes: usize,
@@ -43,7 +43,7 @@ pub(crate) struct Mark {
 impl Stage<'_> {
     /// Starts an operator on nodes that are not tainted and whose conditions are not met.
     pub(crate) async fn cold_start(&self) -> anyhow::Result<(Operator, Phase)> {
-        self.world.say("operator: a cold start until all nodes are tainted");
+        self.environment.say("operator: a cold start until all nodes are tainted");
         let mark = self.mark(None).await?;
         let operator = self.start()?;
         let done = self.until("tainting", |c| c.tainted == self.nodes).await?;
@@ -53,7 +53,7 @@ impl Stage<'_> {
 
     /// Flips all conditions at full speed until no node is tainted.
     pub(crate) async fn flip(&self, operator: &Operator) -> anyhow::Result<Phase> {
-        self.world.say("operator: all conditions flip to True until no node is tainted");
+        self.environment.say("operator: all conditions flip to True until no node is tainted");
         let mark = self.mark(Some(operator)).await?;
         self.report_all("True").await?;
         let done = self.until("untainting", |c| c.clean == self.nodes && c.met == c.nodes).await?;
@@ -62,7 +62,7 @@ impl Stage<'_> {
 
     /// Flips all conditions four times as fast as the API server takes it.
     pub(crate) async fn storm(&self, operator: &Operator) -> anyhow::Result<Phase> {
-        self.world.say("operator: a storm of four flips");
+        self.environment.say("operator: a storm of four flips");
         let mark = self.mark(Some(operator)).await?;
         for status in ["False", "True", "False", "True"] {
             self.report_all(status).await?;
@@ -73,7 +73,7 @@ impl Stage<'_> {
 
     /// Kills the operator when half of the nodes are tainted, and starts another.
     pub(crate) async fn restart(&self, operator: Operator) -> anyhow::Result<(Operator, Phase)> {
-        self.world
+        self.environment
             .say("operator: it is killed when half of the nodes are tainted, and started anew");
         let mark = self.mark(Some(&operator)).await?;
         let replace = async {
@@ -94,7 +94,7 @@ impl Stage<'_> {
         &self,
         operator: Operator,
     ) -> anyhow::Result<(Operator, Phase)> {
-        self.world.say("operator: all conditions turn True while none runs, and one starts");
+        self.environment.say("operator: all conditions turn True while none runs, and one starts");
         operator.stop()?;
         self.report_all("True").await?;
         let mark = self.mark(None).await?;
@@ -109,12 +109,13 @@ impl Stage<'_> {
         &self,
         operator: &Operator,
     ) -> anyhow::Result<Option<Latencies>> {
-        self.world.say(&format!("operator: {SINGLES} single nodes flip, one after the other"));
+        self.environment
+            .say(&format!("operator: {SINGLES} single nodes flip, one after the other"));
         self.watching.take_notes();
         let log = operator.log_bytes()?;
         let singles = SINGLES.min(self.nodes);
         for number in 0..singles {
-            fixture::report(&self.world.administrator, number, self.rules, "False").await?;
+            fixture::report(&self.environment.administrator, number, self.rules, "False").await?;
             self.until("a single node", |c| c.tainted == number + 1).await?;
         }
         // The watch can show the last taint before the operator has said so.
@@ -130,7 +131,7 @@ impl Stage<'_> {
     /// Compares each event that adds a taint with its node: all that is written has one common order
     /// of versions.
     pub(crate) async fn events(&self) -> anyhow::Result<Events> {
-        let api: Api<Event> = Api::namespaced(self.world.administrator.clone(), "default");
+        let api: Api<Event> = Api::namespaced(self.environment.administrator.clone(), "default");
         let mut found = Events::default();
         let mut params = ListParams::default().limit(500);
         loop {
@@ -153,11 +154,11 @@ impl Stage<'_> {
     }
 
     pub(crate) fn start(&self) -> anyhow::Result<Operator> {
-        Operator::start(self.program, &self.world.kubeconfig)
+        Operator::start(self.program, &self.environment.kubeconfig)
     }
 
     pub(crate) async fn mark(&self, operator: Option<&Operator>) -> anyhow::Result<Mark> {
-        let requests = requests::count(&self.world.administrator).await?;
+        let requests = requests::count(&self.environment.administrator).await?;
         let cpu = operator.map(Operator::usage).transpose()?.unwrap_or_default().cpu;
         let log = operator.map(Operator::log_bytes).transpose()?;
         self.watching.take_notes();
@@ -174,7 +175,7 @@ impl Stage<'_> {
     ) -> anyhow::Result<Phase> {
         let rest = self.at_rest().await?;
         let Usage { cpu, resident, most_resident } = operator.usage()?;
-        let requests = requests::count(&self.world.administrator).await?;
+        let requests = requests::count(&self.environment.administrator).await?;
         let notes = self.watching.take_notes();
         let log = mark.log.map(|bytes| operator.log_since(bytes)).transpose()?;
         let phase = Phase {
@@ -188,7 +189,7 @@ impl Stage<'_> {
             curve: Curve::of(&notes.curve, mark.begun, count),
             latencies: log.and_then(|log| self.latencies(&log, &notes.changes)),
         };
-        self.world.say(&format!(
+        self.environment.say(&format!(
             "  {:.2} s, at rest after {:.1} s; {:.2} s of processor time, {} MiB resident",
             phase.seconds,
             phase.seconds_to_rest,
@@ -196,7 +197,7 @@ impl Stage<'_> {
             phase.resident_kib / 1024,
         ));
         if let Some(Latencies { answered, shown }) = phase.latencies {
-            self.world.say(&format!(
+            self.environment.say(&format!(
                 "  latency p50 {:.0} ms, p99 {:.0} ms; until a watch shows it {:.0} and {:.0} ms",
                 answered.p50, answered.p99, shown.p50, shown.p99
             ));
@@ -210,7 +211,7 @@ impl Stage<'_> {
         }
         let found = answers::latencies(log, changes, self.rules);
         if let Err(error) = &found {
-            self.world.say(&format!("  latency cannot be told: {error}"));
+            self.environment.say(&format!("  latency cannot be told: {error}"));
         }
         found.ok()
     }
@@ -218,7 +219,7 @@ impl Stage<'_> {
     /// Waits until nothing is written any more. Returns when that began to be so.
     pub(crate) async fn at_rest(&self) -> anyhow::Result<Instant> {
         let written = async || -> anyhow::Result<_> {
-            let counts = requests::count(&self.world.administrator).await?;
+            let counts = requests::count(&self.environment.administrator).await?;
             let kinds = ["PATCH nodes", "POST events", "PATCH nodereadinessrules/status"];
             Ok(kinds.map(|kind| requests::of(&counts, kind)))
         };
@@ -239,7 +240,7 @@ impl Stage<'_> {
         what: &str,
         reached: impl Fn(&Counts) -> bool,
     ) -> anyhow::Result<Instant> {
-        self.watching.until(self.world.progress(), what, reached).await
+        self.watching.until(self.environment.progress(), what, reached).await
     }
 
     pub(crate) async fn report_all(&self, status: &str) -> anyhow::Result<()> {
@@ -247,6 +248,6 @@ impl Stage<'_> {
     }
 
     async fn report(&self, number: usize, status: &str) -> anyhow::Result<()> {
-        fixture::report(&self.world.administrator, number, self.rules, status).await
+        fixture::report(&self.environment.administrator, number, self.rules, status).await
     }
 }

@@ -11,23 +11,23 @@ const SIZE: (u32, u32) = (900, 380);
 const FLOOR: RGBColor = RGBColor(120, 120, 120);
 const OPERATOR: RGBColor = RGBColor(30, 100, 200);
 
-/// Draws both phases that have a floor, side by side.
+/// Draws both phases that have a baseline, side by side.
 pub(crate) fn draw(path: &Path, results: &Results) -> anyhow::Result<()> {
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     let drawn = |error: &dyn std::fmt::Display| anyhow!("{}: {error}", path.display());
     area.fill(&WHITE).map_err(|error| drawn(&error))?;
     let halves = area.split_evenly((1, 2));
     let rounds = &results.rounds;
-    let taints: Vec<_> = results.floors().map(|floor| &floor.taint_curve).collect();
-    let flips: Vec<_> = results.floors().map(|floor| &floor.flip_curve).collect();
+    let taints: Vec<_> = results.baselines().map(|baseline| &baseline.taint_curve).collect();
+    let flips: Vec<_> = results.baselines().map(|baseline| &baseline.flip_curve).collect();
     let starts: Vec<_> = rounds.iter().map(|round| &round.cold_start.curve).collect();
     let flipped: Vec<_> = rounds.iter().map(|round| &round.flip.curve).collect();
     let panels = [
         (&halves[0], "tainted, cold start", taints, starts),
         (&halves[1], "untainted, all conditions flip", flips, flipped),
     ];
-    for (area, title, floors, operator) in panels {
-        panel(area, title, results.nodes, &floors, &operator).map_err(|error| drawn(&error))?;
+    for (area, title, baselines, operator) in panels {
+        panel(area, title, results.nodes, &baselines, &operator).map_err(|error| drawn(&error))?;
     }
     area.present().map_err(|error| drawn(&error))
 }
@@ -39,11 +39,11 @@ fn panel<'a>(
     area: &Area<'a>,
     title: &str,
     nodes: usize,
-    floors: &[&Curve],
+    baselines: &[&Curve],
     operator: &[&Curve],
 ) -> Drawn<'a> {
     let end = |curve: &Curve| curve.0.last().map_or(0.0, |(at, _)| *at);
-    let longest = floors.iter().chain(operator).map(|curve| end(curve)).fold(0.0, f64::max);
+    let longest = baselines.iter().chain(operator).map(|curve| end(curve)).fold(0.0, f64::max);
     let mut chart = ChartBuilder::on(area)
         .caption(format!("nodes {title}"), ("sans-serif", 16))
         .margin(12)
@@ -61,7 +61,7 @@ fn panel<'a>(
         Ok(())
     };
     for (curves, color, label) in
-        [(floors, FLOOR, "a bare client (floor)"), (operator, OPERATOR, "the operator")]
+        [(baselines, FLOOR, "a bare client (baseline)"), (operator, OPERATOR, "the operator")]
     {
         for (number, curve) in curves.iter().enumerate() {
             line(curve, color, (number == 0).then_some(label))?;

@@ -6,11 +6,11 @@ use anyhow::ensure;
 use node_readiness_testkit::EtcdData;
 
 use crate::Options;
+use crate::environment::Environment;
 use crate::phases::Stage;
 use crate::requests::{of, reads};
 use crate::results::Phase;
 use crate::watching::Watching;
-use crate::world::World;
 use crate::{fixture, steady};
 
 const NODES: usize = 300;
@@ -22,13 +22,14 @@ const NODE_BYTES: usize = 4 * 1024;
 /// Runs the operator through a start, a flip, a storm and some heartbeats, and fails if it asked for
 /// more than it may.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
-    let world = World::start(&options.cluster_dir, &options.root, EtcdData::Disk).await?;
-    world.say(&format!("creating {NODES} nodes, rules: {RULES}"));
-    fixture::create_nodes(&world.administrator, NODES, RULES, NODE_BYTES).await?;
-    fixture::create_rules(&world.administrator, RULES).await?;
-    let watching = Watching::start(world.client.clone(), RULES);
+    let environment =
+        Environment::start(&options.cluster_dir, &options.root, EtcdData::Disk).await?;
+    environment.say(&format!("creating {NODES} nodes, rules: {RULES}"));
+    fixture::create_nodes(&environment.administrator, NODES, RULES, NODE_BYTES).await?;
+    fixture::create_rules(&environment.administrator, RULES).await?;
+    let watching = Watching::start(environment.client.clone(), RULES);
     let stage = Stage {
-        world: &world,
+        environment: &environment,
         watching: &watching,
         program: &options.operator,
         nodes: NODES,
@@ -37,7 +38,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     stage.until("reading nodes", |counts| counts.nodes == NODES).await?;
     // The controller manager sets an annotation that depends on how many nodes there are, on each
     // when it next changes.
-    fixture::reset_nodes(&world.administrator, NODES, RULES).await?;
+    fixture::reset_nodes(&environment.administrator, NODES, RULES).await?;
     stage.at_rest().await?;
     let (operator, cold_start) = stage.cold_start().await?;
     check("cold start", &cold_start, NODES)?;
@@ -58,7 +59,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
         let count = of(&steady.requests, kind);
         ensure!(count == 0, "heartbeats alone cause no {kind}, and there were {count}");
     }
-    world.say("requests are as few as they should be");
+    environment.say("requests are as few as they should be");
     Ok(())
 }
 

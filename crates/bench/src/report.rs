@@ -76,11 +76,11 @@ fn markdown(name: &str, results: &Results, rows: &[Row]) -> anyhow::Result<Strin
     writeln!(text, "| | taint, s | flip and untaint, s |\n| --- | --- | --- |")?;
     let mut line =
         |who: &str, taint: f64, flip: f64| writeln!(text, "| {who} | {taint:.2} | {flip:.2} |");
-    for Round { floor, cold_start, flip } in &results.rounds {
-        line("floor", floor.taint_seconds, floor.flip_seconds)?;
+    for Round { baseline, cold_start, flip } in &results.rounds {
+        line("baseline", baseline.taint_seconds, baseline.flip_seconds)?;
         line("operator", cold_start.seconds, flip.seconds)?;
     }
-    line("floor", results.last_floor.taint_seconds, results.last_floor.flip_seconds)?;
+    line("baseline", results.last_baseline.taint_seconds, results.last_baseline.flip_seconds)?;
     phases(&mut text, results)?;
     writeln!(text, "\nThe largest status of a rule has {} bytes.", results.status_bytes)?;
     if let Some(memory) = &results.memory {

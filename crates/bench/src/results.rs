@@ -21,8 +21,8 @@ pub(crate) struct Results {
     /// Bytes of a node, as the API server gives it as JSON.
     pub(crate) node_bytes: usize,
     pub(crate) rounds: Vec<Round>,
-    /// The floor once more, after all rounds.
-    pub(crate) last_floor: Floor,
+    /// The baseline once more, after all rounds.
+    pub(crate) last_baseline: Baseline,
     pub(crate) storm: Phase,
     pub(crate) restart: Phase,
     /// Conditions met while no operator ran, from the next one's start on. Older results lack it.
@@ -39,17 +39,17 @@ pub(crate) struct Results {
     pub(crate) evaluations_per_second: f64,
 }
 
-/// The floor, and the operator at the same work.
+/// The baseline, and the operator at the same work.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Round {
-    pub(crate) floor: Floor,
+    pub(crate) baseline: Baseline,
     pub(crate) cold_start: Phase,
     pub(crate) flip: Phase,
 }
 
 /// What a bare client takes.
 #[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Floor {
+pub(crate) struct Baseline {
     pub(crate) taint_seconds: f64,
     pub(crate) flip_seconds: f64,
     #[serde(skip)]
@@ -145,9 +145,9 @@ impl Percentiles {
 }
 
 impl Results {
-    /// Every measurement of the floor.
-    pub(crate) fn floors(&self) -> impl Iterator<Item = &Floor> {
-        self.rounds.iter().map(|round| &round.floor).chain([&self.last_floor])
+    /// Every measurement of the baseline.
+    pub(crate) fn baselines(&self) -> impl Iterator<Item = &Baseline> {
+        self.rounds.iter().map(|round| &round.baseline).chain([&self.last_baseline])
     }
 
     /// Mean seconds of the cold starts.
@@ -160,19 +160,19 @@ impl Results {
         mean(self.rounds.iter().map(|round| round.flip.seconds))
     }
 
-    /// Mean seconds of the floor at all of it.
-    pub(crate) fn floor_seconds(&self) -> f64 {
-        mean(self.floors().map(|floor| floor.taint_seconds + floor.flip_seconds))
+    /// Mean seconds of the baseline at all of it.
+    pub(crate) fn baseline_seconds(&self) -> f64 {
+        mean(self.baselines().map(|baseline| baseline.taint_seconds + baseline.flip_seconds))
     }
 
-    /// Seconds of a cold start as a ratio to the floor.
+    /// Seconds of a cold start as a ratio to the baseline.
     pub(crate) fn cold_start_ratio(&self) -> f64 {
-        self.cold_start_seconds() / mean(self.floors().map(|floor| floor.taint_seconds))
+        self.cold_start_seconds() / mean(self.baselines().map(|baseline| baseline.taint_seconds))
     }
 
-    /// Seconds of the flip as a ratio to the floor.
+    /// Seconds of the flip as a ratio to the baseline.
     pub(crate) fn flip_ratio(&self) -> f64 {
-        self.flip_seconds() / mean(self.floors().map(|floor| floor.flip_seconds))
+        self.flip_seconds() / mean(self.baselines().map(|baseline| baseline.flip_seconds))
     }
 }
 

@@ -4,11 +4,11 @@ use anyhow::ensure;
 use k8s_openapi::jiff::{Timestamp, Unit};
 
 use crate::Options;
+use crate::environment::Environment;
 use crate::phases::Stage;
 use crate::results::{Results, Round};
 use crate::watching::Watching;
-use crate::world::World;
-use crate::{engine_rate, figures, fixture, floor, machine, memory, report, steady};
+use crate::{baseline, engine_rate, figures, fixture, machine, memory, report, steady};
 
 /// Measures everything, prints each figure beside its bar, and writes what there is to keep.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
@@ -16,18 +16,18 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.rounds >= 1, "at least one round is needed");
     ensure!(options.nodes >= 10, "NODES may be 10 or more");
     let data = machine::etcd_data(options.etcd_room())?;
-    let world = World::start(&options.cluster_dir, &options.root, data).await?;
+    let environment = Environment::start(&options.cluster_dir, &options.root, data).await?;
     if options.memory_only {
-        let memory = memory::measure(&world, options).await?;
+        let memory = memory::measure(&environment, options).await?;
         report::print(&figures::memory(options.nodes, &memory));
         return Ok(());
     }
-    world.say("engine: evaluations a second on one core");
+    environment.say("engine: evaluations a second on one core");
     let evaluations_per_second = engine_rate::measure()?;
     let mut results =
-        main_part(&world, options, machine::describe(data), evaluations_per_second).await?;
+        main_part(&environment, options, machine::describe(data), evaluations_per_second).await?;
     if options.large_node_kib > 0 {
-        results.memory = Some(memory::measure(&world, options).await?);
+        results.memory = Some(memory::measure(&environment, options).await?);
     }
     let Some(out) = &options.out else {
         report::print(&figures::rows(&results, &[]));
@@ -39,32 +39,33 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn main_part(
-    world: &World,
+    environment: &Environment,
     options: &Options,
     machine: String,
     evaluations_per_second: f64,
 ) -> anyhow::Result<Results> {
     let Options { nodes, rules, .. } = *options;
-    let administrator = &world.administrator;
-    world.say(&format!("creating {nodes} nodes of {} KiB, rules: {rules}", options.node_kib));
+    let administrator = &environment.administrator;
+    environment.say(&format!("creating {nodes} nodes of {} KiB, rules: {rules}", options.node_kib));
     fixture::create_nodes(administrator, nodes, rules, options.node_kib * 1024).await?;
     fixture::create_rules(administrator, rules).await?;
     let compiled = fixture::read_rules(administrator).await?;
-    let watching = Watching::start(world.client.clone(), rules);
-    let stage = Stage { world, watching: &watching, program: &options.operator, nodes, rules };
+    let watching = Watching::start(environment.client.clone(), rules);
+    let stage =
+        Stage { environment, watching: &watching, program: &options.operator, nodes, rules };
     stage.until("reading nodes", |counts| counts.nodes == nodes).await?;
 
-    let floor = async || {
+    let baseline = async || {
         reset(&stage).await?;
-        floor::measure(world, &watching, &compiled).await
+        baseline::measure(environment, &watching, &compiled).await
     };
-    world.say("warming up: what the API server does first it does slowly");
-    floor().await?;
+    environment.say("warming up: what the API server does first it does slowly");
+    baseline().await?;
     let mut rounds = Vec::new();
     let mut events = None;
     for round in 1..=options.rounds {
-        world.say(&format!("round {round} of {}", options.rounds));
-        let floor = floor().await?;
+        environment.say(&format!("round {round} of {}", options.rounds));
+        let baseline = baseline().await?;
         reset(&stage).await?;
         let (operator, cold_start) = stage.cold_start().await?;
         if events.is_none() {
@@ -72,9 +73,9 @@ async fn main_part(
         }
         let flip = stage.flip(&operator).await?;
         operator.stop()?;
-        rounds.push(Round { floor, cold_start, flip });
+        rounds.push(Round { baseline, cold_start, flip });
     }
-    let last_floor = floor().await?;
+    let last_baseline = baseline().await?;
 
     let operator = stage.start()?;
     stage.at_rest().await?;
@@ -92,7 +93,7 @@ async fn main_part(
         rules,
         node_bytes: fixture::node_bytes(administrator).await?,
         rounds,
-        last_floor,
+        last_baseline,
         storm,
         restart,
         met_without_operator: Some(met_without_operator),
@@ -107,8 +108,8 @@ async fn main_part(
 
 /// Brings all nodes back to where every part begins.
 async fn reset(stage: &Stage<'_>) -> anyhow::Result<()> {
-    stage.world.say("setting all nodes back: no taint, no record, conditions not met");
-    fixture::reset_nodes(&stage.world.administrator, stage.nodes, stage.rules).await?;
+    stage.environment.say("setting all nodes back: no taint, no record, conditions not met");
+    fixture::reset_nodes(&stage.environment.administrator, stage.nodes, stage.rules).await?;
     stage.until("reset", |c| c.bare == stage.nodes && c.met == 0).await?;
     Ok(())
 }

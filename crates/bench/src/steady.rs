@@ -21,7 +21,7 @@ pub(crate) async fn measure(
     let writers = u32::try_from(stage.nodes * (1 + stage.rules))?;
     let pause = HEARTBEAT / writers;
     let beats = duration.as_secs_f64() / pause.as_secs_f64();
-    stage.world.say(&format!(
+    stage.environment.say(&format!(
         "operator: {beats:.0} heartbeats and nothing else for {} s",
         duration.as_secs()
     ));
@@ -32,7 +32,7 @@ pub(crate) async fn measure(
     let mut number = 0;
     while begun.elapsed() < duration {
         ticks.tick().await;
-        let client = &stage.world.administrator;
+        let client = &stage.environment.administrator;
         fixture::report(client, number % stage.nodes, stage.rules, "True").await?;
         number += 1;
     }

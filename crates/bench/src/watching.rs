@@ -1,6 +1,6 @@
 //! What every node is like, and when it came to be so: the bench's own watch.
 //!
-//! It is open while the floor is measured as well as while the operator is, so both pay for it.
+//! It is open while the baseline is measured as well as while the operator is, so both pay for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::environment::Progress;
 use crate::fixture;
-use crate::world::Progress;
 
 /// How often a wait tells how far it is.
 const TELL: Duration = Duration::from_secs(5);

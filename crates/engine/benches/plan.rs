@@ -10,7 +10,8 @@ use std::time::Duration;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_engine::{
-    Coverage, Heartbeats, Ledger, Node, NodePlan, Regressions, Rule, RuleSet, Situation, plan,
+    CoveredNodes, Evaluations, Heartbeats, Node, NodePlan, PlanContext, RegressedNodes, Rule,
+    RuleSet, plan,
 };
 use serde_json::{Value, json};
 
@@ -65,15 +66,15 @@ fn bare(number: usize, rules: usize, status: &str) -> Value {
 #[derive(Default)]
 struct Surroundings {
     heartbeats: Heartbeats,
-    regressions: Regressions,
-    coverage: Coverage,
+    regressed_nodes: RegressedNodes,
+    covered_nodes: CoveredNodes,
 }
 
 impl Surroundings {
     fn plan(&self, node: &Node, rules: &RuleSet) -> NodePlan {
-        let Self { heartbeats, regressions, coverage } = self;
+        let Self { heartbeats, regressed_nodes, covered_nodes } = self;
         let (now, uptime) = (Timestamp::UNIX_EPOCH, Duration::from_mins(1));
-        plan(node, rules, &Situation { now, uptime, heartbeats, regressions, coverage })
+        plan(node, rules, &PlanContext { now, uptime, heartbeats, regressed_nodes, covered_nodes })
     }
 }
 
@@ -134,21 +135,21 @@ fn full_evaluation(criterion: &mut Criterion) {
     }
 }
 
-fn ledger(criterion: &mut Criterion) {
+fn evaluations(criterion: &mut Criterion) {
     let rules = rules(10);
     let nodes: Vec<_> = (0..5000).map(|node| settled(node, &rules, "False")).collect();
     let surroundings = observed(&nodes);
     let plans: Vec<_> = nodes.iter().map(|node| surroundings.plan(node, &rules)).collect();
-    criterion.bench_function("enter 5000 nodes and 10 rules in the ledger", |bencher| {
-        let enter = |mut ledger: Ledger| {
+    criterion.bench_function("enter 5000 nodes and 10 rules in the evaluations", |bencher| {
+        let enter = |mut evaluations: Evaluations| {
             for (node, plan) in nodes.iter().zip(&plans) {
-                ledger.enter(node.name(), plan, None, Timestamp::UNIX_EPOCH);
+                evaluations.record(node.name(), plan, None, Timestamp::UNIX_EPOCH);
             }
-            ledger
+            evaluations
         };
-        bencher.iter_batched(Ledger::default, enter, BatchSize::LargeInput);
+        bencher.iter_batched(Evaluations::default, enter, BatchSize::LargeInput);
     });
 }
 
-criterion_group!(benches, one_node, full_evaluation, ledger);
+criterion_group!(benches, one_node, full_evaluation, evaluations);
 criterion_main!(benches);

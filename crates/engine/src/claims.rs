@@ -9,7 +9,7 @@ use node_readiness_api::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{Node, NodeCondition, completion, node};
+use crate::{Node, NodeCondition, bootstrap, node};
 
 /// The record of a node, as it was read.
 #[derive(Debug, Default)]
@@ -71,8 +71,8 @@ pub(crate) fn records_as_expired(claim: &Claim, condition: &NodeCondition) -> bo
 }
 
 /// Whether a node still carries anything of a rule that is to be removed: a claim, or the mark of its
-/// completion. What a node that is being deleted carries goes with it.
-pub fn carries_trace(node: &Node, rule_name: &str, rule_uid: &str) -> bool {
+/// bootstrap. What a node that is being deleted carries goes with it.
+pub fn has_record_of(node: &Node, rule_name: &str, rule_uid: &str) -> bool {
     if node.is_terminating() {
         return false;
     }
@@ -80,7 +80,7 @@ pub fn carries_trace(node: &Node, rule_name: &str, rule_uid: &str) -> bool {
     // no character that JSON escapes.
     let named = node.annotation(CLAIMS_ANNOTATION).is_some_and(|text| text.contains(rule_name));
     (named && recorded(node).claims.contains_key(rule_name))
-        || completion::suffixes(node).any(|suffix| suffix == rule_uid || suffix == rule_name)
+        || bootstrap::suffixes(node).any(|suffix| suffix == rule_uid || suffix == rule_name)
 }
 
 fn is_manageable(key: &str) -> bool {

@@ -8,8 +8,8 @@ use node_readiness_api::{Claim, ClaimState, EnforcementMode, HoldCause};
 
 use crate::claims::is_held;
 use crate::heartbeats::Heartbeats;
-use crate::regressions::{Coverage, Regressions};
-use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, claims, completion, node, reboot};
+use crate::max_unavailable::{CoveredNodes, RegressedNodes};
+use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, bootstrap, claims, node, reboot};
 
 /// How long after its creation a rule waits for the first verdict of its own probes on a node that was
 /// in service before: longer than reporters take to start.
@@ -17,7 +17,7 @@ const PENDING_FOR: Duration = Duration::from_mins(2);
 
 /// What a plan depends on beside the node and the rules.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation<'a> {
+pub struct PlanContext<'a> {
     /// The time to record changes under.
     pub now: Timestamp,
     /// For how long the operator has been running, by a clock that does not jump.
@@ -25,14 +25,14 @@ pub struct Situation<'a> {
     /// Which conditions still beat.
     pub heartbeats: &'a Heartbeats,
     /// How many nodes rules hold because they regressed.
-    pub regressions: &'a Regressions,
+    pub regressed_nodes: &'a RegressedNodes,
     /// How many nodes rules cover.
-    pub coverage: &'a Coverage,
+    pub covered_nodes: &'a CoveredNodes,
 }
 
 /// How a node stands to a rule that covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum NodeState {
     /// The conditions are not met: the rule holds its taint on the node.
     Held,
     /// The conditions are met.
@@ -73,7 +73,7 @@ pub(crate) enum Intent {
 pub(crate) struct Decision<'r> {
     pub rule: &'r Rule,
     pub intent: Intent,
-    pub standing: Option<(Standing, Evaluation)>,
+    pub state: Option<(NodeState, Evaluation)>,
     /// When to look again although nothing changes.
     pub recheck_in: Option<Duration>,
 }
@@ -84,13 +84,13 @@ pub(crate) fn decide<'r>(
     rule: &'r Rule,
     rules: &RuleSet,
     claim: Option<&Claim>,
-    situation: &Situation<'_>,
+    context: &PlanContext<'_>,
 ) -> Decision<'r> {
     if !rule.covers(node) {
         let intent = if rule.is_frozen() { Intent::Freeze } else { Intent::Withdraw };
-        return Decision { rule, intent, standing: None, recheck_in: None };
+        return Decision { rule, intent, state: None, recheck_in: None };
     }
-    let Situation { uptime, heartbeats, .. } = *situation;
+    let PlanContext { uptime, heartbeats, .. } = *context;
     let silent_for = |type_: &str| heartbeats.silent_for(node, type_, uptime);
     let is_outdated = |condition: &NodeCondition| {
         let is_reported = || {
@@ -100,34 +100,34 @@ pub(crate) fn decide<'r>(
         reboot::is_unrecorded(node) && !is_reported()
     };
     let is_leftover =
-        |condition: &NodeCondition| is_leftover(node, condition, rule, rules, claim, situation);
+        |condition: &NodeCondition| is_leftover(node, condition, rule, rules, claim, context);
     let evaluation = Evaluation::of(node, rule, claim, silent_for, is_outdated, is_leftover);
     let recheck_in = next_silence(rule, silent_for);
-    let bootstrap = rule.mode == EnforcementMode::BootstrapOnly;
-    let completed = bootstrap && completion::is_recorded(node, rule);
+    let is_bootstrap_only = rule.mode == EnforcementMode::BootstrapOnly;
+    let completed = is_bootstrap_only && bootstrap::is_recorded(node, rule);
     let mut waits_for = None;
-    let (intent, standing) = if completed && (evaluation.satisfied || !evaluation.has_outdated()) {
-        (Intent::Completed, Standing::Bootstrapped)
+    let (intent, state) = if completed && (evaluation.satisfied || !evaluation.has_outdated()) {
+        (Intent::Completed, NodeState::Bootstrapped)
     } else if !evaluation.satisfied {
-        waits_for = pending_for(node, rule, claim, &evaluation, situation.now);
+        waits_for = pending_for(node, rule, claim, &evaluation, context.now);
         match waits_for {
-            Some(_) => (Intent::Wait, Standing::Pending),
-            None => hold(node, rule, claim, &evaluation, situation),
+            Some(_) => (Intent::Wait, NodeState::Pending),
+            None => hold(node, rule, claim, &evaluation, context),
         }
-    } else if bootstrap {
-        (Intent::Complete, Standing::Bootstrapped)
+    } else if is_bootstrap_only {
+        (Intent::Complete, NodeState::Bootstrapped)
     } else {
-        (Intent::Release, Standing::Ready)
+        (Intent::Release, NodeState::Ready)
     };
-    let is_met = matches!(standing, Standing::Ready | Standing::Bootstrapped);
-    let (intent, standing) = if is_met && reboot::may_be_under_way(node, rule) {
-        (Intent::Hold(HoldCause::Unreachable), Standing::Held)
+    let is_met = matches!(state, NodeState::Ready | NodeState::Bootstrapped);
+    let (intent, state) = if is_met && reboot::may_be_under_way(node, rule) {
+        (Intent::Hold(HoldCause::Unreachable), NodeState::Held)
     } else {
-        (intent, standing)
+        (intent, state)
     };
     let intent = if rule.is_frozen() { Intent::Freeze } else { intent };
     let recheck_in = recheck_in.into_iter().chain(waits_for).min();
-    Decision { rule, intent, standing: Some((standing, evaluation)), recheck_in }
+    Decision { rule, intent, state: Some((state, evaluation)), recheck_in }
 }
 
 /// Whether a condition that the rule's own probes decide was there before they reported it, such as one
@@ -143,10 +143,10 @@ fn is_leftover(
     rule: &Rule,
     rules: &RuleSet,
     claim: Option<&Claim>,
-    situation: &Situation<'_>,
+    context: &PlanContext<'_>,
 ) -> bool {
     let type_ = &*condition.type_;
-    if !rule.probes(type_) || completion::is_recorded(node, rule) {
+    if !rule.probes(type_) || bootstrap::is_recorded(node, rule) {
         return false;
     }
     let writer = rules.iter().find(|other| other.probes(type_) && other.covers(node));
@@ -158,7 +158,7 @@ fn is_leftover(
     if let Some(claim) = claim {
         return claim.cause.is_some() && claims::records_as_expired(claim, condition);
     }
-    let Situation { now, uptime, heartbeats, .. } = *situation;
+    let PlanContext { now, uptime, heartbeats, .. } = *context;
     let age = Duration::try_from(now.duration_since(created)).unwrap_or_default();
     !heartbeats.has_beaten_within(node, type_, uptime, age)
 }
@@ -185,7 +185,7 @@ fn was_in_service(node: &Node, rule: &Rule, claim: Option<&Claim>) -> bool {
     claim.is_none()
         && node.joined_before(rule.created)
         && !node.carries(&rule.taint)
-        && !completion::is_recorded(node, rule)
+        && !bootstrap::is_recorded(node, rule)
 }
 
 /// Whether to hold a node whose conditions are not met. New nodes and rebooted ones always are, and those
@@ -196,26 +196,26 @@ fn hold(
     rule: &Rule,
     claim: Option<&Claim>,
     evaluation: &Evaluation,
-    situation: &Situation<'_>,
-) -> (Intent, Standing) {
+    context: &PlanContext<'_>,
+) -> (Intent, NodeState) {
     // A node that a bootstrap-only rule was done with is one that it released, whatever the rule has
     // become since.
     let recorded = claim.and_then(|claim| claim.cause).filter(|_| claim.is_some_and(is_held));
     if evaluation.has_outdated() || recorded == Some(HoldCause::Rebooted) {
-        return (Intent::Hold(HoldCause::Rebooted), Standing::Held);
+        return (Intent::Hold(HoldCause::Rebooted), NodeState::Held);
     }
     let released = match claim.map(|claim| claim.state) {
         Some(state) => state == ClaimState::Released,
         None => {
-            completion::is_recorded(node, rule)
+            bootstrap::is_recorded(node, rule)
                 || (was_in_service(node, rule, claim)
                     && evaluation.awaits_own_probes(rule).is_some())
         }
     };
     if released {
-        let covered = situation.coverage.of(rule);
-        if !situation.regressions.admits(rule, node.name(), covered) {
-            return (Intent::Defer, Standing::Deferred);
+        let covered = context.covered_nodes.of(rule);
+        if !context.regressed_nodes.admits(rule, node.name(), covered) {
+            return (Intent::Defer, NodeState::Deferred);
         }
     }
     let cause = if !released && !claim.is_some_and(Claim::is_regression) {
@@ -225,7 +225,7 @@ fn hold(
     } else {
         HoldCause::Regressed
     };
-    (Intent::Hold(cause), Standing::Held)
+    (Intent::Hold(cause), NodeState::Held)
 }
 
 /// How long until the first of a rule's conditions will have been silent for too long.

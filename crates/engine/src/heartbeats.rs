@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::{Node, NodeCondition, Shared};
+use crate::{Interned, Node, NodeCondition};
 
 /// Heartbeats of every node, as they were observed. Times are given as the operator's uptime, which
 /// never jumps, and kept as time spent watching, which stands still while the watch is interrupted.
@@ -32,7 +32,7 @@ struct Observed {
     /// When another boot was seen than before, in milliseconds.
     rebooted: Option<u64>,
     /// By type of the condition.
-    beats: Box<[(Shared, Beat)]>,
+    beats: Box<[(Interned, Beat)]>,
 }
 
 /// What was observed of one condition's heartbeat, in little space: there is one for each condition of
@@ -135,7 +135,7 @@ impl Heartbeats {
     }
 }
 
-fn find<'a>(beats: &'a [(Shared, Beat)], type_: &str) -> Option<&'a Beat> {
+fn find<'a>(beats: &'a [(Interned, Beat)], type_: &str) -> Option<&'a Beat> {
     let found = beats.binary_search_by(|(known, _)| (**known).cmp(type_)).ok()?;
     Some(&beats[found].1)
 }

@@ -8,11 +8,11 @@ use node_readiness_api::{BOOT_ID_ANNOTATION, BOOTSTRAP_COMPLETED_PREFIX, CLAIMS_
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::Shared;
+use crate::Interned;
 
 /// Pairs of key and value, by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Labels(Box<[(Shared, Shared)]>);
+pub struct Labels(Box<[(Interned, Interned)]>);
 
 impl Labels {
     /// Value of a key.
@@ -27,8 +27,8 @@ impl Labels {
     }
 }
 
-impl FromIterator<(Shared, Shared)> for Labels {
-    fn from_iter<I: IntoIterator<Item = (Shared, Shared)>>(pairs: I) -> Self {
+impl FromIterator<(Interned, Interned)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (Interned, Interned)>>(pairs: I) -> Self {
         let mut pairs: Vec<_> = pairs.into_iter().collect();
         pairs.sort();
         Self(pairs.into())
@@ -76,7 +76,7 @@ impl<'de, K: Keep> Deserialize<'de> for Kept<K> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
                 let mut pairs = Vec::new();
-                while let Some(key) = map.next_key::<Shared>()? {
+                while let Some(key) = map.next_key::<Interned>()? {
                     if K::keeps(&key) {
                         pairs.push((key, map.next_value()?));
                     } else {
@@ -97,9 +97,9 @@ impl<'de, K: Keep> Deserialize<'de> for Kept<K> {
 /// kube's [`Selector`] reads the rule and says the same, but of a map that owns every one of its
 /// strings, which a node does not have here.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted(Box<[Expression]>);
+pub(crate) struct CompiledSelector(Box<[Expression]>);
 
-impl Wanted {
+impl CompiledSelector {
     pub(crate) fn new(selector: Selector) -> Self {
         Self(selector.into_iter().collect())
     }
@@ -142,8 +142,12 @@ mod tests {
             let selector = Selector::from(expression.clone());
             let owned = node.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
             let expected = selector.matches(&owned.collect::<BTreeMap<_, _>>());
-            let labels = node.iter().map(|(k, v)| (Shared::new(k), Shared::new(v))).collect();
-            assert_eq!(Wanted::new(selector).matches(&labels), expected, "{expression:?} {node:?}");
+            let labels = node.iter().map(|(k, v)| (Interned::new(k), Interned::new(v))).collect();
+            assert_eq!(
+                CompiledSelector::new(selector).matches(&labels),
+                expected,
+                "{expression:?} {node:?}"
+            );
         }
     }
 }

@@ -14,8 +14,8 @@ use node_readiness_api::{ConditionStatus, RuleTaint};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::interned::Interned;
 use crate::labels::{All, Kept, Labels, Own};
-use crate::shared::Shared;
 
 /// A node, slim. It is read from the API server as a Node and never written back.
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -111,12 +111,12 @@ impl From<Read> for Node {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Taint {
     /// Key.
-    pub key: Shared,
+    pub key: Interned,
     /// Value, which Kubernetes leaves out where it is empty.
     #[serde(default, skip_serializing_if = "is_empty")]
-    pub value: Shared,
+    pub value: Interned,
     /// Effect, as text: other controllers' taints may have one that rules do not.
-    pub effect: Shared,
+    pub effect: Interned,
     /// Everything else, such as `timeAdded`.
     #[serde(flatten)]
     pub rest: BTreeMap<String, serde_json::Value>,
@@ -133,9 +133,9 @@ impl Taint {
 impl From<&RuleTaint> for Taint {
     fn from(taint: &RuleTaint) -> Self {
         Self {
-            key: Shared::new(&taint.key),
-            value: Shared::new(&taint.value),
-            effect: Shared::new(taint.effect.as_str()),
+            key: Interned::new(&taint.key),
+            value: Interned::new(&taint.value),
+            effect: Interned::new(taint.effect.as_str()),
             rest: BTreeMap::new(),
         }
     }
@@ -146,7 +146,7 @@ impl From<&RuleTaint> for Taint {
 pub struct NodeCondition {
     /// Type of the condition.
     #[serde(rename = "type")]
-    pub type_: Shared,
+    pub type_: Interned,
     /// Its status.
     #[serde(default = "unknown", deserialize_with = "lenient_status")]
     pub status: ConditionStatus,

@@ -15,10 +15,10 @@ use k8s_openapi::jiff::Timestamp;
 use node_readiness_api::{CLAIMS_ANNOTATION, Claim, ClaimState, Claims, HoldCause};
 
 use crate::claims::{Recorded, is_held};
-use crate::decision::{Decision, Intent, Situation, Standing, decide};
+use crate::decision::{Decision, Intent, NodeState, PlanContext, decide};
 use crate::patch::{self, Record, Records};
 use crate::taints::{Change, Taints};
-use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, Taint, claims, completion, reboot};
+use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, Taint, bootstrap, claims, reboot};
 
 /// What to do about one node, and what was found on the way.
 #[derive(Debug, Default)]
@@ -27,11 +27,11 @@ pub struct NodePlan {
     pub patch: Option<json_patch::Patch>,
     /// A hash of what the patch makes of the node, apart from times. A plan that finds a node changed
     /// back has the same as the one before. 0 without a patch.
-    pub content: u64,
+    pub content_hash: u64,
     /// What the patch does to taints, for events and metrics.
     pub changes: Vec<Change>,
     /// How the node stands to each rule that covers it, once the patch is applied.
-    pub findings: Vec<Finding>,
+    pub results: Vec<RuleResult>,
     /// Names of the rules that hold the node because it regressed, once the patch is applied.
     pub regressed: Vec<String>,
     /// Names of the bootstrap-only rules that are done with the node, once the patch is applied, and
@@ -44,24 +44,24 @@ pub struct NodePlan {
 
 /// How a node stands to a rule that covers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct RuleResult {
     /// Uid of the rule.
     pub rule_uid: Arc<str>,
     /// `metadata.generation` of the rule that this is about.
     pub generation: Option<i64>,
     /// How the node stands to it.
-    pub standing: Standing,
+    pub state: NodeState,
     /// How its conditions were found.
     pub evaluation: Evaluation,
     /// What the rule does to the node as it is.
-    pub before: Grip,
+    pub before: TaintState,
     /// What it does once the patch is applied.
-    pub after: Grip,
+    pub after: TaintState,
 }
 
 /// What a rule does to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grip {
+pub struct TaintState {
     /// Whether the node carries the rule's taint, for whatever reason.
     pub tainted: bool,
     /// Whether the node's record says that the rule holds it.
@@ -76,26 +76,26 @@ type NextClaims<'a> = BTreeMap<&'a str, Cow<'a, Claim>>;
 
 /// Plans a node over all rules. A node that is being deleted keeps what it has, and no rule counts it:
 /// nothing is to land there any more, and it is not to stand in the way of the others.
-pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan {
+pub fn plan(node: &Node, rules: &RuleSet, context: &PlanContext<'_>) -> NodePlan {
     if node.is_terminating() {
         return NodePlan::default();
     }
     let recorded = claims::recorded(node);
     let claim = |rule: &Rule| recorded.claims.get(&rule.name);
     let decisions: Vec<_> =
-        rules.iter().map(|rule| decide(node, rule, rules, claim(rule), situation)).collect();
+        rules.iter().map(|rule| decide(node, rule, rules, claim(rule), context)).collect();
 
     let taints = Taints::of(&decisions, &recorded.claims, rules, node.taints());
     let next = taints.merged(node.taints());
-    let claims = next_claims(node, &decisions, &recorded.claims, rules, situation.now);
+    let claims = next_claims(node, &decisions, &recorded.claims, rules, context.now);
     let completing = || decisions.iter().filter(|d| matches!(d.intent, Intent::Complete));
     let completed = completing().map(|d| d.rule.name.clone()).collect();
     let records = Records {
         claims: next_record(node, &recorded, &claims),
         completed: completing()
-            .map(|d| (completion::key(d.rule), completion::value(d.rule)))
+            .map(|d| (bootstrap::key(d.rule), bootstrap::value(d.rule)))
             .collect(),
-        obsolete: completion::obsolete(node, rules, |rule| {
+        obsolete: bootstrap::obsolete(node, rules, |rule| {
             let mut holding = decisions.iter().filter(|d| matches!(d.intent, Intent::Hold(_)));
             holding.any(|decision| decision.rule.uid == rule.uid)
         }),
@@ -104,17 +104,17 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
 
     let patch = patch::conditional(node, &next, &records);
     // Most plans change nothing and need no hash.
-    let content = patch.as_ref().map_or(0, |_| content(node, &next, &claims, &records));
+    let content_hash = patch.as_ref().map_or(0, |_| content_hash(node, &next, &claims, &records));
     let regressed = claims.iter().filter(|(_, claim)| claim.is_regression());
-    let grips = |rule: &Rule| {
+    let taint_states = |rule: &Rule| {
         let (tainted_before, tainted_after) = taints.before_and_after(&rule.taint);
         let recorded = recorded.claims.iter().map(|(name, claim)| (name.as_str(), claim));
-        let before = Grip {
+        let before = TaintState {
             tainted: tainted_before,
             held: claim(rule).is_some_and(is_held),
             held_by_another: held_by_another(rule, recorded),
         };
-        let after = Grip {
+        let after = TaintState {
             tainted: tainted_after,
             held: claims.get(&*rule.name).is_some_and(|claim| is_held(claim)),
             held_by_another: held_by_another(rule, claims.iter().map(|(name, c)| (*name, &**c))),
@@ -123,20 +123,20 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
     };
     NodePlan {
         patch,
-        content,
+        content_hash,
         changes: taints.changes(),
         regressed: regressed.map(|(rule, _)| (*rule).to_owned()).collect(),
         completed,
         recheck_in: decisions.iter().filter_map(|d| d.recheck_in).min(),
-        findings: decisions
+        results: decisions
             .into_iter()
-            .filter_map(|Decision { rule, standing, .. }| {
-                let (standing, evaluation) = standing?;
-                let (before, after) = grips(rule);
-                Some(Finding {
+            .filter_map(|Decision { rule, state, .. }| {
+                let (state, evaluation) = state?;
+                let (before, after) = taint_states(rule);
+                Some(RuleResult {
                     rule_uid: Arc::clone(&rule.uid),
                     generation: rule.generation,
-                    standing,
+                    state,
                     evaluation,
                     before,
                     after,
@@ -146,7 +146,12 @@ pub fn plan(node: &Node, rules: &RuleSet, situation: &Situation<'_>) -> NodePlan
     }
 }
 
-fn content(node: &Node, taints: &[Taint], claims: &NextClaims<'_>, records: &Records<'_>) -> u64 {
+fn content_hash(
+    node: &Node,
+    taints: &[Taint],
+    claims: &NextClaims<'_>,
+    records: &Records<'_>,
+) -> u64 {
     let mut hasher = DefaultHasher::new();
     node.metadata.uid.hash(&mut hasher);
     for Taint { key, value, effect, rest: _ } in taints {
@@ -180,7 +185,7 @@ fn next_claims<'a>(
     now: Timestamp,
 ) -> NextClaims<'a> {
     let mut next = NextClaims::new();
-    for Decision { rule, intent, standing, .. } in decisions {
+    for Decision { rule, intent, state: evaluated, .. } in decisions {
         let known = recorded.get(&rule.name);
         let expired_heartbeats = |evaluation: &Evaluation| {
             let heartbeat =
@@ -191,7 +196,7 @@ fn next_claims<'a>(
         let claim = |state, cause: Option<HoldCause>| {
             let same = known.filter(|known| known.state == state && known.taint == rule.taint);
             let since = same.map_or(Time(now), |known| known.since.clone());
-            let found = standing.as_ref().filter(|_| cause.is_some());
+            let found = evaluated.as_ref().filter(|_| cause.is_some());
             let expired_heartbeats = found.map(|(_, found)| expired_heartbeats(found));
             let next = Claim {
                 taint: rule.taint.clone(),

@@ -15,7 +15,7 @@ use node_readiness_api::{
 use thiserror::Error;
 
 use crate::Node;
-use crate::labels::Wanted;
+use crate::labels::CompiledSelector;
 use crate::reporter::NodeSet;
 
 /// After how many heartbeats what a reporter said counts no more, unless the rule says otherwise.
@@ -68,7 +68,7 @@ pub struct Rule {
     pub nodes: NodeSet,
     /// The same as the rule says it.
     pub node_selector: LabelSelector,
-    selector: Wanted,
+    selector: CompiledSelector,
 }
 
 /// Why a rule cannot be evaluated. The CRD's schema lets no such rule through; this is for rules
@@ -129,7 +129,7 @@ impl Rule {
             node_selector: spec.node_selector.clone(),
             deleting: metadata.deletion_timestamp.is_some(),
             nodes: NodeSet::of(selector.clone()),
-            selector: Wanted::new(selector),
+            selector: CompiledSelector::new(selector),
             created: metadata
                 .creation_timestamp
                 .as_ref()

@@ -7,7 +7,7 @@ use node_readiness_api::{Claims, RuleTaint};
 
 use crate::claims::is_held;
 use crate::decision::{Decision, Intent};
-use crate::{RuleSet, Shared, Taint};
+use crate::{Interned, RuleSet, Taint};
 
 /// A change to one taint of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl<'a> Taints<'a> {
             };
             match known.desired.map(|wanted| self.desired[wanted].0) {
                 Some(wanted) if *taint.value != *wanted.value => {
-                    Some(Taint { value: Shared::new(&wanted.value), ..taint.clone() })
+                    Some(Taint { value: Interned::new(&wanted.value), ..taint.clone() })
                 }
                 _ => known.stays().then(|| taint.clone()),
             }

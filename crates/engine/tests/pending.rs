@@ -5,8 +5,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{KEY, Operator, TestNode, TestRule, at, rules, standing};
-use node_readiness_engine::{RuleSet, Standing};
+use common::{KEY, Operator, TestNode, TestRule, at, rules, state};
+use node_readiness_engine::{NodeState, RuleSet};
 use serde_json::json;
 
 /// A rule with a probe that is created at the time 0.
@@ -22,10 +22,14 @@ fn node(joined: i64) -> TestNode {
     TestNode::new("n").label("os", "linux").joined(joined)
 }
 
-fn standing_at(seconds: i64, node: &mut TestNode, rules: &RuleSet) -> (Standing, Option<Duration>) {
+fn standing_at(
+    seconds: i64,
+    node: &mut TestNode,
+    rules: &RuleSet,
+) -> (NodeState, Option<Duration>) {
     let mut operator = Operator { now: seconds, ..Operator::started(&[&*node]) };
     let plan = operator.reconcile(node, rules);
-    (standing(&plan), plan.recheck_in)
+    (state(&plan), plan.recheck_in)
 }
 
 #[test]
@@ -33,12 +37,12 @@ fn a_node_in_service_waits_for_the_first_verdict_for_two_minutes() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(-1);
     let left = |seconds| Some(Duration::from_secs(seconds));
-    assert_eq!(standing_at(0, &mut node, &rules), (Standing::Pending, left(120)));
-    assert_eq!(standing_at(119, &mut node, &rules), (Standing::Pending, left(1)));
+    assert_eq!(standing_at(0, &mut node, &rules), (NodeState::Pending, left(120)));
+    assert_eq!(standing_at(119, &mut node, &rules), (NodeState::Pending, left(1)));
     // A clock that is behind.
-    assert_eq!(standing_at(-60, &mut node, &rules).0, Standing::Pending);
+    assert_eq!(standing_at(-60, &mut node, &rules).0, NodeState::Pending);
     assert_eq!(node.0["metadata"].get("annotations"), None, "nothing is written");
-    assert_eq!(standing_at(120, &mut node, &rules).0, Standing::Held);
+    assert_eq!(standing_at(120, &mut node, &rules).0, NodeState::Held);
     assert_eq!(node.record()["cni"]["cause"], "Regressed");
 }
 
@@ -46,9 +50,9 @@ fn a_node_in_service_waits_for_the_first_verdict_for_two_minutes() {
 fn a_bad_verdict_holds_at_once_and_as_a_regression() {
     let rules = one(TestRule::new("cni").probed().spec("maxUnavailable", json!(0)));
     let mut failing = node(-1).reported("Ready1", "False", 5);
-    assert_eq!(standing_at(6, &mut failing, &rules).0, Standing::Deferred);
+    assert_eq!(standing_at(6, &mut failing, &rules).0, NodeState::Deferred);
     let unlimited = one(TestRule::new("cni").probed());
-    assert_eq!(standing_at(6, &mut failing, &unlimited).0, Standing::Held);
+    assert_eq!(standing_at(6, &mut failing, &unlimited).0, NodeState::Held);
     assert_eq!(failing.record()["cni"]["cause"], "Regressed");
 }
 
@@ -57,10 +61,10 @@ fn a_good_verdict_writes_no_taint() {
     for rule in [TestRule::new("cni").probed(), TestRule::new("cni").probed().bootstrap()] {
         let rules = one(rule);
         let mut node = node(-1);
-        assert_eq!(standing_at(1, &mut node, &rules).0, Standing::Pending);
+        assert_eq!(standing_at(1, &mut node, &rules).0, NodeState::Pending);
         let mut node = node.reported("Ready1", "True", 5);
-        let (standing, _) = standing_at(6, &mut node, &rules);
-        assert!(matches!(standing, Standing::Ready | Standing::Bootstrapped));
+        let (state, _) = standing_at(6, &mut node, &rules);
+        assert!(matches!(state, NodeState::Ready | NodeState::Bootstrapped));
         assert!(node.taints().is_empty());
     }
 }
@@ -69,27 +73,27 @@ fn a_good_verdict_writes_no_taint() {
 fn what_was_reported_before_the_rule_is_no_verdict_of_its_probes() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(-100).reported("Ready1", "False", -50);
-    assert_eq!(standing_at(1, &mut node, &rules).0, Standing::Pending);
+    assert_eq!(standing_at(1, &mut node, &rules).0, NodeState::Pending);
 }
 
 #[test]
 fn nodes_that_join_later_carry_the_taint_or_miss_what_others_write_are_held_at_once() {
     let probed = one(TestRule::new("cni").probed());
-    assert_eq!(standing_at(1, &mut node(0), &probed).0, Standing::Held);
+    assert_eq!(standing_at(1, &mut node(0), &probed).0, NodeState::Held);
     let mut tainted = node(-1).taint(KEY, "pending", "NoSchedule");
-    assert_eq!(standing_at(1, &mut tainted, &probed).0, Standing::Held);
+    assert_eq!(standing_at(1, &mut tainted, &probed).0, NodeState::Held);
     let of_others = one(TestRule::new("cni"));
     let mut unreported = node(-1);
-    assert_eq!(standing_at(1, &mut unreported, &of_others).0, Standing::Held);
+    assert_eq!(standing_at(1, &mut unreported, &of_others).0, NodeState::Held);
     assert_eq!(unreported.record()["cni"]["cause"], "Bootstrap");
     let both = json!([
         {"type": "Ready1", "requiredStatus": "True"}, {"type": "Ready2", "requiredStatus": "True"},
     ]);
     let both = TestRule::new("cni").probed().spec("conditions", both);
-    assert_eq!(standing_at(1, &mut node(-1), &one(both.clone())).0, Standing::Held);
+    assert_eq!(standing_at(1, &mut node(-1), &one(both.clone())).0, NodeState::Held);
     // Either is enough, and one may still come.
     let any = both.spec("conditionPolicy", json!("anyOf"));
-    assert_eq!(standing_at(1, &mut node(-1), &one(any)).0, Standing::Pending);
+    assert_eq!(standing_at(1, &mut node(-1), &one(any)).0, NodeState::Pending);
 }
 
 #[test]
@@ -97,11 +101,11 @@ fn what_was_there_before_the_rules_own_reporter_wrote_does_not_count() {
     for rule in [TestRule::new("cni").probed(), TestRule::new("cni").probed().bootstrap()] {
         let rules = one(rule);
         let mut in_service = node(-100).reported("Ready1", "True", -50);
-        assert_eq!(standing_at(1, &mut in_service, &rules).0, Standing::Pending);
+        assert_eq!(standing_at(1, &mut in_service, &rules).0, NodeState::Pending);
         assert_eq!(in_service.0["metadata"].get("annotations"), None, "nothing is written");
         let mut reported = in_service.reported("Ready1", "True", 5);
-        let (standing, _) = standing_at(6, &mut reported, &rules);
-        assert!(matches!(standing, Standing::Ready | Standing::Bootstrapped));
+        let (state, _) = standing_at(6, &mut reported, &rules);
+        assert!(matches!(state, NodeState::Ready | NodeState::Bootstrapped));
     }
 }
 
@@ -109,18 +113,18 @@ fn what_was_there_before_the_rules_own_reporter_wrote_does_not_count() {
 fn a_new_node_is_held_until_its_own_reporter_wrote_whatever_was_there() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(1).reported("Ready1", "True", -50);
-    assert_eq!(standing_at(2, &mut node, &rules).0, Standing::Held);
+    assert_eq!(standing_at(2, &mut node, &rules).0, NodeState::Held);
     assert_eq!(node.record()["cni"]["cause"], "Bootstrap");
     // Whoever leads later knows it from the record.
     let mut operator = Operator { now: 600, ..Operator::started(&[&node]) };
     let plan = operator.reconcile(&mut node, &rules);
-    assert_eq!(standing(&plan), Standing::Held);
-    let unmet = plan.findings[0].evaluation.describe_unmet(rules.get("cni").unwrap());
+    assert_eq!(state(&plan), NodeState::Held);
+    let unmet = plan.results[0].evaluation.describe_unmet(rules.get("cni").unwrap());
     assert!(unmet.contains("was there before the rule's own probes reported it"), "{unmet}");
     // By a clock that is behind, so that only that it is another heartbeat shows that it is new.
     let mut node = node.reported("Ready1", "True", -40);
     operator.sees(&node);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
 }
 
 #[test]
@@ -132,12 +136,12 @@ fn a_report_that_the_operator_has_seen_come_counts_whatever_the_nodes_clock_says
     node = node.reported("Ready1", "True", -40);
     operator.sees(&node);
     operator.wait(1);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
     // What beat before the rule was created is the reporter of an earlier one.
     operator.wait(5);
     let mut other = TestNode(node.0.clone());
     other.0["metadata"].as_object_mut().unwrap().remove("annotations");
-    assert_eq!(standing(&operator.reconcile(&mut other, &rules)), Standing::Pending);
+    assert_eq!(state(&operator.reconcile(&mut other, &rules)), NodeState::Pending);
 }
 
 #[test]
@@ -148,5 +152,5 @@ fn what_the_reporter_of_an_older_rule_writes_counts_at_once() {
     let mut node = node(-100).reported("Ready1", "True", -50);
     let mut operator = Operator { now: 1, ..Operator::started(&[&node]) };
     let plan = operator.reconcile(&mut node, &rules);
-    assert!(plan.findings.iter().all(|finding| finding.standing == Standing::Ready));
+    assert!(plan.results.iter().all(|result| result.state == NodeState::Ready));
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{KEY, TestNode, TestRule, at, plan, rules};
-use node_readiness_engine::{ChangeKind, NodePlan, RuleSet, Standing, Unreadable};
+use node_readiness_engine::{ChangeKind, NodePlan, NodeState, RuleSet, Unreadable};
 use serde_json::json;
 
 const HELD: &str = "readiness.k8s.io/Net=pending:NoSchedule";
@@ -30,9 +30,9 @@ fn an_unready_node_is_held_and_the_claim_recorded_with_it() {
     let claim = json!({"taint": taint, "state": "held", "cause": "Bootstrap"});
     assert_eq!(node.record(), json!({"cni": claim}));
     assert_eq!(kinds(&plan), [ChangeKind::Added]);
-    assert_eq!(plan.findings[0].standing, Standing::Held);
-    assert!(plan.findings[0].after.tainted && plan.findings[0].after.held);
-    assert!(!plan.findings[0].before.tainted);
+    assert_eq!(plan.results[0].state, NodeState::Held);
+    assert!(plan.results[0].after.tainted && plan.results[0].after.held);
+    assert!(!plan.results[0].before.tainted);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn completion_and_taint_go_in_one_patch() {
     assert_eq!(node.taints(), [""; 0]);
     assert_eq!(node.completed(), ["uid-boot"]);
     assert_eq!(node.record(), json!({}));
-    assert_eq!(plan.findings[0].standing, Standing::Bootstrapped);
+    assert_eq!(plan.results[0].state, NodeState::Bootstrapped);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_completed_rule_is_done_with_the_node() {
     let mut node = node.condition("Ready1", "False");
     let plan = node.reconcile(&rules, at(1));
     assert!(plan.patch.is_none());
-    assert_eq!(plan.findings[0].standing, Standing::Bootstrapped);
+    assert_eq!(plan.results[0].state, NodeState::Bootstrapped);
 }
 
 #[test]
@@ -164,14 +164,14 @@ fn a_plan_for_a_node_that_was_changed_back_has_the_same_content() {
     let plan_at = |node: &TestNode, seconds| plan(&node.view(), &rules, at(seconds));
     let bare = node();
     let first = plan_at(&bare, 0);
-    assert_eq!(plan_at(&bare, 60).content, first.content, "time is no content");
+    assert_eq!(plan_at(&bare, 60).content_hash, first.content_hash, "time is no content");
     let mut without_taint = bare.clone();
     without_taint.apply(&first.patch.unwrap()).unwrap();
     without_taint.0["spec"]["taints"] = json!([]);
     let again = plan_at(&without_taint, 60);
     assert!(again.patch.is_some());
-    assert_eq!(again.content, first.content);
-    assert_ne!(plan_at(&ready(without_taint), 60).content, first.content);
+    assert_eq!(again.content_hash, first.content_hash);
+    assert_ne!(plan_at(&ready(without_taint), 60).content_hash, first.content_hash);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_relabelled_node_is_cleaned_from_its_record() {
     let plan = node.reconcile(&rules, at(1));
     assert_eq!(node.taints(), [""; 0]);
     assert_eq!(node.record(), json!({}));
-    assert_eq!(plan.findings, []);
+    assert_eq!(plan.results, []);
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_dry_run_writes_nothing_and_says_what_it_would() {
     let mut node = node().taint(KEY, "", "NoSchedule");
     let plan = node.reconcile(&rules(std::slice::from_ref(&rule)), at(0));
     assert!(plan.patch.is_none());
-    assert_eq!(plan.findings[0].standing, Standing::Held);
+    assert_eq!(plan.results[0].state, NodeState::Held);
     assert!(node.reconcile(&rules(&[rule.deleting()]), at(1)).patch.is_none());
     assert_eq!(node.taints(), ["readiness.k8s.io/Net=:NoSchedule"]);
 }
@@ -296,8 +296,8 @@ fn a_suspended_rule_changes_nothing_and_goes_on_when_it_is_not() {
     let mut node = node();
     let plan = node.reconcile(&rules(std::slice::from_ref(&suspended)), at(0));
     assert!(plan.patch.is_none());
-    assert_eq!(plan.findings[0].standing, Standing::Held);
-    assert!(!plan.findings[0].after.held);
+    assert_eq!(plan.results[0].state, NodeState::Held);
+    assert!(!plan.results[0].after.held);
     node.reconcile(&rules(&[TestRule::new("cni")]), at(1));
     assert_eq!(node.taints(), [HELD]);
     let mut node = ready(node);
@@ -329,10 +329,10 @@ fn a_default_stands_in_for_a_condition_that_is_not_there_only() {
     let rules = rules(&[TestRule::new("cni").spec("conditions", conditions)]);
     let mut absent = node();
     let plan = absent.reconcile(&rules, at(0));
-    assert_eq!(plan.findings[0].standing, Standing::Ready);
-    assert!(plan.findings[0].evaluation.has_missing());
+    assert_eq!(plan.results[0].state, NodeState::Ready);
+    assert!(plan.results[0].evaluation.has_missing());
     let mut unknown = node().condition("Ready1", "Unknown");
-    assert_eq!(unknown.reconcile(&rules, at(0)).findings[0].standing, Standing::Held);
+    assert_eq!(unknown.reconcile(&rules, at(0)).results[0].state, NodeState::Held);
 }
 
 #[test]
@@ -342,15 +342,15 @@ fn any_of_needs_one_condition_and_all_of_needs_each() {
         {"type": "Problem", "requiredStatus": "False"},
     ]);
     let rule = TestRule::new("cni").spec("conditions", conditions);
-    let standing = |rule: TestRule, node: TestNode| {
-        plan(&node.view(), &rules(&[rule]), at(0)).findings[0].standing
+    let state = |rule: TestRule, node: TestNode| {
+        plan(&node.view(), &rules(&[rule]), at(0)).results[0].state
     };
-    assert_eq!(standing(rule.clone(), ready(node())), Standing::Held);
+    assert_eq!(state(rule.clone(), ready(node())), NodeState::Held);
     let both = ready(node()).condition("Problem", "False");
-    assert_eq!(standing(rule.clone(), both), Standing::Ready);
+    assert_eq!(state(rule.clone(), both), NodeState::Ready);
     let any = rule.spec("conditionPolicy", json!("anyOf"));
-    assert_eq!(standing(any.clone(), ready(node())), Standing::Ready);
-    assert_eq!(standing(any, node()), Standing::Held);
+    assert_eq!(state(any.clone(), ready(node())), NodeState::Ready);
+    assert_eq!(state(any, node()), NodeState::Held);
 }
 
 #[test]
@@ -365,6 +365,6 @@ fn a_node_that_is_being_deleted_is_left_as_it_is() {
     for node in [node(), held.clone(), ready(held)] {
         let mut node = terminating(node);
         let plan = node.reconcile(&rules, at(1));
-        assert!(plan.patch.is_none() && plan.findings.is_empty() && plan.regressed.is_empty());
+        assert!(plan.patch.is_none() && plan.results.is_empty() && plan.regressed.is_empty());
     }
 }

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{KEY, Operator, TestNode, TestRule, rules, standing};
-use node_readiness_engine::{RuleSet, Standing};
+use common::{KEY, Operator, TestNode, TestRule, rules, state};
+use node_readiness_engine::{NodeState, RuleSet};
 use serde_json::json;
 
 const BOOT: &str = "readiness.k8s.io/boot-id";
@@ -49,7 +49,7 @@ fn a_rebooted_node_is_held_until_its_reporter_has_reported_anew() {
     assert_eq!(node.taints(), held());
     assert_eq!(boot(&node), Some("b"));
     assert_eq!(node.record()["cni"]["cause"], "Rebooted");
-    let unmet = plan.findings[0].evaluation.describe_unmet(rules.get("cni").unwrap());
+    let unmet = plan.results[0].evaluation.describe_unmet(rules.get("cni").unwrap());
     assert_eq!(
         unmet,
         "Ready1 was not reported since the node was rebooted and counts as Unknown, must be True"
@@ -58,7 +58,7 @@ fn a_rebooted_node_is_held_until_its_reporter_has_reported_anew() {
     // The same heartbeat releases nothing, whoever looks.
     for operator in [&mut operator, &mut Operator::started(&[&node])] {
         let plan = operator.reconcile(&mut node, &rules);
-        assert_eq!((standing(&plan), plan.patch), (Standing::Held, None));
+        assert_eq!((state(&plan), plan.patch), (NodeState::Held, None));
     }
 
     let mut node = node.reported("Ready1", "True", 70);
@@ -76,10 +76,10 @@ fn a_node_that_comes_back_broken_stays_held_beyond_every_limit() {
     operator.wait(60);
     operator.sees(&node);
     let plan = operator.reconcile(&mut node, &rules);
-    assert_eq!((standing(&plan), plan.regressed.len()), (Standing::Held, 0));
+    assert_eq!((state(&plan), plan.regressed.len()), (NodeState::Held, 0));
     let mut node = node.reported("Ready1", "False", 70);
     operator.sees(&node);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Held);
     assert_eq!(node.record()["cni"]["cause"], "Rebooted");
 }
 
@@ -184,7 +184,7 @@ fn a_node_whose_kubelet_is_silent_is_held_before_it_can_come_back_from_a_reboot(
         assert!(node.taints().is_empty());
 
         node = node.condition("Ready", "Unknown");
-        assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+        assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Held);
         assert_eq!(node.record()["cni"]["cause"], "Unreachable");
         assert!(operator.reconcile(&mut node, &rules).patch.is_none());
         // It only lost its network.
@@ -194,7 +194,7 @@ fn a_node_whose_kubelet_is_silent_is_held_before_it_can_come_back_from_a_reboot(
         // It was rebooted.
         let mut rebooted = node.condition("Ready", "True").booted("b");
         operator.sees(&rebooted);
-        assert_eq!(standing(&operator.reconcile(&mut rebooted, &rules)), Standing::Held);
+        assert_eq!(state(&operator.reconcile(&mut rebooted, &rules)), NodeState::Held);
         assert_eq!(rebooted.record()["cni"]["cause"], "Rebooted");
     }
 }
@@ -211,8 +211,8 @@ fn a_rule_that_evicts_and_one_that_reboots_do_not_concern_leave_a_silent_node_al
         let mut node = TestNode::new("n").label("os", "linux").booted("a");
         node = node.condition("Ready", "Unknown").reported("Ready1", "True", 0);
         assert_eq!(
-            standing(&Operator::started(&[&node]).reconcile(&mut node, &rules)),
-            Standing::Ready
+            state(&Operator::started(&[&node]).reconcile(&mut node, &rules)),
+            NodeState::Ready
         );
     }
 }

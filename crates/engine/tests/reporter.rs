@@ -318,10 +318,10 @@ fn what_is_too_much_for_an_affinity_is_left_to_the_reporters() {
 fn without_impersonation_a_policy_limits_what_rbac_grants() {
     let rule = probing().spec("reporter", json!({"access": "AdmissionPolicy"}));
     let objects = generated(&rule).unwrap();
-    let guard = objects.guard.unwrap();
-    assert_eq!(guard.policy.metadata.name.as_deref(), Some("nrr-reporter-cni-own-conditions"));
-    assert_eq!(guard.binding.spec.policy_name, "nrr-reporter-cni-own-conditions");
-    let policy = serde_json::to_value(&guard.policy.spec).unwrap();
+    let bound = objects.policy.unwrap();
+    assert_eq!(bound.policy.metadata.name.as_deref(), Some("nrr-reporter-cni-own-conditions"));
+    assert_eq!(bound.binding.spec.policy_name, "nrr-reporter-cni-own-conditions");
+    let policy = serde_json::to_value(&bound.policy.spec).unwrap();
     let whose = "request.userInfo.username == 'system:serviceaccount:reporters:reporter-cni'";
     assert_eq!(policy["matchConditions"][0]["expression"], whose);
     assert_eq!(policy["variables"][0], json!({"name": "types", "expression": "[\"Ready1\"]"}));
@@ -333,7 +333,7 @@ fn without_impersonation_a_policy_limits_what_rbac_grants() {
         {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["update"]},
     ]);
     assert_eq!(rules, expected);
-    assert!(generated(&probing()).unwrap().guard.is_none());
+    assert!(generated(&probing()).unwrap().policy.is_none());
 }
 
 #[test]

@@ -5,8 +5,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{KEY, Operator, TestNode, TestRule, rules, standing};
-use node_readiness_engine::{RuleSet, Standing};
+use common::{KEY, Operator, TestNode, TestRule, rules, state};
+use node_readiness_engine::{NodeState, RuleSet};
 use serde_json::json;
 
 fn beating(name: &str, beat: u32) -> TestNode {
@@ -31,16 +31,16 @@ fn a_condition_without_a_heartbeat_counts_as_unknown() {
     let mut node = beating("n", 1);
     let mut operator = Operator::started(&[&node]);
     let plan = operator.reconcile(&mut node, &rules);
-    assert_eq!(standing(&plan), Standing::Ready);
+    assert_eq!(state(&plan), NodeState::Ready);
     assert_eq!(plan.recheck_in, Some(Duration::from_mins(1)));
     operator.wait(59);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
     operator.wait(1);
     let plan = operator.reconcile(&mut node, &rules);
-    assert_eq!(standing(&plan), Standing::Held);
+    assert_eq!(state(&plan), NodeState::Held);
     assert_eq!(plan.recheck_in, None);
-    assert!(plan.findings[0].evaluation.has_stale());
-    let unmet = plan.findings[0].evaluation.describe_unmet(rules.get("cni").unwrap());
+    assert!(plan.results[0].evaluation.has_stale());
+    let unmet = plan.results[0].evaluation.describe_unmet(rules.get("cni").unwrap());
     let expected = "Ready1 had no heartbeat for 60 s and counts as Unknown, must be True";
     assert_eq!(unmet, expected);
 }
@@ -55,7 +55,7 @@ fn a_new_heartbeat_releases() {
     operator.reconcile(&mut node, &rules);
     let mut node = beat_again(node, 2);
     operator.sees(&node);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
     assert_eq!(node.taints(), [""; 0]);
 }
 
@@ -66,12 +66,12 @@ fn an_outage_of_the_api_server_makes_nothing_stale() {
     let mut operator = Operator::started(&[&node]);
     operator.heartbeats.interrupt(operator.uptime);
     operator.wait(600);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
     operator.heartbeats.resume(operator.uptime);
     operator.wait(59);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
     operator.wait(1);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Held);
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn an_outage_of_the_api_server_releases_nothing() {
     let mut node = beat_again(node, 2);
     operator.sees(&node);
     operator.wait(60);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Held);
     operator.heartbeats.interrupt(operator.uptime);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Held);
     operator.heartbeats.resume(operator.uptime);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Held);
 }
 
 #[test]
@@ -97,17 +97,17 @@ fn a_restart_neither_holds_nor_releases() {
     operator.reconcile(&mut node, &rules);
     // Released before, silent for longer than allowed, and the operator starts again.
     let mut restarted = Operator::started(&[&node]);
-    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Ready);
     restarted.wait(60);
-    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Held);
+    assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Held);
     // Held, and it starts once more: the old heartbeat is no proof of life.
     let mut restarted = Operator::started(&[&node]);
     let plan = restarted.reconcile(&mut node, &rules);
-    assert_eq!(standing(&plan), Standing::Held);
-    assert!(plan.findings[0].evaluation.has_stale());
+    assert_eq!(state(&plan), NodeState::Held);
+    assert!(plan.results[0].evaluation.has_stale());
     let mut node = beat_again(node, 2);
     restarted.sees(&node);
-    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Ready);
 }
 
 /// A node with two conditions that do not go stale together.
@@ -131,12 +131,12 @@ fn a_node_whose_conditions_were_met_while_no_operator_ran_is_released_at_once() 
     let rules = of_two_conditions();
     let mut node = with_second(beating("n", 1), "False");
     let mut operator = Operator::started(&[&node]);
-    assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Held);
+    assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Held);
     assert_eq!(node.record()["cni"]["cause"], "Bootstrap");
     // No heartbeat comes with the change: that is what takes minutes.
     let mut node = with_second(node, "True");
     let mut restarted = Operator::started(&[&node]);
-    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Ready);
     assert_eq!(node.taints(), [""; 0]);
 }
 
@@ -154,12 +154,12 @@ fn what_became_stale_on_a_held_node_stays_so_over_a_restart() {
     // The other condition is met while no operator runs. The silent one is still silent.
     let mut node = with_second(node, "True");
     let mut restarted = Operator::started(&[&node]);
-    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Held);
+    assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Held);
     // A heartbeat that came while no operator ran counts as well.
     let first = json!("2026-01-01T00:00:02Z");
     node.0["status"]["conditions"][0]["lastHeartbeatTime"] = first;
     let mut restarted = Operator::started(&[&node]);
-    assert_eq!(standing(&restarted.reconcile(&mut node, &rules)), Standing::Ready);
+    assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Ready);
     assert_eq!(node.record()["cni"].get("expiredHeartbeats"), None);
 }
 
@@ -205,7 +205,7 @@ fn records_of_version_0_1_0_are_read() {
         let mut node = held_by_the_version_before(2, regressed);
         let mut operator = Operator::started(&[&node]);
         let plan = operator.reconcile(&mut node, &rules);
-        assert_eq!(standing(&plan), Standing::Held);
+        assert_eq!(state(&plan), NodeState::Held);
         assert_eq!(
             !plan.regressed.is_empty(),
             regressed,
@@ -218,7 +218,7 @@ fn records_of_version_0_1_0_are_read() {
         // It was written since: what the node waited for has happened.
         let mut node = held_by_the_version_before(4, regressed);
         let mut operator = Operator::started(&[&node]);
-        assert_eq!(standing(&operator.reconcile(&mut node, &rules)), Standing::Ready);
+        assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
     }
 }
 
@@ -284,7 +284,7 @@ fn a_condition_of_others_lasts_for_ever_unless_the_rule_says_otherwise() {
     let mut operator = Operator::started(&[&node]);
     operator.wait(1_000_000);
     let plan = operator.reconcile(&mut node, &rules(&[TestRule::new("cni")]));
-    assert_eq!((standing(&plan), plan.recheck_in), (Standing::Ready, None));
+    assert_eq!((state(&plan), plan.recheck_in), (NodeState::Ready, None));
 }
 
 /// Ten nodes that were released, all of which then go silent.
@@ -317,11 +317,11 @@ fn no_more_regressed_nodes_are_held_than_the_rule_allows() {
 #[test]
 fn a_deferred_node_is_held_when_there_is_room() {
     let (mut operator, mut nodes, rules) = silent_fleet(json!(1));
-    assert_eq!(standing(&operator.reconcile(&mut nodes[5], &rules)), Standing::Deferred);
+    assert_eq!(state(&operator.reconcile(&mut nodes[5], &rules)), NodeState::Deferred);
     nodes[0] = beat_again(nodes[0].clone(), 2);
     operator.sees(&nodes[0]);
     operator.reconcile(&mut nodes[0], &rules);
-    assert_eq!(standing(&operator.reconcile(&mut nodes[5], &rules)), Standing::Held);
+    assert_eq!(state(&operator.reconcile(&mut nodes[5], &rules)), NodeState::Held);
     assert_eq!(held(&nodes), 1);
 }
 
@@ -339,9 +339,9 @@ fn the_limit_survives_a_restart() {
 #[test]
 fn a_node_that_is_held_stays_held_though_its_place_was_given_away() {
     let (mut operator, mut nodes, rules) = silent_fleet(json!(1));
-    operator.regressions.set("n0", &[]);
-    operator.regressions.set("n5", &["cni".to_owned()]);
-    assert_eq!(standing(&operator.reconcile(&mut nodes[0], &rules)), Standing::Held);
+    operator.regressed_nodes.set("n0", &[]);
+    operator.regressed_nodes.set("n5", &["cni".to_owned()]);
+    assert_eq!(state(&operator.reconcile(&mut nodes[0], &rules)), NodeState::Held);
 }
 
 #[test]
@@ -369,5 +369,5 @@ fn new_nodes_are_held_whatever_the_limit() {
     let (mut operator, _, rules) = silent_fleet(json!(0));
     let mut new = TestNode::new("new").label("os", "linux");
     operator.sees(&new);
-    assert_eq!(standing(&operator.reconcile(&mut new, &rules)), Standing::Held);
+    assert_eq!(state(&operator.reconcile(&mut new, &rules)), NodeState::Held);
 }

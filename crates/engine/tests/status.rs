@@ -7,7 +7,7 @@ use common::{TestNode, TestRule, at, plan};
 use node_readiness_api::{NodeReadinessRuleStatus, ReporterStatus, TaintPresence};
 use node_readiness_engine::reporter::{Conflict, Conflicts, Outcome};
 use node_readiness_engine::status::{MAX_NODES, ReporterReport, Reporters, fold, rejected};
-use node_readiness_engine::{Failure, Ledger, RuleSet};
+use node_readiness_engine::{Evaluations, Failure, RuleSet};
 use serde_json::json;
 
 fn applied(desired: i32, ready: i32, trouble: Option<&str>) -> Reporters {
@@ -22,12 +22,12 @@ fn applied(desired: i32, ready: i32, trouble: Option<&str>) -> Reporters {
 /// A rule's nodes, found and entered.
 struct Scene {
     rule: TestRule,
-    ledger: Ledger,
+    evaluations: Evaluations,
 }
 
 impl Scene {
     fn new(rule: TestRule) -> Self {
-        Self { rule, ledger: Ledger::default() }
+        Self { rule, evaluations: Evaluations::default() }
     }
 
     fn node(&mut self, name: &str, status: Option<&str>, failure: Option<&str>) {
@@ -39,7 +39,7 @@ impl Scene {
         let plan = plan(&node.view(), &rules, at(0));
         let failure =
             failure.map(|message| Failure { reason: "Forbidden".into(), message: message.into() });
-        self.ledger.enter(name, &plan, failure.as_ref(), at(0));
+        self.evaluations.record(name, &plan, failure.as_ref(), at(0));
     }
 
     fn nodes(&mut self, prefix: &str, number: usize, status: Option<&str>) {
@@ -59,11 +59,11 @@ impl Scene {
         seconds: i64,
     ) -> NodeReadinessRuleStatus {
         let rule = self.rule.compile();
-        let covered = self.ledger.of(&rule.uid).count();
+        let covered = self.evaluations.of(&rule.uid).count();
         fold(
             &rule,
             covered,
-            self.ledger.of(&rule.uid),
+            self.evaluations.of(&rule.uid),
             &ReporterReport { reporters, conflicts: &Conflicts::new(), unsupported: &[] },
             previous,
             at(seconds),
@@ -145,7 +145,7 @@ fn neither_a_rule_nor_its_nodes_are_ready_before_all_of_them_were_evaluated() {
     scene.node("n", Some("True"), None);
     let rule = scene.rule.compile();
     let of = |rule: &node_readiness_engine::Rule, covered| {
-        let entries = scene.ledger.of(&rule.uid);
+        let entries = scene.evaluations.of(&rule.uid);
         let report = ReporterReport {
             reporters: &Reporters::None,
             conflicts: &Conflicts::new(),
@@ -249,15 +249,15 @@ fn a_dry_run_would_not_remove_what_another_rule_holds() {
     let rules = RuleSet::new([scene.rule.compile(), other.compile()], []);
     let mut node = TestNode::new("n").label("os", "linux").condition("Ready1", "True");
     node.reconcile(&rules, at(0));
-    scene.ledger.enter("n", &plan(&node.view(), &rules, at(1)), None, at(1));
+    scene.evaluations.record("n", &plan(&node.view(), &rules, at(1)), None, at(1));
     assert_eq!(scene.status().dry_run_results.unwrap().summary, "No changes needed");
 
     // A taint that nobody holds, such as one that the node registered with.
-    scene.ledger = Ledger::default();
+    scene.evaluations = Evaluations::default();
     let node = TestNode::new("n").label("os", "linux").condition("Ready1", "True");
     let node = node.taint("readiness.k8s.io/Net", "pending", "NoSchedule");
     let alone = RuleSet::new([scene.rule.compile()], []);
-    scene.ledger.enter("n", &plan(&node.view(), &alone, at(1)), None, at(1));
+    scene.evaluations.record("n", &plan(&node.view(), &alone, at(1)), None, at(1));
     assert_eq!(scene.status().dry_run_results.unwrap().summary, "would remove 1 taints");
 }
 

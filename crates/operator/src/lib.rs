@@ -1,52 +1,42 @@
-//! The operator: watches rules and nodes, and is the only writer of taints, reporters and rule
-//! status.
+//! The operator: watches rules and nodes, and is the only writer of taints, reporters and rule status.
 //!
 //! Data flows one way:
 //!
 //! ```text
-//! watch nodes ─► node store ─┐
-//! watch rules ─► rule set   ─┴► plan ─► patch node ─► ledger ─► events
-//! watch rules, owned objects ─► generate ─► apply ─► fold(ledger) ─► patch status
+//! cache: watch nodes ─► node store ─┐
+//! cache: watch rules ─► rule set   ─┴► node: plan ─► patch node ─► evaluations ─► events
+//! cache: watch rules, owned objects ─► rule: generate ─► reporters: apply ─► rule: patch status
 //! ```
 //!
-//! - [`watches`]: what is watched, and how rules become a [`RuleSet`](node_readiness_engine::RuleSet).
-//! - [`nodes`]: the node path, the only writer of nodes.
-//! - [`rules`]: the rule path, the only writer of rules' status and of reporters.
-//! - [`ledger`]: what the first tells the second.
-//! - `guard`: the policies around whoever acts as a node, which are there before reporters are.
-//! - [`metrics`]: what both did, for Prometheus.
+//! - `cli`: flags.
+//! - `cache`: what is watched, and how rules become a [`RuleSet`](node_readiness_engine::RuleSet).
+//! - `node`: the node controller, the only writer of nodes.
+//! - `rule`: the rule controller, the only writer of rules' status and of reporters.
+//! - `reporters`: how generated objects are applied, and the policies that limit what may be written as a
+//!   node.
+//! - `evaluations`: how nodes stand to rules, which the node controller records for the rule controller.
+//! - `leader`: leader election.
+//! - [`telemetry`]: log, events, metrics and health.
 
-mod applied;
-mod applier;
-mod args;
+mod api_error;
+mod backoff;
+mod cache;
+mod cli;
+mod client;
 mod clock;
-mod compat;
-mod election;
-mod events;
-mod guard;
-mod go_flags;
-mod health;
+mod error;
+mod evaluations;
 mod identity;
-mod impersonation;
-mod leadership;
-pub mod ledger;
-pub mod logging;
-pub mod metrics;
-mod news;
-pub mod nodes;
-mod ownership;
-mod refusal;
-mod reporter_args;
-mod retries;
-mod rewrites;
-pub mod rules;
+mod leader;
+mod node;
+mod notifications;
+mod reporters;
+mod rule;
 mod run;
-mod settling;
-pub mod termination;
-pub mod watches;
+pub mod telemetry;
+mod write_backoff;
 
-pub use args::{Args, LogFormat};
-pub use compat::Compat;
-pub use election::Lost;
-pub use reporter_args::{GuardArg, ReporterArgs};
-pub use run::{Fatal, run};
+pub use cli::{Args, Compat, GuardArg, LogFormat, MetricsArgs, ReporterArgs};
+pub use error::Fatal;
+pub use leader::Lost;
+pub use run::run;

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use node_readiness_operator::{Args, logging, run, termination};
+use node_readiness_operator::telemetry::{logging, termination};
+use node_readiness_operator::{Args, run};
 
 // One thread: it decides a thousand times as fast as the API server writes, and a second thread has
 // the allocator keep a second set of freed memory.

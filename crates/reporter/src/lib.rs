@@ -23,10 +23,10 @@
 //! due; a probe has one blocking call, one process or one connection at a time (several attempts
 //! where an address does not answer), and none of them holds up the one thread.
 
-pub mod alive;
 pub mod cli;
 pub mod cluster;
 pub mod install;
+pub mod liveness;
 pub mod logging;
 pub mod metrics;
 pub mod node;

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use node_readiness_reporter::{
-    FatalError, alive, cli, cli::Command, cluster, install::install, load_settings, logging,
+    FatalError, cli, cli::Command, cluster, install::install, liveness, load_settings, logging,
     probe::reap_orphans, run, termination,
 };
 use tokio::{
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::CheckAlive(file)) => {
             // Kubelet shows the line in an event. These are not the last words of the reporter.
-            if let Err(error) = alive::check(&file) {
+            if let Err(error) = liveness::check(&file) {
                 eprintln!("{error}");
                 return ExitCode::FAILURE;
             }
@@ -51,7 +51,7 @@ fn report(args: &cli::Args) -> Result<(), FatalError> {
         // As a container's first process it gets signals only if it asks for them.
         let stop = stop_on_signal()?;
         if let Some(file) = &args.alive_file {
-            tokio::spawn(alive::beat(file.clone()));
+            tokio::spawn(liveness::beat(file.clone()));
         }
         if settings.runs_programs() {
             tokio::spawn(async {

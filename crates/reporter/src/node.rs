@@ -135,12 +135,12 @@ mod tests {
     use super::*;
     use crate::{
         probe::Outcome,
-        threshold::{Judge, Thresholds},
+        threshold::{ThresholdCounter, Thresholds},
     };
 
     fn verdict(healthy: bool, message: &str) -> Verdict {
         let outcome = Outcome { healthy, reason: "Reason", message: message.to_owned() };
-        Judge::new(Thresholds { success: 1, failure: 1 }).observe(outcome).unwrap()
+        ThresholdCounter::new(Thresholds { success: 1, failure: 1 }).observe(outcome).unwrap()
     }
 
     fn wanted(list: &[(&str, bool, &str)]) -> Verdicts {

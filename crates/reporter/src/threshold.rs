@@ -16,7 +16,7 @@ pub struct Thresholds {
     pub failure: u32,
 }
 
-/// What a condition should say. Only a [`Judge`] makes one, so that nothing can be written that has
+/// What a condition should say. Only a [`ThresholdCounter`] makes one, so that nothing can be written that has
 /// not passed the thresholds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict(Outcome);
@@ -40,15 +40,15 @@ impl Verdict {
 
 /// The state of one probe between its runs.
 #[derive(Debug)]
-pub struct Judge {
+pub struct ThresholdCounter {
     thresholds: Thresholds,
     /// Whether the latest outcome was healthy, and how many in a row were the same.
     run: Option<(bool, u32)>,
     decided: Option<bool>,
 }
 
-impl Judge {
-    /// A judge that has seen nothing.
+impl ThresholdCounter {
+    /// A counter that has seen nothing.
     pub fn new(thresholds: Thresholds) -> Self {
         Self { thresholds, run: None, decided: None }
     }
@@ -90,13 +90,13 @@ mod tests {
 
     /// Feeds outcomes, `+` or `-`, and returns the verdict after each: `T`, `F`, or `.` for none.
     fn verdicts(success: u32, failure: u32, outcomes: &str) -> String {
-        let mut judge = Judge::new(Thresholds { success, failure });
+        let mut counter = ThresholdCounter::new(Thresholds { success, failure });
         outcomes
             .chars()
             .map(|outcome| {
                 let outcome =
                     Outcome { healthy: outcome == '+', reason: "Reason", message: String::new() };
-                match judge.observe(outcome).as_ref().map(Verdict::status) {
+                match counter.observe(outcome).as_ref().map(Verdict::status) {
                     Some("True") => 'T',
                     Some(_) => 'F',
                     None => '.',
@@ -130,23 +130,23 @@ mod tests {
     #[test]
     fn a_repeated_outcome_counts_once() {
         let failed = || Outcome { healthy: false, reason: "ProbeFailed", message: String::new() };
-        let mut judge = Judge::new(Thresholds { success: 1, failure: 2 });
-        assert_eq!(judge.observe(failed()), None);
-        assert_eq!(judge.observe_again(failed()), None);
-        assert!(judge.observe(failed()).is_some());
-        assert!(judge.observe_again(failed()).is_some(), "it agrees");
+        let mut counter = ThresholdCounter::new(Thresholds { success: 1, failure: 2 });
+        assert_eq!(counter.observe(failed()), None);
+        assert_eq!(counter.observe_again(failed()), None);
+        assert!(counter.observe(failed()).is_some());
+        assert!(counter.observe_again(failed()).is_some(), "it agrees");
     }
 
     #[test]
     fn an_agreeing_outcome_brings_its_own_words() {
-        let mut judge = Judge::new(Thresholds { success: 1, failure: 1 });
+        let mut counter = ThresholdCounter::new(Thresholds { success: 1, failure: 1 });
         let outcome = |message: &str| Outcome {
             healthy: false,
             reason: "ProbeFailed",
             message: message.to_owned(),
         };
-        judge.observe(outcome("status 500"));
-        let verdict = judge.observe(outcome("connection refused"));
+        counter.observe(outcome("status 500"));
+        let verdict = counter.observe(outcome("connection refused"));
         assert_eq!(verdict.as_ref().map(Verdict::message), Some("connection refused"));
     }
 }

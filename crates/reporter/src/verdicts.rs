@@ -42,14 +42,15 @@ mod tests {
     use super::*;
     use crate::{
         probe::Outcome,
-        threshold::{Judge, Thresholds},
+        threshold::{ThresholdCounter, Thresholds},
     };
 
     #[test]
     fn an_unchanged_verdict_wakes_nobody() {
         let (publisher, receiver) = channel();
         let outcome = Outcome { healthy: true, reason: "R", message: "m".into() };
-        let verdict = Judge::new(Thresholds { success: 1, failure: 1 }).observe(outcome).unwrap();
+        let verdict =
+            ThresholdCounter::new(Thresholds { success: 1, failure: 1 }).observe(outcome).unwrap();
         assert!(publisher.publish("a", &verdict));
         assert!(receiver.has_changed().unwrap());
         let mut receiver = receiver;

@@ -1,11 +1,11 @@
 //! `node-readiness-testkit`, the one program that the test cluster's own containers
 //! run. `pause` is the init process of nodes and pods, `agent` stands in for a CNI
-//! agent that takes a while to become ready, `counterparts` for whatever probes of all
+//! agent that takes a while to become ready, `test servers` for whatever probes of all
 //! kinds ask, and `exec` is the program that an exec probe runs.
 
 mod agent;
-mod counterparts;
 mod pause;
+mod test_servers;
 
 use std::process::ExitCode;
 
@@ -19,9 +19,9 @@ enum Command {
     /// Answer 503 until ready and 200 from then on.
     Agent(agent::Options),
     /// Be what probes of every kind look at, and behave as told.
-    Counterparts(counterparts::Options),
-    /// Behave as the counterparts were told for this.
-    Exec(counterparts::exec::Options),
+    TestServers(test_servers::Options),
+    /// Behave as the test servers were told for this.
+    Exec(test_servers::exec::Options),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -29,8 +29,8 @@ async fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Pause => pause::run().await,
         Command::Agent(options) => agent::run(options).await,
-        Command::Counterparts(options) => counterparts::run(options).await,
-        Command::Exec(options) => match counterparts::exec::run(&options) {
+        Command::TestServers(options) => test_servers::run(options).await,
+        Command::Exec(options) => match test_servers::exec::run(&options) {
             Ok(status) => return ExitCode::from(status),
             Err(error) => Err(error),
         },

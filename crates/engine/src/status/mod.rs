@@ -10,7 +10,7 @@ use node_readiness_api::{
     DryRunResults, NodeCounts, NodeEvaluation, NodeFailure, NodeReadinessRuleStatus, TaintPresence,
 };
 
-use crate::{Entry, Rule, Standing};
+use crate::{Entry, NodeState, Rule};
 pub use reporters::{ReporterReport, Reporters};
 
 /// How many nodes a status names at most in each of its lists.
@@ -18,7 +18,7 @@ pub const MAX_NODES: usize = 100;
 
 /// The status of a rule that can be evaluated.
 ///
-/// `covered` is how many nodes it covers, `entries` are what the ledger has of them; `previous` is
+/// `covered` is how many nodes it covers, `entries` are what the evaluations has of them; `previous` is
 /// the status as it stands, from which the conditions keep the times of their last transitions.
 pub fn fold<'a>(
     rule: &Rule,
@@ -113,10 +113,10 @@ fn count(covered: usize, entries: &[(&str, &Entry)]) -> NodeCounts {
         // A node that was evaluated and is gone by now is still among the entries for a moment.
         matched: saturated(covered.max(entries.len())),
         ready: number(entries, is_ready),
-        held: number(entries, |entry| entry.grip.held),
-        pending: number(entries, |entry| entry.standing == Standing::Pending),
+        held: number(entries, |entry| entry.taint_state.held),
+        pending: number(entries, |entry| entry.state == NodeState::Pending),
         failed: number(entries, |entry| entry.failure.is_some()),
-        deferred: number(entries, |entry| entry.standing == Standing::Deferred),
+        deferred: number(entries, |entry| entry.state == NodeState::Deferred),
         stale: number(entries, |entry| entry.evaluation.has_stale()),
     }
 }
@@ -130,11 +130,11 @@ fn saturated(number: usize) -> u32 {
 }
 
 fn is_ready(entry: &Entry) -> bool {
-    matches!(entry.standing, Standing::Ready | Standing::Bootstrapped)
+    matches!(entry.state, NodeState::Ready | NodeState::Bootstrapped)
 }
 
 fn is_held(entry: &Entry) -> bool {
-    entry.standing == Standing::Held
+    entry.state == NodeState::Held
 }
 
 /// The nodes that the lists name: all while they are few, and beyond that those that need a person,
@@ -169,7 +169,7 @@ fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
     NodeEvaluation {
         node_name: node.to_owned(),
         condition_results: entry.evaluation.results(rule),
-        taint_status: if entry.grip.tainted {
+        taint_status: if entry.taint_state.tainted {
             TaintPresence::Present
         } else {
             TaintPresence::Absent
@@ -179,10 +179,10 @@ fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
 }
 
 fn dry_run(entries: &[(&str, &Entry)]) -> DryRunResults {
-    let taints_to_add = number(entries, |e| is_held(e) && !e.grip.tainted);
+    let taints_to_add = number(entries, |e| is_held(e) && !e.taint_state.tainted);
     // What a completed bootstrap finds is not its own, and what another rule holds stays.
     let taints_to_remove = number(entries, |e| {
-        e.standing == Standing::Ready && e.grip.tainted && !e.grip.held_by_another
+        e.state == NodeState::Ready && e.taint_state.tainted && !e.taint_state.held_by_another
     });
     let risky_operations = number(entries, |e| e.evaluation.has_missing());
     let parts: Vec<_> = [

@@ -53,12 +53,10 @@ pub struct ReporterReport<'a> {
 pub(super) fn ready(report: &ReporterReport<'_>) -> Option<Verdict> {
     let ReporterReport { reporters, conflicts, unsupported } = *report;
     match reporters {
-        Reporters::Failed(_) | Reporters::NameTaken(_) | Reporters::Refused(_) => {
-            standing(reporters)
-        }
+        Reporters::Failed(_) | Reporters::NameTaken(_) | Reporters::Refused(_) => state(reporters),
         _ => conflict(conflicts, reporters)
             .or_else(|| no_place(unsupported, reporters))
-            .or_else(|| standing(reporters)),
+            .or_else(|| state(reporters)),
     }
 }
 
@@ -109,11 +107,11 @@ fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
 pub(super) fn missing(reporters: &Reporters) -> Option<Verdict> {
     match reporters {
         Reporters::None | Reporters::Applied { .. } => None,
-        _ => standing(reporters),
+        _ => state(reporters),
     }
 }
 
-fn standing(reporters: &Reporters) -> Option<Verdict> {
+fn state(reporters: &Reporters) -> Option<Verdict> {
     let verdict =
         |status, reason, message| Some(Verdict::new("ReporterReady", status, reason, message));
     match reporters {

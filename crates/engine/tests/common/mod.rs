@@ -6,7 +6,7 @@ use std::time::Duration;
 use json_patch::{Patch, PatchOperation};
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_engine::{
-    Coverage, Heartbeats, Node, NodePlan, Regressions, Rule, RuleSet, Situation, Standing,
+    CoveredNodes, Heartbeats, Node, NodePlan, NodeState, PlanContext, RegressedNodes, Rule, RuleSet,
 };
 use serde_json::{Value, json};
 
@@ -17,16 +17,16 @@ pub fn at(seconds: i64) -> Timestamp {
 
 /// Plans a node where heartbeats and limits do not matter.
 pub fn plan(node: &Node, rules: &RuleSet, now: Timestamp) -> NodePlan {
-    let (heartbeats, regressions, coverage) =
-        (Heartbeats::default(), Regressions::default(), Coverage::default());
-    let situation = Situation {
+    let (heartbeats, regressed_nodes, covered_nodes) =
+        (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
+    let context = PlanContext {
         now,
         uptime: Duration::ZERO,
         heartbeats: &heartbeats,
-        regressions: &regressions,
-        coverage: &coverage,
+        regressed_nodes: &regressed_nodes,
+        covered_nodes: &covered_nodes,
     };
-    node_readiness_engine::plan(node, rules, &situation)
+    node_readiness_engine::plan(node, rules, &context)
 }
 
 /// A node in the form in which the API server has it.
@@ -236,7 +236,7 @@ pub struct Operator {
     pub now: i64,
     pub uptime: Duration,
     pub heartbeats: Heartbeats,
-    pub regressions: Regressions,
+    pub regressed_nodes: RegressedNodes,
     /// Every node that there is.
     pub nodes: Vec<Node>,
 }
@@ -245,7 +245,8 @@ impl Operator {
     /// What a new process knows of these nodes.
     pub fn started(nodes: &[&TestNode]) -> Self {
         let views: Vec<_> = nodes.iter().map(|node| node.view()).collect();
-        let mut operator = Self { regressions: Regressions::recount(&views), ..Self::default() };
+        let mut operator =
+            Self { regressed_nodes: RegressedNodes::recount(&views), ..Self::default() };
         for view in &views {
             operator.heartbeats.observe(view, Duration::ZERO);
         }
@@ -263,24 +264,24 @@ impl Operator {
 
     pub fn reconcile(&mut self, node: &mut TestNode, rules: &RuleSet) -> NodePlan {
         let view = node.view();
-        let coverage = Coverage::count(rules, &self.nodes);
-        let situation = Situation {
+        let covered_nodes = CoveredNodes::count(rules, &self.nodes);
+        let context = PlanContext {
             now: at(self.now),
             uptime: self.uptime,
             heartbeats: &self.heartbeats,
-            regressions: &self.regressions,
-            coverage: &coverage,
+            regressed_nodes: &self.regressed_nodes,
+            covered_nodes: &covered_nodes,
         };
-        let plan = node_readiness_engine::plan(&view, rules, &situation);
+        let plan = node_readiness_engine::plan(&view, rules, &context);
         if let Some(patch) = &plan.patch {
             node.apply(patch).unwrap();
         }
-        self.regressions.set(view.name(), &plan.regressed);
+        self.regressed_nodes.set(view.name(), &plan.regressed);
         plan
     }
 }
 
 /// How a node stands to the first rule of its plan.
-pub fn standing(plan: &NodePlan) -> Standing {
-    plan.findings[0].standing
+pub fn state(plan: &NodePlan) -> NodeState {
+    plan.results[0].state
 }

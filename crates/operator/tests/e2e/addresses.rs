@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::counterparts::Counterparts;
 use crate::harness::{Turn, image};
 use crate::network::{cluster, node_without_leader};
 use crate::nodes::address;
 use crate::reporters::{Report, Rule};
 use crate::shell::{root, sh};
+use crate::test_servers::TestServers;
 
 /// Where the agent listens.
 const PORT: u16 = 9098;
@@ -81,7 +81,7 @@ fn an_agent_that_listens_on_its_nodes_own_address_only_is_reached_there() {
 fn a_node_without_loopback_says_so_and_its_reporter_goes_on() {
     let mut turn = Turn::with_operator();
     let node = node_without_leader();
-    let _counterparts = Counterparts::start(&mut turn, node);
+    let _test_servers = TestServers::start(&mut turn, node);
     let probe = json!({"tcpSocket": {"port": 9183}});
     let rule = Rule::of_node("loopback", node).probe("Loopback", &probe);
     rule.apply(&mut turn);

@@ -4,10 +4,10 @@
 
 use serde_json::{Value, json};
 
-use crate::counterparts::Counterparts;
 use crate::harness::{Turn, image};
 use crate::reporters::{Report, await_reports, forget, type_of};
 use crate::shell::apply;
+use crate::test_servers::TestServers;
 
 const NODE: &str = "node-a";
 const NAME: &str = "env-reporter";
@@ -22,7 +22,7 @@ const REPORTERS: [(&str, &str, &str, bool); 3] = [
 #[test]
 fn manifests_that_configure_reporters_by_environment_work() {
     let mut turn = Turn::with_operator();
-    let counterparts = Counterparts::start(&mut turn, NODE);
+    let test_servers = TestServers::start(&mut turn, NODE);
     let types = REPORTERS.map(|(_, condition, ..)| type_of(condition));
     forget(NODE, &types.each_ref().map(String::as_str));
     turn.remove_at_the_end(&["configmap", NAME]);
@@ -30,7 +30,7 @@ fn manifests_that_configure_reporters_by_environment_work() {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": NAME},
-        "data": {"ca.crt": counterparts.certificate()},
+        "data": {"ca.crt": test_servers.certificate()},
     }));
     grant(&mut turn);
     turn.remove_at_the_end(&["daemonset", NAME]);
@@ -45,7 +45,7 @@ fn manifests_that_configure_reporters_by_environment_work() {
             report(unverified, "EndpointConnectionError", "TLS certificate not accepted"),
         ],
     );
-    counterparts.be(&[("http", "failing"), ("https", "gone")]);
+    test_servers.be(&[("http", "failing"), ("https", "gone")]);
     await_reports(
         NODE,
         &[
@@ -53,7 +53,7 @@ fn manifests_that_configure_reporters_by_environment_work() {
             report(verified, "EndpointConnectionError", "connection refused"),
         ],
     );
-    counterparts.be(&[("http", "ready"), ("https", "ready")]);
+    test_servers.be(&[("http", "ready"), ("https", "ready")]);
     await_reports(
         NODE,
         &[report(plain, "EndpointOK", "status 200"), report(verified, "EndpointOK", "status 200")],

@@ -9,13 +9,13 @@ use k8s_openapi::jiff::Timestamp;
 use node_readiness_testkit::Cluster;
 use serde_json::json;
 
-use crate::counterparts::Counterparts;
 use crate::harness::{Turn, eventually, within};
 use crate::metrics::scrape;
 use crate::nodes::NODES;
 use crate::process::Process;
 use crate::reporters::{Rule, log_of};
 use crate::shell::{get, get_all, kubeconfig};
+use crate::test_servers::TestServers;
 
 const METRICS: u16 = 9194;
 const LEASE: &str = "ba65f13e.readiness.node.x-k8s.io";
@@ -55,7 +55,7 @@ impl Drop for Cut {
 fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
     let mut turn = Turn::with_operator();
     let node = node_without_leader();
-    let _counterparts = Counterparts::start(&mut turn, node);
+    let _test_servers = TestServers::start(&mut turn, node);
     let rule = Rule::of_node("cut-off", node)
         .reporter("heartbeatSeconds", 10)
         .reporter("metricsPort", METRICS)
@@ -101,7 +101,7 @@ fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
 fn reporters_are_rolled_out_on_the_other_nodes_while_one_is_not_ready() {
     let mut turn = Turn::with_operator();
     let broken = node_without_leader();
-    let _counterparts = Counterparts::start(&mut turn, broken);
+    let _test_servers = TestServers::start(&mut turn, broken);
     let other = NODES.into_iter().find(|node| *node != broken).unwrap();
     let port = |port: u16| json!({"tcpSocket": {"port": port}});
     let rule =

@@ -1,20 +1,20 @@
 //! Every kind of probe on a real node, made by the reporters that the operator generates, against
-//! counterparts that are ready, fail, hang and worse. What else can go wrong with each kind is tried
+//! test servers that are ready, fail, hang and worse. What else can go wrong with each kind is tried
 //! on loopback, in the reporter's own tests; here it is that the pods have what the probes take.
 
 use serde_json::{Value, json};
 
-use crate::counterparts::Counterparts;
 use crate::harness::{Turn, eventually, image};
 use crate::metrics::scrape;
 use crate::reporters::{Report, Rule, await_reports};
+use crate::test_servers::TestServers;
 
 const NODE: &str = "node-a";
 const METRICS: u16 = 9190;
 
-/// What the counterparts are told in a round, and what is then reported.
+/// What the test servers are told in a round, and what is then reported.
 struct Round {
-    moods: &'static [(&'static str, &'static str)],
+    behaviors: &'static [(&'static str, &'static str)],
     reported: Vec<(&'static str, Report)>,
 }
 
@@ -42,7 +42,7 @@ const ALL_READY: &[(&str, &str)] = &[
 
 fn ready() -> Round {
     Round {
-        moods: ALL_READY,
+        behaviors: ALL_READY,
         reported: vec![
             ("Http", ok("httpGet http://localhost:9181/: status 200")),
             ("Https", ok("httpGet https://localhost:9182/: status 200")),
@@ -60,7 +60,7 @@ fn ready() -> Round {
 /// written only after a while.
 fn bad_rounds() -> [Round; 4] {
     let fails = Round {
-        moods: &[
+        behaviors: &[
             ("http", "starting"),
             ("https", "failing"),
             ("tcp", "gone"),
@@ -78,7 +78,7 @@ fn bad_rounds() -> [Round; 4] {
         ],
     };
     let hangs = Round {
-        moods: &[
+        behaviors: &[
             ("http", "hanging"),
             ("https", "hanging"),
             ("grpc", "hanging"),
@@ -96,7 +96,7 @@ fn bad_rounds() -> [Round; 4] {
         ],
     };
     let garbage = Round {
-        moods: &[("http", "garbage"), ("https", "plain"), ("grpc", "garbage")],
+        behaviors: &[("http", "garbage"), ("https", "plain"), ("grpc", "garbage")],
         reported: vec![
             ("Http", failed("httpGet http://localhost:9181/: not a valid HTTP answer")),
             ("Https", failed("httpGet https://localhost:9182/: TLS handshake failed")),
@@ -104,7 +104,7 @@ fn bad_rounds() -> [Round; 4] {
         ],
     };
     let never_ends = Round {
-        moods: &[("http", "slow"), ("https", "huge"), ("grpc", "gone"), ("exec", "huge")],
+        behaviors: &[("http", "slow"), ("https", "huge"), ("grpc", "gone"), ("exec", "huge")],
         reported: vec![
             ("Http", timed_out("httpGet http://localhost:9181/: no complete answer within 1s")),
             // As for a Pod: the beginning is enough where no pattern is asked for.
@@ -119,7 +119,7 @@ fn bad_rounds() -> [Round; 4] {
 #[test]
 fn every_kind_of_probe_says_what_its_counterpart_does() {
     let mut turn = Turn::with_operator();
-    let counterparts = Counterparts::start(&mut turn, NODE);
+    let test_servers = TestServers::start(&mut turn, NODE);
     // For the program of the exec probe. The reporter is brought into it.
     let mut rule = Rule::of_node("every-kind", NODE).reporter("image", image("testkit"));
     rule = rule.reporter("metricsPort", METRICS);
@@ -128,16 +128,16 @@ fn every_kind_of_probe_says_what_its_counterpart_does() {
     }
     rule.apply(&mut turn);
 
-    play(&rule, &counterparts, &ready());
+    play(&rule, &test_servers, &ready());
     for bad in bad_rounds() {
-        play(&rule, &counterparts, &bad);
-        play(&rule, &counterparts, &ready());
+        play(&rule, &test_servers, &bad);
+        play(&rule, &test_servers, &ready());
     }
 }
 
 /// Plays a round, and sees that nothing is written any more once all is reported.
-fn play(rule: &Rule, counterparts: &Counterparts, round: &Round) {
-    counterparts.be(round.moods);
+fn play(rule: &Rule, test_servers: &TestServers, round: &Round) {
+    test_servers.be(round.behaviors);
     await_reports(NODE, &round.reported);
     let (before, reported) = (totals(), rule.conditions());
     eventually("the reporter made every probe a few times more", || {
@@ -164,7 +164,7 @@ fn totals() -> Totals {
 #[test]
 fn a_reporter_that_runs_as_root_may_connect_to_roots_sockets() {
     let mut turn = Turn::with_operator();
-    let counterparts = Counterparts::start(&mut turn, NODE);
+    let test_servers = TestServers::start(&mut turn, NODE);
     let rule = Rule::of_node("as-root", NODE)
         .reporter("runAsUser", 0)
         .probe("RootsSocket", &json!({"unixSocket": {"path": "/run/e2e/agent.sock"}}));
@@ -172,11 +172,11 @@ fn a_reporter_that_runs_as_root_may_connect_to_roots_sockets() {
 
     let connected = ok("unixSocket /run/e2e/agent.sock: connected");
     rule.await_reported("RootsSocket", &connected);
-    for (mood, found) in [("gone", "no such file"), ("failing", "not a socket")] {
-        counterparts.be(&[("unix", mood)]);
+    for (behavior, found) in [("gone", "no such file"), ("failing", "not a socket")] {
+        test_servers.be(&[("unix", behavior)]);
         let message = format!("unixSocket /run/e2e/agent.sock: {found}");
         rule.await_reported("RootsSocket", &failed(&message));
-        counterparts.be(&[("unix", "ready")]);
+        test_servers.be(&[("unix", "ready")]);
         rule.await_reported("RootsSocket", &connected);
     }
 }

@@ -7,11 +7,11 @@ use node_readiness_api::{Claim, Claims, HoldCause};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::counterparts::Counterparts;
 use crate::harness::{Turn, eventually, image, within};
 use crate::network::{await_whole, cluster, is_ready, node_without_leader};
 use crate::reporters::Rule;
 use crate::shell::get;
+use crate::test_servers::TestServers;
 
 const WORKLOAD: &str = "after-reboot";
 
@@ -19,7 +19,7 @@ const WORKLOAD: &str = "after-reboot";
 fn a_rebooted_node_takes_no_pod_before_its_reporter_has_reported_anew() {
     let mut turn = Turn::with_operator();
     let node = node_without_leader();
-    let _counterparts = Counterparts::start(&mut turn, node);
+    let _test_servers = TestServers::start(&mut turn, node);
     let probe = json!({"tcpSocket": {"port": 9183}});
     let rule = Rule::of_node("rebooted", node).probe("Rebooted", &probe);
     rule.apply(&mut turn);
@@ -55,7 +55,7 @@ fn a_rebooted_node_takes_no_pod_before_its_reporter_has_reported_anew() {
 fn a_restart_of_kubelet_holds_nothing() {
     let mut turn = Turn::with_operator();
     let node = node_without_leader();
-    let _counterparts = Counterparts::start(&mut turn, node);
+    let _test_servers = TestServers::start(&mut turn, node);
     let probe = json!({"tcpSocket": {"port": 9183}});
     let rule = Rule::of_node("restarted", node).probe("Restarted", &probe);
     rule.apply(&mut turn);

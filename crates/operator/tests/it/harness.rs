@@ -282,7 +282,7 @@ fn start_operator() {
         std::thread::spawn(move || {
             let flags = own.into_iter().chain(metrics).chain(examples::operator_flags());
             let args = Args::parse_from(flags);
-            node_readiness_operator::logging::init(&args);
+            node_readiness_operator::telemetry::logging::init(&args);
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let end = CancellationToken::new();
             runtime.block_on(Box::pin(run(args, end))).expect("the operator ended");

@@ -27,7 +27,7 @@ use node_readiness_api::single_stars;
 use super::{
     Outcome,
     blocking::{Abandoned, BlockingCalls},
-    fault::Fault,
+    error::ProbeError,
     host_path::HostPath,
 };
 
@@ -105,7 +105,7 @@ impl FileProber {
     }
 
     pub(super) fn timed_out(&self, timeout: Duration) -> Outcome {
-        Outcome::of_pod_probe(&self.subject, Err(Fault::TimedOut("not found out", timeout)))
+        Outcome::of_pod_probe(&self.subject, Err(ProbeError::TimedOut("not found out", timeout)))
     }
 }
 
@@ -116,21 +116,21 @@ struct Look<'a> {
     /// How many names may still be looked at.
     names_left: u32,
     /// What is to be told if nothing is found: the worst that was met.
-    obstacle: Fault,
+    obstacle: ProbeError,
 }
 
 impl<'a> Look<'a> {
     fn new(check: &'a FileCheck, abandoned: &'a Abandoned) -> Self {
-        Self { check, abandoned, names_left: NAME_LIMIT, obstacle: Fault::NoSuchFile }
+        Self { check, abandoned, names_left: NAME_LIMIT, obstacle: ProbeError::NoSuchFile }
     }
 
-    fn found(mut self) -> Result<(), Fault> {
+    fn found(mut self) -> Result<(), ProbeError> {
         let check = self.check;
         if self.below(&check.root, &check.path.parts)? { Ok(()) } else { Err(self.obstacle) }
     }
 
     /// Whether there is a match for these parts of the path.
-    fn below(&mut self, dir: &Path, parts: &[Part]) -> Result<bool, Fault> {
+    fn below(&mut self, dir: &Path, parts: &[Part]) -> Result<bool, ProbeError> {
         match parts.split_first() {
             None => self.is_match(dir),
             Some((Part::Name(name), rest)) => self.below(&dir.join(name), rest),
@@ -138,7 +138,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn any_in(&mut self, dir: &Path, pattern: &Pattern, rest: &[Part]) -> Result<bool, Fault> {
+    fn any_in(&mut self, dir: &Path, pattern: &Pattern, rest: &[Part]) -> Result<bool, ProbeError> {
         let names = match fs::read_dir(dir) {
             Ok(names) => names,
             Err(error) => return self.missed(&error),
@@ -158,30 +158,31 @@ impl<'a> Look<'a> {
         Ok(false)
     }
 
-    fn count_name(&mut self) -> Result<(), Fault> {
+    fn count_name(&mut self) -> Result<(), ProbeError> {
         if self.abandoned.is_set() {
             // Nobody will read this.
-            return Err(Fault::Other);
+            return Err(ProbeError::Other);
         }
-        self.names_left = self.names_left.checked_sub(1).ok_or(Fault::TooManyNames(NAME_LIMIT))?;
+        self.names_left =
+            self.names_left.checked_sub(1).ok_or(ProbeError::TooManyNames(NAME_LIMIT))?;
         Ok(())
     }
 
-    fn is_match(&mut self, path: &Path) -> Result<bool, Fault> {
+    fn is_match(&mut self, path: &Path) -> Result<bool, ProbeError> {
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(error) => return self.missed(&error),
         };
-        let modified = metadata.modified().map_err(|error| Fault::of_file(&error))?;
+        let modified = metadata.modified().map_err(|error| ProbeError::of_file(&error))?;
         // A time that lies ahead has no age.
         let Ok(age) = SystemTime::now().duration_since(modified) else { return Ok(true) };
         let too_old = self.check.max_age.filter(|max_age| age > *max_age);
         if let Some(max_age) = too_old {
-            self.meet(Fault::TooOld(max_age));
+            self.meet(ProbeError::TooOld(max_age));
             return Ok(false);
         }
         if self.check.since_boot && age > time_since_boot()? {
-            self.meet(Fault::BeforeBoot);
+            self.meet(ProbeError::BeforeBoot);
             return Ok(false);
         }
         Ok(true)
@@ -189,31 +190,31 @@ impl<'a> Look<'a> {
 
     /// What cannot be looked at is no match. It may still be worth telling.
     #[expect(clippy::unnecessary_wraps, reason = "the form of what its callers return")]
-    fn missed(&mut self, error: &io::Error) -> Result<bool, Fault> {
+    fn missed(&mut self, error: &io::Error) -> Result<bool, ProbeError> {
         if error.kind() != io::ErrorKind::NotADirectory {
-            self.meet(Fault::of_file(error));
+            self.meet(ProbeError::of_file(error));
         }
         Ok(false)
     }
 
     /// Keeps what says most about why nothing was found. The order of names in a directory, which
     /// may change, must not decide it.
-    fn meet(&mut self, fault: Fault) {
-        let weight = |fault: &Fault| match fault {
-            Fault::NoSuchFile => 0,
-            Fault::TooOld(_) | Fault::BeforeBoot => 1,
-            Fault::PermissionDenied => 2,
+    fn meet(&mut self, error: ProbeError) {
+        let weight = |error: &ProbeError| match error {
+            ProbeError::NoSuchFile => 0,
+            ProbeError::TooOld(_) | ProbeError::BeforeBoot => 1,
+            ProbeError::PermissionDenied => 2,
             _ => 3,
         };
-        if weight(&fault) > weight(&self.obstacle) {
-            self.obstacle = fault;
+        if weight(&error) > weight(&self.obstacle) {
+            self.obstacle = error;
         }
     }
 }
 
 /// Time since the node was booted, in which it may have slept.
-fn time_since_boot() -> Result<Duration, Fault> {
-    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(|_| Fault::Other)?;
+fn time_since_boot() -> Result<Duration, ProbeError> {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(|_| ProbeError::Other)?;
     Ok(Duration::from(time))
 }
 

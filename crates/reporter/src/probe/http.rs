@@ -13,8 +13,8 @@ use reqwest::{Client, Response, Url, redirect};
 use rustls::ClientConfig;
 
 use super::{
-    Dialect, Outcome, TrustError,
-    fault::{self, Fault},
+    Outcome, ReasonStyle, TrustError,
+    error::{self, ProbeError},
     resolve::Resolver,
     trust::{AskedForCertificate, Tls},
 };
@@ -31,7 +31,7 @@ const HEADERS_LIMIT: usize = 1000;
 /// Requests that one probe may take, as kubelet counts: the first one and nine redirects.
 const REQUEST_LIMIT: usize = 10;
 
-/// An HTTP GET and how to judge its answer.
+/// An HTTP GET and how to counter its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpCheck {
     /// Where to.
@@ -40,8 +40,8 @@ pub struct HttpCheck {
     pub headers: HeaderMap,
     /// What the body must match, beside the status.
     pub body: Option<BodyPattern>,
-    /// How to judge.
-    pub dialect: Dialect,
+    /// How to counter.
+    pub reason_style: ReasonStyle,
 }
 
 /// A regular expression for the beginning of a body.
@@ -84,41 +84,44 @@ pub struct HttpProber {
 
 impl HttpProber {
     pub(super) fn new(check: HttpCheck) -> Result<Self, TrustError> {
-        let Tls { config, asked } = match &check.dialect {
-            Dialect::PodProbe => Tls::accept_all()?,
-            Dialect::Endpoint(roots) => Tls::verify(roots)?,
+        let Tls { config, asked } = match &check.reason_style {
+            ReasonStyle::PodProbe => Tls::accept_all()?,
+            ReasonStyle::Endpoint(roots) => Tls::verify(roots)?,
         };
-        let client = client(&check.dialect, config)?;
+        let client = client(&check.reason_style, config)?;
         let subject = format!("httpGet {}", without_secrets(&check.url));
         Ok(Self { check, client, asked, subject })
     }
 
     pub(super) async fn probe(&self) -> Outcome {
         self.asked.take();
-        let found = self.get().await.map_err(|fault| match fault {
+        let found = self.get().await.map_err(|error| match error {
             // The server may say so by any alert, or just close.
-            Fault::Tls | Fault::ConnectionClosed if self.asked.take() => Fault::ClientCertificate,
-            fault => fault,
+            ProbeError::Tls | ProbeError::ConnectionClosed if self.asked.take() => {
+                ProbeError::ClientCertificate
+            }
+            error => error,
         });
-        self.check.dialect.judge(&self.subject, found)
+        self.check.reason_style.outcome(&self.subject, found)
     }
 
     pub(super) fn timed_out(&self, timeout: Duration) -> Outcome {
-        let fault = Fault::TimedOut("no complete answer", timeout);
-        self.check.dialect.judge(&self.subject, Err(fault))
+        let error = ProbeError::TimedOut("no complete answer", timeout);
+        self.check.reason_style.outcome(&self.subject, Err(error))
     }
 
     /// The status of the answer. For a Pod's probe the beginning of its body must arrive, too.
-    async fn get(&self) -> Result<u16, Fault> {
-        let HttpCheck { url, headers, body: pattern, dialect } = &self.check;
+    async fn get(&self) -> Result<u16, ProbeError> {
+        let HttpCheck { url, headers, body: pattern, reason_style } = &self.check;
         let request = self.client.get(url.clone()).headers(headers.clone());
-        let response = request.send().await.map_err(|error| Fault::from(&error))?;
+        let response = request.send().await.map_err(|error| ProbeError::from(&error))?;
         let status = response.status().as_u16();
-        if *dialect == Dialect::PodProbe {
-            let beginning = read_beginning(response).await.map_err(|error| Fault::from(&error))?;
+        if *reason_style == ReasonStyle::PodProbe {
+            let beginning =
+                read_beginning(response).await.map_err(|error| ProbeError::from(&error))?;
             let mismatch = pattern.as_ref().is_some_and(|pattern| !pattern.matches(&beginning));
             if (200..400).contains(&status) && mismatch {
-                return Err(Fault::Body);
+                return Err(ProbeError::Body);
             }
         }
         Ok(status)
@@ -139,14 +142,14 @@ async fn read_beginning(mut response: Response) -> reqwest::Result<Vec<u8>> {
             Ok(None) => break,
             // Many small servers close without TLS's farewell. kubelet takes that for the end,
             // where the end is not announced otherwise, and a probe that works in a Pod works here.
-            Err(error) if ends_with_connection && fault::is_unexpected_end(&error) => break,
+            Err(error) if ends_with_connection && error::is_unexpected_end(&error) => break,
             Err(error) => return Err(error),
         }
     }
     Ok(beginning)
 }
 
-fn client(dialect: &Dialect, config: ClientConfig) -> Result<Client, TrustError> {
+fn client(reason_style: &ReasonStyle, config: ClientConfig) -> Result<Client, TrustError> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let builder = Client::builder()
@@ -156,15 +159,15 @@ fn client(dialect: &Dialect, config: ClientConfig) -> Result<Client, TrustError>
         .no_proxy()
         .referer(false)
         .dns_resolver(Arc::new(Resolver::new()))
-        .redirect(redirects(dialect))
+        .redirect(redirects(reason_style))
         .http1_max_headers(HEADERS_LIMIT)
         .http1_allow_obsolete_multiline_headers_in_responses(true)
         .tls_backend_preconfigured(config);
     builder.build().map_err(|error| TrustError::Client(error.to_string()))
 }
 
-fn redirects(dialect: &Dialect) -> redirect::Policy {
-    let stay_on_host = *dialect == Dialect::PodProbe;
+fn redirects(reason_style: &ReasonStyle) -> redirect::Policy {
+    let stay_on_host = *reason_style == ReasonStyle::PodProbe;
     redirect::Policy::custom(move |attempt| {
         let first = attempt.previous().first().and_then(Url::host_str);
         if stay_on_host && attempt.url().host_str() != first {

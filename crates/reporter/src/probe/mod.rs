@@ -9,14 +9,14 @@
 //! block runs elsewhere, a call a probe (`blocking`). So a probe that is stuck delays no other.
 
 mod blocking;
-mod dialect;
+mod error;
 mod exec;
-mod fault;
 mod file;
 mod grpc;
 mod host_path;
 mod http;
 mod outcome;
+mod reason_style;
 mod resolve;
 mod schedule;
 mod tcp;
@@ -25,13 +25,13 @@ mod unix;
 
 use std::time::Duration;
 
-pub use dialect::Dialect;
 pub use exec::{ExecCheck, reap_orphans};
 pub use file::{FileCheck, FilePattern};
 pub use grpc::GrpcCheck;
 pub use host_path::HostPath;
 pub use http::{BodyPattern, HttpCheck};
 pub use outcome::Outcome;
+pub use reason_style::ReasonStyle;
 pub(crate) use resolve::{LOCALHOST, authority};
 pub use schedule::{Jitter, run};
 pub use tcp::TcpCheck;

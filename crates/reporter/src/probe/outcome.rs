@@ -2,7 +2,7 @@
 //!
 //! The words are a pure function of what happened, so that the same thing always reads the same.
 
-use super::fault::Fault;
+use super::error::ProbeError;
 
 /// Longest message of a condition, in characters.
 const MESSAGE_LIMIT: usize = 256;
@@ -22,11 +22,11 @@ pub struct Outcome {
 impl Outcome {
     /// What came of a probe that is like a Pod's: the words for its success, or what was in its
     /// way.
-    pub(super) fn of_pod_probe(subject: &str, found: Result<String, Fault>) -> Self {
+    pub(super) fn of_pod_probe(subject: &str, found: Result<String, ProbeError>) -> Self {
         let (healthy, reason, happened) = match found {
             Ok(happened) => (true, "ProbeSucceeded", happened),
-            Err(fault @ Fault::TimedOut(..)) => (false, "ProbeTimedOut", fault.to_string()),
-            Err(fault) => (false, "ProbeFailed", fault.to_string()),
+            Err(error @ ProbeError::TimedOut(..)) => (false, "ProbeTimedOut", error.to_string()),
+            Err(error) => (false, "ProbeFailed", error.to_string()),
         };
         Self { healthy, reason, message: message(subject, &happened) }
     }
@@ -57,8 +57,8 @@ mod tests {
         let message = |happened: &str| format!("tcpSocket localhost:1: {happened}");
         assert_eq!(of(Ok("connected".into())), (true, "ProbeSucceeded", message("connected")));
         let refused = message("connection refused");
-        assert_eq!(of(Err(Fault::ConnectionRefused)), (false, "ProbeFailed", refused));
-        let slow = Fault::TimedOut("no connection", Duration::from_secs(1));
+        assert_eq!(of(Err(ProbeError::ConnectionRefused)), (false, "ProbeFailed", refused));
+        let slow = ProbeError::TimedOut("no connection", Duration::from_secs(1));
         let message = message("no connection within 1s");
         assert_eq!(of(Err(slow)), (false, "ProbeTimedOut", message));
     }

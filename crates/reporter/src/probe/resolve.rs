@@ -11,7 +11,7 @@ use std::{
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::{blocking::BlockingCalls, fault::Fault};
+use super::{blocking::BlockingCalls, error::ProbeError};
 
 /// The host of a probe that names none.
 pub(crate) const LOCALHOST: &str = "localhost";
@@ -35,7 +35,11 @@ impl Resolver {
     }
 
     /// The addresses of a host, with this port; at least one.
-    pub(super) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
+    pub(super) async fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, ProbeError> {
         if host.eq_ignore_ascii_case(LOCALHOST) {
             return Ok(self.loopback.iter().map(|ip| SocketAddr::new(*ip, port)).collect());
         }
@@ -45,7 +49,7 @@ impl Resolver {
         let host = host.to_owned();
         let found: io::Result<Vec<_>> =
             self.calls.run(move |_| Ok((host.as_str(), port).to_socket_addrs()?.collect())).await;
-        found.ok().filter(|found| !found.is_empty()).ok_or(Fault::NameNotResolved)
+        found.ok().filter(|found| !found.is_empty()).ok_or(ProbeError::NameNotResolved)
     }
 }
 
@@ -85,6 +89,6 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_is_none_is_not_resolved() {
         let found = Resolver::new().resolve("", 7).await;
-        assert_eq!(found, Err(Fault::NameNotResolved));
+        assert_eq!(found, Err(ProbeError::NameNotResolved));
     }
 }

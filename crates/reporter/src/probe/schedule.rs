@@ -13,7 +13,7 @@ use super::Prober;
 use crate::{
     metrics::Metrics,
     settings::{ProbeSettings, Startup},
-    threshold::Judge,
+    threshold::ThresholdCounter,
     verdicts::Publisher,
 };
 
@@ -124,7 +124,7 @@ pub async fn run(
         timeout,
         thresholds,
     } = settings;
-    let mut judge = Judge::new(thresholds);
+    let mut counter = ThresholdCounter::new(thresholds);
     let mut pacer = Pacer::new(period, startup, jitter);
     time::sleep(initial_delay + jitter.first(period)).await;
     loop {
@@ -136,9 +136,9 @@ pub async fn run(
         metrics.checked(&outcome, begun.elapsed());
         debug!(condition = condition_type, healthy = outcome.healthy, "{}", outcome.message);
         let verdict = if pacer.counts(outcome.healthy, begun) {
-            judge.observe(outcome)
+            counter.observe(outcome)
         } else {
-            judge.observe_again(outcome)
+            counter.observe_again(outcome)
         };
         if let Some(verdict) = verdict
             && publisher.publish(&condition_type, &verdict)
@@ -151,7 +151,7 @@ pub async fn run(
                 verdict.message()
             );
         }
-        time::sleep_until(pacer.next(begun, judge.decided())).await;
+        time::sleep_until(pacer.next(begun, counter.decided())).await;
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::{net::TcpStream, time};
 
 use super::{
     Outcome,
-    fault::Fault,
+    error::ProbeError,
     resolve::{Resolver, authority},
 };
 
@@ -45,7 +45,7 @@ impl TcpProber {
     }
 
     pub(super) fn timed_out(&self, timeout: Duration) -> Outcome {
-        Outcome::of_pod_probe(&self.subject, Err(Fault::TimedOut("no connection", timeout)))
+        Outcome::of_pod_probe(&self.subject, Err(ProbeError::TimedOut("no connection", timeout)))
     }
 }
 
@@ -54,14 +54,14 @@ pub(super) async fn connect(
     resolver: &Resolver,
     host: &str,
     port: u16,
-) -> Result<TcpStream, Fault> {
+) -> Result<TcpStream, ProbeError> {
     let addresses = resolver.resolve(host, port).await?;
     connect_to_any(addresses).await
 }
 
 /// Tries the next address as soon as an earlier one has failed, or has had its head start. Where
 /// none takes a connection, the first one's failure is told.
-async fn connect_to_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, Fault> {
+async fn connect_to_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, ProbeError> {
     let mut untried = addresses.into_iter().enumerate();
     let mut attempts = FuturesUnordered::new();
     let mut failures = BTreeMap::new();
@@ -72,21 +72,21 @@ async fn connect_to_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, Fault> 
         let patience = if untried.len() == 0 { Duration::MAX } else { HEAD_START };
         match time::timeout(patience, attempts.next()).await {
             Ok(Some((_, Ok(stream)))) => return Ok(stream),
-            Ok(Some((place, Err(fault)))) => {
-                failures.insert(place, fault);
+            Ok(Some((place, Err(error)))) => {
+                failures.insert(place, error);
             }
-            Ok(None) => return Err(failures.into_values().next().unwrap_or(Fault::Other)),
+            Ok(None) => return Err(failures.into_values().next().unwrap_or(ProbeError::Other)),
             Err(_) => {}
         }
     }
 }
 
-async fn dial(address: SocketAddr) -> Result<TcpStream, Fault> {
-    let stream = TcpStream::connect(address).await.map_err(|error| Fault::from(&error))?;
+async fn dial(address: SocketAddr) -> Result<TcpStream, ProbeError> {
+    let stream = TcpStream::connect(address).await.map_err(|error| ProbeError::from(&error))?;
     if is_its_own_peer(&stream) {
         // Otherwise the port would be taken for a minute, in the way of who is to listen there.
         let _ = stream.set_zero_linger();
-        return Err(Fault::ConnectionRefused);
+        return Err(ProbeError::ConnectionRefused);
     }
     Ok(stream)
 }
@@ -167,8 +167,8 @@ mod tests {
         // The kernel routes no connection there.
         let unreachable = SocketAddr::from(([255; 4], 1));
         let found = connect_to_any(vec![refusing, unreachable]).await.map(drop);
-        assert_eq!(found, Err(Fault::ConnectionRefused));
+        assert_eq!(found, Err(ProbeError::ConnectionRefused));
         let found = connect_to_any(vec![unreachable, refusing]).await.map(drop);
-        assert_eq!(found, Err(Fault::Unreachable));
+        assert_eq!(found, Err(ProbeError::Unreachable));
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{net::UnixStream, time};
 
-use super::{Outcome, blocking::BlockingCalls, fault::Fault, host_path::HostPath};
+use super::{Outcome, blocking::BlockingCalls, error::ProbeError, host_path::HostPath};
 
 /// Wait between two attempts at a socket whose backlog is full. The kernel refuses to say when
 /// there is room (connect(2), `EAGAIN`).
@@ -53,10 +53,10 @@ impl UnixProber {
     }
 
     pub(super) fn timed_out(&self, timeout: Duration) -> Outcome {
-        Outcome::of_pod_probe(&self.subject, Err(Fault::TimedOut("no connection", timeout)))
+        Outcome::of_pod_probe(&self.subject, Err(ProbeError::TimedOut("no connection", timeout)))
     }
 
-    async fn connect(&self) -> Result<(), Fault> {
+    async fn connect(&self) -> Result<(), ProbeError> {
         // A path on a file system that hangs would hang the process in connect(2) as well. So the
         // path is tried first where that holds up nobody else.
         let path = self.path.clone();
@@ -67,13 +67,13 @@ impl UnixProber {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     time::sleep(BACKLOG_PAUSE).await;
                 }
-                Err(error) => return Err(Fault::from(&error)),
+                Err(error) => return Err(ProbeError::from(&error)),
             }
         }
     }
 }
 
-fn look(path: &Path) -> Result<(), Fault> {
-    let metadata = fs::metadata(path).map_err(|error| Fault::of_file(&error))?;
-    if metadata.file_type().is_socket() { Ok(()) } else { Err(Fault::NotASocket) }
+fn look(path: &Path) -> Result<(), ProbeError> {
+    let metadata = fs::metadata(path).map_err(|error| ProbeError::of_file(&error))?;
+    if metadata.file_type().is_socket() { Ok(()) } else { Err(ProbeError::NotASocket) }
 }

@@ -10,8 +10,8 @@ use node_readiness_api::{
 use reqwest::Url;
 
 use crate::probe::{
-    BodyPattern, Check, Dialect, ExecCheck, FileCheck, FilePattern, GrpcCheck, HostPath, HttpCheck,
-    LOCALHOST, TcpCheck, UnixCheck, authority,
+    BodyPattern, Check, ExecCheck, FileCheck, FilePattern, GrpcCheck, HostPath, HttpCheck,
+    LOCALHOST, ReasonStyle, TcpCheck, UnixCheck, authority,
 };
 
 /// A field that cannot be used; where it is, is the caller's to add.
@@ -80,7 +80,7 @@ fn http(action: &HttpGetAction, host: Host<'_>) -> Result<HttpCheck, Problem> {
         }
     };
     let headers = headers(&action.http_headers)?;
-    Ok(HttpCheck { url, headers, body, dialect: Dialect::PodProbe })
+    Ok(HttpCheck { url, headers, body, reason_style: ReasonStyle::PodProbe })
 }
 
 fn headers(list: &[HttpHeader]) -> Result<HeaderMap, Problem> {

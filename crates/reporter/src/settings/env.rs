@@ -18,7 +18,7 @@ use super::{
     node_name,
 };
 use crate::{
-    probe::{Check, Dialect, HttpCheck, Roots},
+    probe::{Check, HttpCheck, ReasonStyle, Roots},
     threshold::Thresholds,
     yields::Yields,
 };
@@ -65,8 +65,8 @@ pub fn load(variable: impl Fn(&str) -> Option<String>) -> Result<FromEnv, Settin
     let metrics = metrics(variable, &mut notes);
     let roots =
         variable(CHECK_CA_FILE).map_or(Roots::Bundled, |path| Roots::File(PathBuf::from(path)));
-    let dialect = Dialect::Endpoint(roots);
-    let check = HttpCheck { url, headers: HeaderMap::new(), body: None, dialect };
+    let reason_style = ReasonStyle::Endpoint(roots);
+    let check = HttpCheck { url, headers: HeaderMap::new(), body: None, reason_style };
     let probe = ProbeSettings {
         condition_type,
         check: Check::Http(check),
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(probe.timeout, Duration::from_secs(10));
         assert_eq!(probe.thresholds, Thresholds { success: 1, failure: 1 });
         let Check::Http(check) = &probe.check else { unreachable!() };
-        assert_eq!(check.dialect, Dialect::Endpoint(Roots::Bundled));
+        assert_eq!(check.reason_style, ReasonStyle::Endpoint(Roots::Bundled));
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(settings.heartbeat, Duration::from_hours(2));
         assert_eq!(settings.probes[0].period, Duration::from_secs(90));
         let Check::Http(check) = &settings.probes[0].check else { unreachable!() };
-        assert_eq!(check.dialect, Dialect::Endpoint(Roots::File("/ca.pem".into())));
+        assert_eq!(check.reason_style, ReasonStyle::Endpoint(Roots::File("/ca.pem".into())));
     }
 
     #[test]

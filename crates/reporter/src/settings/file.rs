@@ -148,7 +148,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::probe::{Check, Dialect};
+    use crate::probe::{Check, ReasonStyle};
 
     const NODE: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
@@ -182,7 +182,7 @@ mod tests {
         let Check::Http(check) = &probe.check else { unreachable!() };
         assert_eq!(check.url.as_str(), "https://localhost:9099/readiness?full=1");
         assert_eq!(check.headers.get_all("x-a").iter().count(), 2);
-        assert_eq!(check.dialect, Dialect::PodProbe);
+        assert_eq!(check.reason_style, ReasonStyle::PodProbe);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Durations as Go programs write them (`1h30m`, `1.5s`, `300ms`), for the environment form.
 //!
 //! It reads the language that Go's `time.ParseDuration` documents and nothing else: in particular a
-//! bare number has no unit and is refused. It does not judge a duration; zero and negative ones are
+//! bare number has no unit and is refused. It does not counter a duration; zero and negative ones are
 //! values like any other, and a caller may not want them.
 
 use jiff::SignedDuration;

@@ -8,7 +8,7 @@
 
 mod api;
 mod backoff;
-mod ledger;
+mod write_state;
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ use tracing::{debug, info, warn};
 pub use self::{
     api::{ApiError, NodeApi},
     backoff::BackoffRange,
-    ledger::Pace,
+    write_state::Intervals,
 };
-use self::{backoff::Backoff, ledger::Ledger};
+use self::{backoff::Backoff, write_state::WriteState};
 use crate::{
     metrics::{Metrics, Write},
     node::{self, Node},
@@ -37,7 +37,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// When to write.
-    pub pace: Pace,
+    pub intervals: Intervals,
     /// How long to wait after a failure.
     pub backoff: BackoffRange,
     /// How long a due write waits for company: probes of a node start together, and what they find
@@ -49,7 +49,7 @@ impl Timing {
     /// The times for real use.
     pub fn new(heartbeat: Duration) -> Self {
         Self {
-            pace: Pace { heartbeat, detail: Duration::from_secs(30) },
+            intervals: Intervals { heartbeat, detail: Duration::from_secs(30) },
             backoff: BackoffRange {
                 first: Duration::from_millis(500),
                 // Who reports often is soon missed: after an outage none may wait until it is.
@@ -75,7 +75,7 @@ pub enum Pass {
 pub struct Writer {
     api: NodeApi,
     timing: Timing,
-    ledger: Ledger,
+    state: WriteState,
     backoff: Backoff,
     metrics: Metrics,
     yields: Yields,
@@ -92,7 +92,7 @@ impl Writer {
         Self {
             api,
             timing,
-            ledger: Ledger::new(timing.pace),
+            state: WriteState::new(timing.intervals),
             backoff: Backoff::new(timing.backoff),
             metrics,
             yields: Yields::default(),
@@ -113,7 +113,7 @@ impl Writer {
         let mut not_before = Instant::now();
         loop {
             let wanted = verdicts.borrow_and_update().clone();
-            let due = self.ledger.due(&wanted, Instant::now()).map(|due| due.max(not_before));
+            let due = self.state.due(&wanted, Instant::now()).map(|due| due.max(not_before));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -132,8 +132,8 @@ impl Writer {
             let wanted = verdicts.borrow_and_update().clone();
             match self.pass(&wanted, &stop).await {
                 Ok(Pass::Stopped) => return,
-                Ok(pass) => self.tell_success(pass),
-                Err(error) => not_before = Instant::now() + self.tell_failure(&error),
+                Ok(pass) => self.log_success(pass),
+                Err(error) => not_before = Instant::now() + self.log_failure(&error),
             }
         }
     }
@@ -155,7 +155,7 @@ impl Writer {
         };
         let now = Timestamp::now();
         let (others, own) = self.shared_out(wanted, &node);
-        let oldest = self.started.max(now - self.timing.pace.freshness());
+        let oldest = self.started.max(now - self.timing.intervals.freshness());
         let write = node.update(&own, oldest, now);
         if write {
             self.api.put_status(&node).await?;
@@ -163,12 +163,12 @@ impl Writer {
         let dice = fastrand::f64();
         for (condition_type, verdict) in &others {
             // Labels may change: it is looked at again when a heartbeat would be due.
-            self.ledger.record(condition_type, verdict, Duration::ZERO, Instant::now(), dice);
+            self.state.record(condition_type, verdict, Duration::ZERO, Instant::now(), dice);
         }
         for (condition_type, verdict) in &own {
             let age = node.heartbeat_age(condition_type, now).unwrap_or_default();
             let age = if write { Duration::ZERO } else { age };
-            self.ledger.record(condition_type, verdict, age, Instant::now(), dice);
+            self.state.record(condition_type, verdict, age, Instant::now(), dice);
         }
         Ok(if write { Pass::Written } else { Pass::Unchanged })
     }
@@ -182,7 +182,7 @@ impl Writer {
         wanted.clone().into_iter().partition(|(type_, _)| self.yields.covers(type_, &labels))
     }
 
-    fn tell_success(&mut self, pass: Pass) {
+    fn log_success(&mut self, pass: Pass) {
         self.told = None;
         match pass {
             Pass::Written => self.metrics.wrote(Write::Success),
@@ -196,7 +196,7 @@ impl Writer {
     }
 
     /// Logs a failure, as a warning if it is news, and returns how long to wait.
-    fn tell_failure(&mut self, error: &ApiError) -> Duration {
+    fn log_failure(&mut self, error: &ApiError) -> Duration {
         let wait = self.backoff.failed(error, fastrand::f64());
         let text = error.to_string();
         if !error.is_conflict() {

@@ -1,4 +1,4 @@
-//! The reporter against scripted counterparts on loopback: probed servers of every kind, an API
+//! The reporter against scripted test servers on loopback: probed servers of every kind, an API
 //! server that refuses, loses and delays, and the binary itself with wrong settings.
 //!
 //! Real permissions are not tested here; that takes a real API server, and there are end-to-end

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 use node_readiness_reporter::probe::{
-    BodyPattern, Check, Dialect, HttpCheck, Outcome, Prober, Roots, TrustError,
+    BodyPattern, Check, HttpCheck, Outcome, Prober, ReasonStyle, Roots, TrustError,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -18,8 +18,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// For answers that are not.
 const SHORT: Duration = Duration::from_millis(200);
 
-fn check(url: &str, dialect: Dialect) -> HttpCheck {
-    HttpCheck { url: url.parse().unwrap(), headers: HeaderMap::new(), body: None, dialect }
+fn check(url: &str, reason_style: ReasonStyle) -> HttpCheck {
+    HttpCheck { url: url.parse().unwrap(), headers: HeaderMap::new(), body: None, reason_style }
 }
 
 async fn outcome_of(check: HttpCheck) -> Outcome {
@@ -27,17 +27,17 @@ async fn outcome_of(check: HttpCheck) -> Outcome {
 }
 
 async fn pod_probe(site: &Site, path: &str) -> Outcome {
-    outcome_of(check(&format!("http://localhost:{}{path}", site.port), Dialect::PodProbe)).await
+    outcome_of(check(&format!("http://localhost:{}{path}", site.port), ReasonStyle::PodProbe)).await
 }
 
 async fn endpoint(site: &Site, path: &str) -> Outcome {
-    let dialect = Dialect::Endpoint(Roots::Bundled);
-    outcome_of(check(&format!("http://localhost:{}{path}", site.port), dialect)).await
+    let reason_style = ReasonStyle::Endpoint(Roots::Bundled);
+    outcome_of(check(&format!("http://localhost:{}{path}", site.port), reason_style)).await
 }
 
 /// Runs a probe as the process does and waits for its first verdict.
 async fn first_verdict(url: &str, timeout: Duration) -> (&'static str, &'static str, String) {
-    observe::first_verdict(Check::Http(check(url, Dialect::PodProbe)), timeout).await
+    observe::first_verdict(Check::Http(check(url, ReasonStyle::PodProbe)), timeout).await
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn redirects_end_after_ten_requests() {
 #[tokio::test]
 async fn each_probe_makes_its_own_connection_and_says_who_it_is() {
     let site = Site::start(|_| Reply::status(200)).await;
-    let mut check = check(&format!("http://localhost:{}/x?y=z", site.port), Dialect::PodProbe);
+    let mut check = check(&format!("http://localhost:{}/x?y=z", site.port), ReasonStyle::PodProbe);
     check.headers.append("x-probe", HeaderValue::from_static("one"));
     check.headers.append("x-probe", HeaderValue::from_static("two"));
     let prober = Prober::new(Check::Http(check)).unwrap();
@@ -127,7 +127,7 @@ async fn each_probe_makes_its_own_connection_and_says_who_it_is() {
 #[tokio::test]
 async fn a_custom_host_and_user_agent_replace_the_usual_ones() {
     let site = Site::start(|_| Reply::status(200)).await;
-    let mut check = check(&format!("http://localhost:{}/", site.port), Dialect::PodProbe);
+    let mut check = check(&format!("http://localhost:{}/", site.port), ReasonStyle::PodProbe);
     check.headers.append("Host", HeaderValue::from_static("agent.example.com"));
     check.headers.append("User-Agent", HeaderValue::from_static("custom"));
     outcome_of(check).await;
@@ -143,12 +143,12 @@ async fn nobody_listening_is_a_refused_connection() {
     let port = free.local_addr().unwrap().port();
     drop(free);
     let url = format!("http://localhost:{port}/");
-    let outcome = outcome_of(check(&url, Dialect::PodProbe)).await;
+    let outcome = outcome_of(check(&url, ReasonStyle::PodProbe)).await;
     assert_eq!(
         (outcome.reason, outcome.message),
         ("ProbeFailed", format!("httpGet {url}: connection refused"))
     );
-    let outcome = outcome_of(check(&url, Dialect::Endpoint(Roots::Bundled))).await;
+    let outcome = outcome_of(check(&url, ReasonStyle::Endpoint(Roots::Bundled))).await;
     assert_eq!(outcome.reason, "EndpointConnectionError");
 }
 
@@ -227,7 +227,7 @@ async fn a_body_is_matched_and_never_shown() {
     ] {
         let url = format!("http://localhost:{}{path}", site.port);
         let body = Some(BodyPattern::new("(?m)state: ok$").unwrap());
-        let outcome = outcome_of(HttpCheck { body, ..check(&url, Dialect::PodProbe) }).await;
+        let outcome = outcome_of(HttpCheck { body, ..check(&url, ReasonStyle::PodProbe) }).await;
         let message = format!("httpGet {url}: {words}");
         assert_eq!((outcome.healthy, outcome.message), (healthy, message));
     }
@@ -237,10 +237,10 @@ async fn a_body_is_matched_and_never_shown() {
 async fn a_host_may_be_named_and_a_wrong_name_is_told() {
     let site = Site::start(|_| Reply::status(200)).await;
     let url = format!("http://127.0.0.1:{}/", site.port);
-    assert!(outcome_of(check(&url, Dialect::PodProbe)).await.healthy);
+    assert!(outcome_of(check(&url, ReasonStyle::PodProbe)).await.healthy);
     // A label of a name has at most 63 characters, so this asks no server anywhere.
     let url = format!("http://{}.invalid/", "a".repeat(64));
-    let outcome = outcome_of(check(&url, Dialect::PodProbe)).await;
+    let outcome = outcome_of(check(&url, ReasonStyle::PodProbe)).await;
     assert!(outcome.message.ends_with(": host name not resolved"), "{outcome:?}");
 }
 
@@ -249,7 +249,7 @@ async fn a_stuck_probe_delays_no_other() {
     let stuck = Site::start(|_| Reply::Stall(String::new())).await;
     let url = format!("http://localhost:{}/", stuck.port);
     let patient = Duration::from_hours(1);
-    tokio::spawn(observe::first_verdict(Check::Http(check(&url, Dialect::PodProbe)), patient));
+    tokio::spawn(observe::first_verdict(Check::Http(check(&url, ReasonStyle::PodProbe)), patient));
     let site = Site::start(|_| Reply::status(200)).await;
     let url = format!("http://localhost:{}/", site.port);
     assert_eq!(first_verdict(&url, TIMEOUT).await.0, "True");
@@ -259,7 +259,7 @@ async fn a_stuck_probe_delays_no_other() {
 async fn a_pod_probe_accepts_any_certificate() {
     let (site, _) = Site::start_tls(|_| Reply::status(200)).await;
     let url = format!("https://localhost:{}/", site.port);
-    assert!(outcome_of(check(&url, Dialect::PodProbe)).await.healthy);
+    assert!(outcome_of(check(&url, ReasonStyle::PodProbe)).await.healthy);
 }
 
 #[tokio::test]
@@ -267,9 +267,9 @@ async fn a_client_certificate_that_is_missing_is_named() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let site = Site::start_mutual_tls(&[version], |_| Reply::status(200)).await;
         let url = format!("https://localhost:{}/", site.port);
-        for dialect in [Dialect::PodProbe, Dialect::Endpoint(Roots::Bundled)] {
-            let is_verified = dialect != Dialect::PodProbe;
-            let outcome = outcome_of(check(&url, dialect)).await;
+        for reason_style in [ReasonStyle::PodProbe, ReasonStyle::Endpoint(Roots::Bundled)] {
+            let is_verified = reason_style != ReasonStyle::PodProbe;
+            let outcome = outcome_of(check(&url, reason_style)).await;
             let found = outcome.message.split_once(": ").unwrap().1;
             let expected = if is_verified {
                 "TLS certificate not accepted"
@@ -333,7 +333,7 @@ async fn a_close_without_farewell_ends_a_body_of_unknown_length_only() {
         [("/unknown-length", true), ("/known-length", false), ("/chunked", false)]
     {
         let url = format!("https://localhost:{}{path}", site.port);
-        let outcome = outcome_of(check(&url, Dialect::PodProbe)).await;
+        let outcome = outcome_of(check(&url, ReasonStyle::PodProbe)).await;
         assert_eq!(outcome.healthy, healthy, "{outcome:?}");
     }
 }
@@ -342,14 +342,14 @@ async fn a_close_without_farewell_ends_a_body_of_unknown_length_only() {
 async fn an_endpoint_must_have_a_certificate_that_the_roots_vouch_for() {
     let (site, certificate) = Site::start_tls(|_| Reply::status(200)).await;
     let url = format!("https://localhost:{}/", site.port);
-    let outcome = outcome_of(check(&url, Dialect::Endpoint(Roots::Bundled))).await;
+    let outcome = outcome_of(check(&url, ReasonStyle::Endpoint(Roots::Bundled))).await;
     assert_eq!((outcome.healthy, outcome.reason), (false, "EndpointConnectionError"));
     assert!(outcome.message.ends_with("TLS certificate not accepted"), "{outcome:?}");
 
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), certificate).unwrap();
     let roots = Roots::File(file.path().to_owned());
-    let outcome = outcome_of(check(&url, Dialect::Endpoint(roots))).await;
+    let outcome = outcome_of(check(&url, ReasonStyle::Endpoint(roots))).await;
     assert_eq!((outcome.healthy, outcome.reason), (true, "EndpointOK"), "{outcome:?}");
 }
 
@@ -367,7 +367,7 @@ async fn http_and_https_mixed_up_are_told_apart() {
         // Hold the connection, so that the answer is what the probe sees and not its end.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     });
-    let outcome = outcome_of(check(&url, Dialect::PodProbe)).await;
+    let outcome = outcome_of(check(&url, ReasonStyle::PodProbe)).await;
     assert!(outcome.message.ends_with("TLS handshake failed"), "{outcome:?}");
 }
 
@@ -375,8 +375,8 @@ async fn http_and_https_mixed_up_are_told_apart() {
 fn an_unusable_ca_file_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let prober = |path: &std::path::Path| {
-        let dialect = Dialect::Endpoint(Roots::File(path.to_owned()));
-        Prober::new(Check::Http(check("https://localhost/", dialect)))
+        let reason_style = ReasonStyle::Endpoint(Roots::File(path.to_owned()));
+        Prober::new(Check::Http(check("https://localhost/", reason_style)))
     };
     for text in
         ["", "no PEM at all", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]

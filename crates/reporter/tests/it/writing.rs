@@ -13,12 +13,12 @@ use kube::core::{Expression, Selector};
 use node_readiness_reporter::{
     cluster,
     metrics::Metrics,
-    probe::{Check, Dialect, HttpCheck, Outcome},
+    probe::{Check, HttpCheck, Outcome, ReasonStyle},
     run,
     settings::{ProbeSettings, Settings},
-    threshold::{Judge, Thresholds, Verdict},
+    threshold::{ThresholdCounter, Thresholds, Verdict},
     verdicts::{self, Publisher, Verdicts},
-    writer::{ApiError, BackoffRange, NodeApi, Pace, Pass, Timing, Writer},
+    writer::{ApiError, BackoffRange, Intervals, NodeApi, Pass, Timing, Writer},
     yields::Yields,
 };
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub(crate) const CONDITION: &str = "example.com/Ready";
 
 /// As in real use, but without its patience.
 pub(crate) const TIMING: Timing = Timing {
-    pace: Pace { heartbeat: Duration::from_mins(5), detail: Duration::from_secs(30) },
+    intervals: Intervals { heartbeat: Duration::from_mins(5), detail: Duration::from_secs(30) },
     backoff: BackoffRange { first: Duration::from_millis(1), longest: Duration::from_millis(10) },
     settle: Duration::from_millis(20),
 };
@@ -44,7 +44,7 @@ pub(crate) fn settings(impersonate: bool) -> Settings {
     Settings {
         node: "node-a".into(),
         impersonate,
-        heartbeat: TIMING.pace.heartbeat,
+        heartbeat: TIMING.intervals.heartbeat,
         metrics: None,
         probes: Vec::new(),
         yields: Yields::default(),
@@ -66,7 +66,7 @@ pub(crate) fn writer(server: &ApiServer, timing: Timing) -> Writer {
 
 pub(crate) fn verdict(healthy: bool) -> Verdict {
     let outcome = Outcome { healthy, reason: "Reason", message: "message".into() };
-    Judge::new(Thresholds { success: 1, failure: 1 }).observe(outcome).unwrap()
+    ThresholdCounter::new(Thresholds { success: 1, failure: 1 }).observe(outcome).unwrap()
 }
 
 fn wanted(healthy: bool) -> Verdicts {
@@ -215,9 +215,9 @@ async fn a_fresh_heartbeat_is_not_renewed() {
 
 #[tokio::test]
 async fn heartbeats_go_on_although_nothing_changes() {
-    let pace = Pace { heartbeat: Duration::from_millis(100), ..TIMING.pace };
+    let intervals = Intervals { heartbeat: Duration::from_millis(100), ..TIMING.intervals };
     let server = ApiServer::start(json!([]), &[]).await;
-    let running = running(&server, Timing { pace, ..TIMING });
+    let running = running(&server, Timing { intervals, ..TIMING });
     running.publish(CONDITION, true);
     let first = server.condition(CONDITION, is("True")).await;
     let beats = |condition: &Value| {
@@ -369,7 +369,7 @@ pub(crate) fn probe_of(site: &Site) -> ProbeSettings {
             url: format!("http://localhost:{}/", site.port).parse().unwrap(),
             headers: http::HeaderMap::new(),
             body: None,
-            dialect: Dialect::PodProbe,
+            reason_style: ReasonStyle::PodProbe,
         }),
         initial_delay: Duration::ZERO,
         period: Duration::from_millis(50),

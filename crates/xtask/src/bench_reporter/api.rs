@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 /// The Node that the reporter takes itself to be on.
 pub(super) const NODE: &str = "bench";
 
-/// The counterparts' control port; the others are the four after it.
+/// The test servers' control port; the others are the four after it.
 pub(super) const CONTROL: u16 = 19180;
 
 const NAMESPACE: &str = "default";

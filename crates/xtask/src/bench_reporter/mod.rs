@@ -1,7 +1,7 @@
 //! `cargo xtask bench-reporter`: what a reporter takes of a node on which nothing changes.
 //!
 //! The static program that the image holds runs ten probes of all kinds, with the configuration and
-//! the permissions that the operator would generate, against the testkit's counterparts and a real API
+//! the permissions that the operator would generate, against the testkit's test servers and a real API
 //! server. It is no pod, so that what is measured is the reporter and nothing around it; kubelet's
 //! liveness check is not among it.
 
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
     // Below the root directory that the reporter is given for the node's.
     let host_root = dir.join("host");
-    let _counterparts = process::counterparts(testkit, &host_root.join("run/bench"))?;
+    let _test_servers = process::test_servers(testkit, &host_root.join("run/bench"))?;
     let api = Api::new(cluster.layout());
     let pod = api.prepare(&dir)?;
     progress.say("starting a reporter with 10 probes");

@@ -61,10 +61,10 @@ impl Running {
 }
 
 /// Starts what is probed.
-pub(super) fn counterparts(testkit: &Path, dir: &Path) -> anyhow::Result<Running> {
+pub(super) fn test_servers(testkit: &Path, dir: &Path) -> anyhow::Result<Running> {
     fs::create_dir_all(dir)?;
     let mut command = Command::new(testkit);
-    command.arg("counterparts").arg(format!("--control=127.0.0.1:{CONTROL}"));
+    command.arg("test-servers").arg(format!("--control=127.0.0.1:{CONTROL}"));
     command.arg("--dir").arg(dir);
     Running::start(&mut command, dir.with_extension("log"))
 }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::children::reap_orphans;
 use self::children::{Child, End};
-use super::{Outcome, blocking::joined, fault::Fault};
+use super::{Outcome, blocking::joined, error::ProbeError};
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,13 +61,13 @@ impl ExecProber {
     }
 
     pub(super) fn timed_out(&self, timeout: Duration) -> Outcome {
-        Outcome::of_pod_probe(&self.subject, Err(Fault::TimedOut("not ended", timeout)))
+        Outcome::of_pod_probe(&self.subject, Err(ProbeError::TimedOut("not ended", timeout)))
     }
 
     async fn run(
         &self,
         spawn: impl FnOnce(&mut Command) -> io::Result<process::Child> + Send + 'static,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ProbeError> {
         let alone = Arc::clone(&self.alone).lock_owned().await;
         let mut command = Command::new(&self.check.program);
         command.args(&self.check.arguments);
@@ -77,8 +77,8 @@ impl ExecProber {
         let _cut = cut.clone().drop_guard();
         match joined(task::spawn(life(start, cut, alone))).await? {
             End::Status(0) => Ok(()),
-            End::Status(status) => Err(Fault::Exit(status)),
-            End::Signal => Err(Fault::Signal),
+            End::Status(status) => Err(ProbeError::Exit(status)),
+            End::Signal => Err(ProbeError::Signal),
         }
     }
 }
@@ -89,7 +89,7 @@ async fn life(
     start: impl FnOnce() -> io::Result<Child> + Send + 'static,
     cut: CancellationToken,
     _alone: OwnedMutexGuard<()>,
-) -> Result<End, Fault> {
+) -> Result<End, ProbeError> {
     let started = joined(task::spawn_blocking(start)).await;
     let mut child = started.map_err(|error| not_started(&error))?;
     let end = tokio::select! {
@@ -100,17 +100,17 @@ async fn life(
             child.ended().await
         }
     };
-    end.map_err(|_| Fault::Other)
+    end.map_err(|_| ProbeError::Other)
 }
 
-fn not_started(error: &io::Error) -> Fault {
+fn not_started(error: &io::Error) -> ProbeError {
     match error.kind() {
-        io::ErrorKind::NotFound => Fault::NoSuchProgram,
+        io::ErrorKind::NotFound => ProbeError::NoSuchProgram,
         // EACCES: no permission to run it, or a directory. ENOEXEC: neither a binary nor a script.
         _ if matches!(error.raw_os_error(), Some(nix::libc::EACCES | nix::libc::ENOEXEC)) => {
-            Fault::NotExecutable
+            ProbeError::NotExecutable
         }
-        _ => Fault::NotStarted,
+        _ => ProbeError::NotStarted,
     }
 }
 
@@ -157,6 +157,6 @@ mod tests {
         assert!(waits);
         release.send(()).unwrap();
         let found = tokio::time::timeout(Duration::from_secs(20), second).await;
-        assert_eq!(found.unwrap(), Err(Fault::NoSuchProgram));
+        assert_eq!(found.unwrap(), Err(ProbeError::NoSuchProgram));
     }
 }

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use self::message::Health;
 use super::{
     Outcome,
-    fault::Fault,
+    error::ProbeError,
     resolve::{Resolver, authority},
     tcp::connect,
 };
@@ -67,26 +67,29 @@ impl GrpcProber {
     pub(super) async fn probe(&self) -> Outcome {
         let found = match self.call().await {
             Ok(Health::Serving) => Ok("SERVING".into()),
-            Ok(Health::ServiceUnknown) => Err(Fault::UnknownService),
-            Ok(Health::NotServing) => Err(Fault::NotServing("NOT_SERVING")),
-            Ok(Health::Unknown) => Err(Fault::NotServing("UNKNOWN")),
-            Err(fault) => Err(fault),
+            Ok(Health::ServiceUnknown) => Err(ProbeError::UnknownService),
+            Ok(Health::NotServing) => Err(ProbeError::NotServing("NOT_SERVING")),
+            Ok(Health::Unknown) => Err(ProbeError::NotServing("UNKNOWN")),
+            Err(error) => Err(error),
         };
         Outcome::of_pod_probe(&self.subject, found)
     }
 
     pub(super) fn timed_out(&self, timeout: Duration) -> Outcome {
-        Outcome::of_pod_probe(&self.subject, Err(Fault::TimedOut("no complete answer", timeout)))
+        Outcome::of_pod_probe(
+            &self.subject,
+            Err(ProbeError::TimedOut("no complete answer", timeout)),
+        )
     }
 
-    async fn call(&self) -> Result<Health, Fault> {
+    async fn call(&self) -> Result<Health, ProbeError> {
         let stream = connect(&self.resolver, &self.check.host, self.check.port).await?;
         let (requests, connection): (_, Connection<TcpStream, Bytes>) = h2::client::Builder::new()
             .enable_push(false)
             .max_header_list_size(HEADER_LIMIT)
             .handshake(stream)
             .await
-            .map_err(|error| fault(&error))?;
+            .map_err(|error| probe_error(&error))?;
         let mut connection = pin!(connection);
         let mut exchange = pin!(exchange(requests, &self.check));
         tokio::select! {
@@ -95,34 +98,35 @@ impl GrpcProber {
             // The answer may have come before the end. If it has not, the end says why.
             ended = &mut connection => match (exchange.await, ended) {
                 (Ok(health), _) => Ok(health),
-                (Err(_), Err(error)) => Err(fault(&error)),
-                (Err(fault), Ok(())) => Err(fault),
+                (Err(_), Err(error)) => Err(probe_error(&error)),
+                (Err(error), Ok(())) => Err(error),
             },
         }
     }
 }
 
 /// Asks and reads the answer.
-async fn exchange(requests: SendRequest<Bytes>, check: &GrpcCheck) -> Result<Health, Fault> {
-    let request = request(check).ok_or(Fault::Request)?;
-    let mut requests = requests.ready().await.map_err(|error| fault(&error))?;
+async fn exchange(requests: SendRequest<Bytes>, check: &GrpcCheck) -> Result<Health, ProbeError> {
+    let request = request(check).ok_or(ProbeError::Request)?;
+    let mut requests = requests.ready().await.map_err(|error| probe_error(&error))?;
     let (response, mut body) =
-        requests.send_request(request, false).map_err(|error| fault(&error))?;
-    body.send_data(message::request(&check.service).into(), true).map_err(|error| fault(&error))?;
-    let (head, mut body) = response.await.map_err(|error| fault(&error))?.into_parts();
+        requests.send_request(request, false).map_err(|error| probe_error(&error))?;
+    body.send_data(message::request(&check.service).into(), true)
+        .map_err(|error| probe_error(&error))?;
+    let (head, mut body) = response.await.map_err(|error| probe_error(&error))?.into_parts();
     if head.status != StatusCode::OK || !is_grpc(&head.headers) {
-        return Err(Fault::NotGrpc);
+        return Err(ProbeError::NotGrpc);
     }
     // An answer without a message has its status in the headers.
     if let Some(status) = status(&head.headers) {
         return Err(status?);
     }
     let answer = read(&mut body).await?;
-    let trailers = body.trailers().await.map_err(|error| fault(&error))?.unwrap_or_default();
+    let trailers = body.trailers().await.map_err(|error| probe_error(&error))?.unwrap_or_default();
     match status(&trailers) {
-        Some(Ok(Fault::GrpcStatus(0))) => message::health(&answer).ok_or(Fault::NotGrpc),
+        Some(Ok(ProbeError::GrpcStatus(0))) => message::health(&answer).ok_or(ProbeError::NotGrpc),
         Some(status) => Err(status?),
-        None => Err(Fault::NotGrpc),
+        None => Err(ProbeError::NotGrpc),
     }
 }
 
@@ -143,38 +147,38 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The call's status, if it is in these headers: what it means, or that it is none.
-fn status(headers: &HeaderMap) -> Option<Result<Fault, Fault>> {
+fn status(headers: &HeaderMap) -> Option<Result<ProbeError, ProbeError>> {
     let value = headers.get("grpc-status")?;
     // The codes are fixed, from 0 to 16.
     let code = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|code| *code <= 16);
     Some(match code {
-        Some(5) => Ok(Fault::UnknownService),
-        Some(12) => Ok(Fault::NoHealthService),
-        Some(code) => Ok(Fault::GrpcStatus(code)),
-        None => Err(Fault::NotGrpc),
+        Some(5) => Ok(ProbeError::UnknownService),
+        Some(12) => Ok(ProbeError::NoHealthService),
+        Some(code) => Ok(ProbeError::GrpcStatus(code)),
+        None => Err(ProbeError::NotGrpc),
     })
 }
 
-async fn read(body: &mut RecvStream) -> Result<Vec<u8>, Fault> {
+async fn read(body: &mut RecvStream) -> Result<Vec<u8>, ProbeError> {
     let mut answer = Vec::new();
     while let Some(data) = body.data().await {
-        let data = data.map_err(|error| fault(&error))?;
+        let data = data.map_err(|error| probe_error(&error))?;
         answer.extend_from_slice(&data);
         if answer.len() > ANSWER_LIMIT {
-            return Err(Fault::NotGrpc);
+            return Err(ProbeError::NotGrpc);
         }
     }
     Ok(answer)
 }
 
-fn fault(error: &h2::Error) -> Fault {
+fn probe_error(error: &h2::Error) -> ProbeError {
     if let Some(error) = error.get_io() {
-        return Fault::from(error);
+        return ProbeError::from(error);
     }
     if error.is_remote() && error.reason() != Some(Reason::PROTOCOL_ERROR) {
-        Fault::ConnectionClosed
+        ProbeError::ConnectionClosed
     } else {
         // This side could not make sense of what came, or the other could not.
-        Fault::NotGrpc
+        ProbeError::NotGrpc
     }
 }

@@ -1,0 +1,115 @@
+//! The baseline: a bare client that only sends the patches.
+//!
+//! It sends the very patches that the operator would, which are made before the clock starts, by the
+//! same kind of client, and asks for the same small answers.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use node_readiness_api::{CLAIMS_ANNOTATION, CONTROLLER_NAME};
+use node_readiness_engine::{
+    CoveredNodes, Heartbeats, Node, PlanContext, RegressedNodes, RuleSet, plan,
+};
+use serde_json::{Value, json};
+
+use crate::environment::Environment;
+use crate::fixture::{self, condition, each};
+use crate::results::{Baseline, Curve};
+use crate::watching::{Counts, Watching};
+
+/// Taints all nodes, then flips all conditions and untaints them, and takes the time until the watch has
+/// shown it of all, as for the operator. It begins with nodes that are not
+/// tainted and whose conditions are not met, and leaves them untainted with conditions met.
+pub(crate) async fn measure(
+    environment: &Environment,
+    watching: &Watching,
+    rules: &RuleSet,
+) -> anyhow::Result<Baseline> {
+    let (nodes, conditions) = (watching.counts().nodes, rules.iter().count());
+    environment.say(&format!(
+        "baseline: a bare client taints {nodes} nodes, {} at a time",
+        fixture::LANES
+    ));
+    watching.take_notes();
+    let patches = patches(watching, rules, "False");
+    let begun = Instant::now();
+    each(0..nodes, async |n| send(environment, n, patches[n].as_ref()).await).await?;
+    let done = watching.until(environment.progress(), "tainting", |c| c.tainted == nodes).await?;
+    let taint_seconds = (done - begun).as_secs_f64();
+    let taint_curve = curve(watching, begun, |counts| counts.tainted);
+
+    environment.say("baseline: it flips all conditions and takes the taints off");
+    let patches = self::patches(watching, rules, "True");
+    let begun = Instant::now();
+    each(0..nodes, async |n| {
+        fixture::report(&environment.administrator, n, conditions, "True").await?;
+        send(environment, n, patches[n].as_ref()).await
+    })
+    .await?;
+    let done = watching.until(environment.progress(), "untainting", |c| c.clean == nodes).await?;
+    let flip_seconds = (done - begun).as_secs_f64();
+    let flip_curve = curve(watching, begun, |counts| counts.clean);
+    environment.say(&format!(
+        "baseline: {taint_seconds:.2} s to taint, {flip_seconds:.2} s to flip and untaint"
+    ));
+    Ok(Baseline { taint_seconds, flip_seconds, taint_curve, flip_curve })
+}
+
+/// How many nodes were done when, since `begun`. Takes the watch's notes.
+pub(crate) fn curve(watching: &Watching, begun: Instant, done: impl Fn(&Counts) -> usize) -> Curve {
+    Curve::of(&watching.take_notes().curve, begun, done)
+}
+
+/// What the operator would send for each node if its conditions had this status.
+fn patches(watching: &Watching, rules: &RuleSet, status: &str) -> Vec<Option<json_patch::Patch>> {
+    let (heartbeats, regressed_nodes, covered_nodes) =
+        (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
+    let context = PlanContext {
+        now: Timestamp::now(),
+        uptime: Duration::ZERO,
+        heartbeats: &heartbeats,
+        regressed_nodes: &regressed_nodes,
+        covered_nodes: &covered_nodes,
+    };
+    let nodes = watching.nodes();
+    nodes
+        .iter()
+        .map(|node| plan(&with_conditions(node, rules, status), rules, &context).patch)
+        .collect()
+}
+
+/// The node as it will be once its conditions are written.
+fn with_conditions(node: &Node, rules: &RuleSet, status: &str) -> Node {
+    let conditions: Vec<Value> = (0..rules.iter().count())
+        .map(|rule| json!({"type": condition(rule), "status": status}))
+        .collect();
+    let annotations = match node.annotation(CLAIMS_ANNOTATION) {
+        Some(record) => json!({CLAIMS_ANNOTATION: record}),
+        None => json!({}),
+    };
+    let labels: BTreeMap<_, _> = node.labels().iter().collect();
+    let node = json!({
+        "metadata": {"name": node.name(), "uid": node.metadata.uid, "labels": labels,
+            "annotations": annotations},
+        "spec": {"taints": node.taints()},
+        "status": {"conditions": conditions},
+    });
+    serde_json::from_value(node).expect("a node in its own form")
+}
+
+async fn send(
+    environment: &Environment,
+    number: usize,
+    patch: Option<&json_patch::Patch>,
+) -> anyhow::Result<()> {
+    let Some(patch) = patch else { anyhow::bail!("nothing to do on node {number}") };
+    let nodes: Api<Node> = Api::all(environment.client.clone());
+    let params =
+        PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..PatchParams::default() };
+    nodes
+        .patch_metadata(&fixture::name(number), &params, &Patch::Json::<()>(patch.clone()))
+        .await?;
+    Ok(())
+}

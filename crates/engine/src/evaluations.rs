@@ -1,0 +1,135 @@
+//! What was found and done, node by node: the memory between node path and rule status.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::{Evaluation, NodePlan, NodeState, TaintState};
+
+/// What is known of one node under one rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// `metadata.generation` of the rule that this is about.
+    pub generation: Option<i64>,
+    /// How the node stands to the rule.
+    pub state: NodeState,
+    /// How its conditions were found.
+    pub evaluation: Evaluation,
+    /// What the rule does to it: what was applied, not what was planned.
+    pub taint_state: TaintState,
+    /// When this came to be so.
+    pub since: Timestamp,
+    /// Why the node could not be written, if it could not.
+    pub failure: Option<Arc<Failure>>,
+}
+
+impl Entry {
+    /// Whether this says the same as another, since whenever.
+    fn agrees(&self, other: &Self) -> bool {
+        let Self { generation, state, evaluation, taint_state, since: _, failure } = self;
+        (*generation, *state, *taint_state) == (other.generation, other.state, other.taint_state)
+            && (evaluation, failure) == (&other.evaluation, &other.failure)
+    }
+}
+
+/// Why a node could not be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Machine-readable cause.
+    pub reason: String,
+    /// The cause in the API server's words.
+    pub message: String,
+}
+
+/// Every entry, by rule and node.
+///
+/// It is written from what was *applied*, so that a status cannot tell what was only intended.
+#[derive(Debug, Default)]
+pub struct Evaluations {
+    /// By uid of the rule and name of the node.
+    rules: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Entry>>,
+}
+
+impl Evaluations {
+    /// Enters how a node was found, and why it could not be written if it could not. Returns the
+    /// uids of the rules for which that is news.
+    pub fn record(
+        &mut self,
+        node: &str,
+        plan: &NodePlan,
+        failure: Option<&Failure>,
+        now: Timestamp,
+    ) -> HashSet<Arc<str>> {
+        let covering: HashSet<&str> = plan.results.iter().map(|f| &*f.rule_uid).collect();
+        let mut news = self.remove(node, |uid| !covering.contains(uid));
+        // All entries of a node share its name and its failure.
+        let failure = failure.cloned().map(Arc::new);
+        let mut name: Option<Arc<str>> = None;
+        for result in &plan.results {
+            let entries = self.rules.entry(Arc::clone(&result.rule_uid)).or_default();
+            let taint_state = if failure.is_some() { result.before } else { result.after };
+            let entry = Entry {
+                generation: result.generation,
+                state: result.state,
+                evaluation: result.evaluation.clone(),
+                taint_state,
+                since: now,
+                failure: failure.clone(),
+            };
+            match entries.get_mut(node) {
+                Some(known) if known.agrees(&entry) => continue,
+                Some(known) => *known = entry,
+                None => {
+                    let name = name.get_or_insert_with(|| node.into());
+                    entries.insert(Arc::clone(name), entry);
+                }
+            }
+            news.insert(Arc::clone(&result.rule_uid));
+        }
+        news
+    }
+
+    /// Forgets a node that is gone. Returns the uids of the rules that covered it.
+    pub fn forget(&mut self, node: &str) -> HashSet<Arc<str>> {
+        self.remove(node, |_| true)
+    }
+
+    /// Forgets a rule that is gone.
+    pub fn forget_rule(&mut self, uid: &str) {
+        self.rules.remove(uid);
+    }
+
+    /// Forgets every node that is not named.
+    pub fn retain(&mut self, exists: impl Fn(&str) -> bool) -> HashSet<Arc<str>> {
+        let gone: HashSet<Arc<str>> = self
+            .rules
+            .values()
+            .flat_map(BTreeMap::keys)
+            .filter(|node| !exists(node))
+            .cloned()
+            .collect();
+        gone.iter().flat_map(|node| self.forget(node)).collect()
+    }
+
+    /// What is known of a node under a rule.
+    pub fn entry(&self, rule_uid: &str, node: &str) -> Option<&Entry> {
+        self.rules.get(rule_uid)?.get(node)
+    }
+
+    /// Entries of a rule by node.
+    pub fn of(&self, rule_uid: &str) -> impl Iterator<Item = (&str, &Entry)> {
+        self.rules.get(rule_uid).into_iter().flatten().map(|(node, entry)| (&**node, entry))
+    }
+
+    fn remove(&mut self, node: &str, concerns: impl Fn(&str) -> bool) -> HashSet<Arc<str>> {
+        let mut removed = HashSet::new();
+        for (uid, entries) in &mut self.rules {
+            if concerns(uid) && entries.remove(node).is_some() {
+                removed.insert(Arc::clone(uid));
+            }
+        }
+        self.rules.retain(|_, entries| !entries.is_empty());
+        removed
+    }
+}

@@ -1,0 +1,125 @@
+//! What it means when the API server refuses or does not answer, in one place for all that write.
+//!
+//! What is done about it is not decided here: each path knows whether its write still makes sense.
+
+use std::error::Error;
+
+use kube::core::Status;
+use node_readiness_engine::Failure;
+
+use crate::leader::NotWritten;
+
+/// Whether a write was refused only because the object had changed since it was read. The watch
+/// brings it as it is now.
+///
+/// A test in a JSON Patch that fails and an object that would be invalid are both answered by 422;
+/// only the latter says what is wrong.
+pub(crate) fn is_stale(status: &Status) -> bool {
+    let has_causes = status.details.as_ref().is_some_and(|details| !details.causes.is_empty());
+    status.code == 409 || (status.code == 422 && !has_causes)
+}
+
+/// Why a write did not come about.
+pub(crate) fn of_write(error: &NotWritten<kube::Error>) -> Failure {
+    match error {
+        NotWritten::Failed(error) => of_request(error),
+        NotWritten::NotLeader => failure("NotLeader", error.to_string()),
+        NotWritten::Timeout => failure("Timeout", error.to_string()),
+    }
+}
+
+/// Why a request failed: in the API server's words if it answered, and otherwise with all causes.
+pub(crate) fn of_request(error: &kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) => answered(status),
+        error => failure("RequestFailed", with_causes(error)),
+    }
+}
+
+/// What the API server answered. A proxy's answer need not have a reason that is one word.
+fn answered(status: &Status) -> Failure {
+    let Status { reason, message, code, .. } = status;
+    let is_word = !reason.is_empty() && reason.chars().all(|c| c.is_ascii_alphabetic());
+    let reason = if is_word { reason.clone() } else { format!("Http{code}") };
+    let message = if message.is_empty() {
+        format!("the API server answered {code} and no more")
+    } else {
+        message.clone()
+    };
+    Failure { reason, message }
+}
+
+fn failure(reason: &str, message: String) -> Failure {
+    Failure { reason: reason.to_owned(), message }
+}
+
+/// An error with its causes: that of a failed connection says nothing by itself.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use serde_json::{Value, json};
+    use thiserror::Error;
+
+    use super::*;
+
+    fn status(status: Value) -> Status {
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn a_failed_test_is_stale_and_an_invalid_object_is_not() {
+        let test =
+            json!({"code": 422, "reason": "Invalid", "message": "the server rejected our request"});
+        assert!(is_stale(&status(test)));
+        let invalid = json!({"code": 422, "reason": "Invalid", "message": "bad taint",
+            "details": {"causes": [{"field": "spec.taints[0]", "message": "bad"}]}});
+        assert!(!is_stale(&status(invalid)));
+        assert!(is_stale(&status(
+            json!({"code": 409, "reason": "Conflict", "message": "changed"})
+        )));
+    }
+
+    #[test]
+    fn an_answer_is_told_in_the_api_servers_words() {
+        let forbidden = json!({"code": 403, "reason": "Forbidden", "message": "not today"});
+        let told = of_request(&kube::Error::Api(Box::new(status(forbidden))));
+        assert_eq!((told.reason.as_str(), told.message.as_str()), ("Forbidden", "not today"));
+    }
+
+    #[test]
+    fn an_answer_that_is_no_status_has_a_reason_and_a_message_all_the_same() {
+        let page = json!({"code": 502, "reason": "Failed to parse error data", "message": ""});
+        let told = answered(&status(page));
+        assert_eq!(told.reason, "Http502");
+        assert_eq!(told.message, "the API server answered 502 and no more");
+    }
+
+    #[test]
+    fn a_request_that_got_no_answer_is_told_with_its_causes_once_each() {
+        #[derive(Debug, Error)]
+        #[error("client error (Connect)")]
+        struct Outer(#[source] std::io::Error);
+
+        let refused = std::io::Error::other("tcp connect error: Connection refused");
+        let error = kube::Error::Service(Box::new(Outer(refused)));
+        let told = of_write(&NotWritten::Failed(error));
+        assert_eq!(told.reason, "RequestFailed");
+        assert_eq!(told.message.matches("Connection refused").count(), 1, "{}", told.message);
+        assert_eq!(told.message.matches("client error (Connect)").count(), 1, "{}", told.message);
+        assert_eq!(of_write(&NotWritten::Timeout).reason, "Timeout");
+    }
+}

@@ -1,0 +1,78 @@
+//! How long each failing object waits before it is tried again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// Failures in a row, by object.
+///
+/// One object that fails waits longer and longer, and the others do not notice.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: Mutex<HashMap<String, Failures>>,
+}
+
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    last: Instant,
+}
+
+impl Backoff {
+    /// Notes a failure and says how long to wait: twice as long each time, up to five minutes, and
+    /// up to a fifth less, so that objects that failed together are not retried together.
+    pub(crate) fn failed(&self, object: &str) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        // An object that has not failed for so long is gone, or as good as new.
+        failures.retain(|_, known| known.last.elapsed() < 2 * LONGEST);
+        let known = failures
+            .entry(object.to_owned())
+            .or_insert_with(|| Failures { count: 0, last: Instant::now() });
+        let wait = delay(known.count);
+        *known = Failures { count: known.count.saturating_add(1), last: Instant::now() };
+        wait.mul_f64(1.0 - fastrand::f64() / 5.0)
+    }
+
+    /// How often in a row an object has failed so far.
+    pub(crate) fn in_a_row(&self, object: &str) -> u32 {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(object).map_or(0, |known| known.count)
+    }
+
+    /// Notes a success.
+    pub(crate) fn succeeded(&self, object: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+    }
+}
+
+fn delay(failures: u32) -> Duration {
+    FIRST.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_five_minutes() {
+        let waits: Vec<_> = (0..11).map(|n| delay(n).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(delay(u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn a_success_starts_over_and_objects_wait_alone() {
+        let retries = Backoff::default();
+        retries.failed("a");
+        retries.failed("a");
+        assert!(retries.failed("a") > Duration::from_secs(3));
+        assert_eq!((retries.in_a_row("a"), retries.in_a_row("b")), (3, 0));
+        assert!(retries.failed("b") <= FIRST);
+        retries.succeeded("a");
+        assert_eq!(retries.in_a_row("a"), 0);
+        assert!(retries.failed("a") <= FIRST);
+    }
+}

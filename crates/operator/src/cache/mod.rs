@@ -1,0 +1,97 @@
+//! The caches: one watch for each kind, which keeps a store that everything else reads.
+//!
+//! After the first list the operator reads nothing from the API server but these watches.
+
+mod nodes;
+mod owned;
+mod pods;
+mod reflect;
+mod rules;
+mod sync;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use kube::Client;
+use kube::runtime::watcher::{self, Event};
+use node_readiness_engine::Node;
+use tokio::sync::watch;
+use tracing::info;
+
+pub(crate) use nodes::NodeStore;
+pub(crate) use owned::{OwnedChanges, OwnedStores};
+pub(crate) use pods::PodStore;
+pub(crate) use reflect::{NODE_WATCH_TIMEOUT_SECONDS, WATCH_TIMEOUT_SECONDS};
+pub(crate) use rules::{RuleSets, RuleStore, StoredRule};
+use sync::CacheSync;
+
+/// All caches. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Caches {
+    /// Every rule, as it is stored.
+    pub rules: RuleStore,
+    /// Every rule, compiled.
+    pub rule_sets: RuleSets,
+    /// Every node.
+    pub nodes: NodeStore,
+    /// Every pod of a reporter.
+    pub pods: PodStore,
+    /// Every object that the operator generated.
+    pub owned: OwnedStores,
+    /// Whether all caches have synced.
+    pub synced: watch::Receiver<bool>,
+}
+
+/// What changed in the caches, for controllers to reconcile.
+pub(crate) struct Changes {
+    /// Rules that changed.
+    pub rules: BoxStream<'static, watcher::Result<StoredRule>>,
+    /// Nodes with a change that a decision can depend on.
+    pub nodes: BoxStream<'static, Arc<Node>>,
+    /// Uids of rules one of whose reporters' pods changed.
+    pub pods: BoxStream<'static, Arc<str>>,
+    /// Generated objects that changed.
+    pub owned: OwnedChanges,
+}
+
+/// Clients whose read timeout fits the watches that they make.
+pub(crate) struct WatchClients {
+    /// For the watch of nodes.
+    pub nodes: Client,
+    /// For all other watches.
+    pub others: Client,
+}
+
+impl Caches {
+    /// Starts all watches, each of which runs while its changes are polled. `observe` handles every event
+    /// of the node watch, heartbeats too. The future completes when all caches have synced.
+    pub(crate) fn watch(
+        clients: WatchClients,
+        namespace: &str,
+        observe: impl Fn(&watcher::Result<Event<Node>>, &NodeStore) + Send + Sync + 'static,
+    ) -> (Self, Changes, BoxFuture<'static, ()>) {
+        let (sync, all_synced) = CacheSync::new();
+        let WatchClients { nodes, others } = clients;
+        let (rules, rule_sets, rule_changes) = rules::rules(others.clone(), sync.clone());
+        let (nodes, node_changes) = nodes::nodes(nodes, sync.clone(), observe);
+        let (pods, pod_changes) = pods::pods(others.clone(), namespace, sync.clone());
+        let (owned, owned_changes) = owned::owned(&others, namespace, sync);
+        let (synced_tx, synced) = watch::channel(false);
+        let caches = Self { rules, rule_sets, nodes, pods, owned, synced };
+        let changes = Changes {
+            rules: rule_changes.boxed(),
+            nodes: node_changes.boxed(),
+            pods: pod_changes.boxed(),
+            owned: owned_changes,
+        };
+        let (rules, nodes) = (caches.rules.clone(), caches.nodes.clone());
+        let synced = async move {
+            all_synced.wait().await;
+            info!(rules = rules.len(), nodes = nodes.len(), "rules and nodes have been read");
+            synced_tx.send_replace(true);
+        };
+        (caches, changes, synced.boxed())
+    }
+}

@@ -1,0 +1,44 @@
+//! The watch of reporters' pods, for what keeps them from running.
+
+use std::future::ready;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use kube::Client;
+use kube::api::Api;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::{self, Event, watcher};
+use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL};
+use node_readiness_engine::reporter::ReporterPod;
+
+use super::reflect::{WATCH_TIMEOUT_SECONDS, persistent};
+use super::sync::CacheSync;
+
+/// Every pod of a reporter, slim.
+pub(crate) type PodStore = Store<ReporterPod>;
+
+/// How many pods one page of a list has.
+const PAGE: u32 = 100;
+
+/// Watches reporters' pods in their namespace. The stream yields the uid of a rule whenever one of its
+/// pods changed or went.
+pub(super) fn pods(
+    client: Client,
+    namespace: &str,
+    sync: CacheSync,
+) -> (PodStore, impl Stream<Item = Arc<str>> + Send + 'static) {
+    let (store, writer) = reflector::store();
+    let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
+    let config =
+        watcher::Config::default().labels(&ours).timeout(WATCH_TIMEOUT_SECONDS).page_size(PAGE);
+    let watch = watcher(Api::<ReporterPod>::namespaced(client, namespace), config);
+    let events = persistent("Pods of reporters", watch, writer, sync);
+    let touched = events.filter_map(|event| {
+        ready(match event {
+            Ok(Event::Apply(pod) | Event::Delete(pod)) => pod.rule_uid.map(Arc::from),
+            // A list tells nothing that the next write of a status would not take up.
+            Ok(Event::Init | Event::InitApply(_) | Event::InitDone) | Err(_) => None,
+        })
+    });
+    (store, touched)
+}

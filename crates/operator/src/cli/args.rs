@@ -1,0 +1,104 @@
+//! Command line of the operator.
+#![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+
+use super::compat::Compat;
+use super::go_flags;
+use super::metrics::MetricsArgs;
+use super::reporter::ReporterArgs;
+use super::values::{BindAddress, LogFormat, bind_address};
+
+/// Holds nodes that are not ready, as NodeReadinessRules say.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "node-readiness-operator", version, args_override_self = true)]
+pub struct Args {
+    /// Kubeconfig to use. Without it: $KUBECONFIG, then the pod's own ServiceAccount, then
+    /// ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Address that serves /healthz and /readyz, as [HOST]:PORT; 0 serves neither.
+    #[arg(long, value_name = "ADDRESS", default_value = ":8081", value_parser = bind_address)]
+    pub health_probe_bind_address: BindAddress,
+
+    /// Take part in leader election: of several operators one writes, and the others are ready to.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = false,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = go_flags::boolean,
+        action = ArgAction::Set
+    )]
+    pub leader_elect: bool,
+
+    /// Namespace of the Lease. Without it: the pod's own.
+    #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
+    pub leader_election_namespace: String,
+
+    /// Form of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What to log: error, warn, info, debug or trace, or a list such as
+    /// info,node_readiness_operator=debug.
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "RUST_LOG")]
+    pub log_level: String,
+
+    /// How reporters run.
+    #[command(flatten)]
+    pub reporter: ReporterArgs,
+
+    /// How metrics are served.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
+
+    /// Flags of the Go project.
+    #[command(flatten)]
+    pub compat: Compat,
+}
+
+impl Args {
+    /// Reads a command line, program first, as Go's `flag` package would.
+    ///
+    /// # Errors
+    /// When a flag is unknown or its value cannot be read.
+    pub fn from_go(line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let command = Self::command();
+        let line = go_flags::normalise(&command, line);
+        Self::from_arg_matches(&command.try_get_matches_from(line)?)
+    }
+
+    /// Form of the log, by whichever flag decides it.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.compat.log_format().unwrap_or(self.log_format)
+    }
+
+    /// What to log, by whichever flag decides it.
+    pub(crate) fn log_level(&self) -> &str {
+        self.compat.log_level().unwrap_or(&self.log_level)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leader_election_is_off_unless_asked_for_as_go_programs_are() {
+        let elects = |flags: &[&str]| {
+            let start = ["node-readiness-operator", "--reporter-image=r"];
+            Args::parse_from(start.iter().chain(flags)).leader_elect
+        };
+        assert!(!elects(&[]));
+        assert!(elects(&["--leader-elect"]));
+        assert!(elects(&["--leader-elect", "--leader-election-namespace=n"]));
+        assert!(!elects(&["--leader-elect=false"]));
+    }
+}

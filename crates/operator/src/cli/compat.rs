@@ -1,0 +1,225 @@
+//! Flags of the Go project that mean something else here, or nothing.
+//!
+//! All are accepted, so that the arguments of its Deployment can be kept. One that has nothing to do says
+//! so in the log, with the reason.
+#![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
+
+use clap::ValueEnum;
+
+use super::go_flags::boolean;
+use super::values::LogFormat;
+
+/// Flags of the Go project. Without a value each is as if it were not there.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Flags of the Go node-readiness-controller")]
+pub struct Compat {
+    /// true: log for people, in detail. false: log JSON.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    zap_devel: Option<bool>,
+
+    /// Form of the log; decides over --log-format.
+    #[arg(long, value_name = "FORM")]
+    zap_encoder: Option<ZapEncoder>,
+
+    /// What to log: debug, info, error, panic, or a number: 1 is debug, more is trace. Decides over
+    /// --log-level.
+    #[arg(long, value_name = "LEVEL", value_parser = zap_level)]
+    zap_log_level: Option<&'static str>,
+
+    /// Accepted; nothing to do.
+    #[arg(long, value_name = "LEVEL")]
+    zap_stacktrace_level: Option<String>,
+
+    /// Accepted; nothing to do.
+    #[arg(long, value_name = "ENCODING")]
+    zap_time_encoding: Option<String>,
+
+    /// Accepted; nothing to do.
+    #[arg(long, value_name = "ADDRESS")]
+    pprof_bind_address: Option<String>,
+
+    /// Accepted; nothing to do.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    enable_webhook: Option<bool>,
+
+    /// Accepted; nothing to do.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    enable_node_state_metrics: Option<bool>,
+
+    /// Accepted; nothing to do.
+    #[arg(long, value_name = "NUMBER")]
+    kube_api_qps: Option<f64>,
+
+    /// Accepted; nothing to do.
+    #[arg(long, value_name = "NUMBER")]
+    kube_api_burst: Option<i64>,
+
+    /// Accepted; nothing to do.
+    #[arg(long, value_name = "NUMBER")]
+    node_concurrent_reconciles: Option<i64>,
+
+    /// Accepted; nothing to do.
+    #[arg(long, value_name = "NUMBER")]
+    rule_concurrent_reconciles: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ZapEncoder {
+    Json,
+    Console,
+}
+
+impl Compat {
+    /// The form of the log, if one of these flags decides it.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
+        match (self.zap_encoder, self.zap_devel) {
+            (Some(ZapEncoder::Json), _) | (None, Some(false)) => Some(LogFormat::Json),
+            (Some(ZapEncoder::Console), _) | (None, Some(true)) => Some(LogFormat::Text),
+            (None, None) => None,
+        }
+    }
+
+    /// What to log, if one of these flags decides it.
+    pub(crate) fn log_level(&self) -> Option<&str> {
+        self.zap_log_level.or(match self.zap_devel {
+            Some(true) => Some("debug"),
+            Some(false) => Some("info"),
+            None => None,
+        })
+    }
+
+    /// The flags that were given and have nothing to do, each with the reason.
+    pub(crate) fn idle(&self) -> Vec<(&'static str, &'static str)> {
+        // Every field by name: one that is added does not compile until it is decided what it does.
+        let Self {
+            zap_devel: _,
+            zap_encoder: _,
+            zap_log_level: _,
+            zap_stacktrace_level,
+            zap_time_encoding,
+            pprof_bind_address,
+            enable_webhook,
+            enable_node_state_metrics,
+            kube_api_qps,
+            kube_api_burst,
+            node_concurrent_reconciles,
+            rule_concurrent_reconciles,
+        } = self;
+        let no_limit = "the API server limits its clients (Priority and Fairness); this one backs \
+                        off where it is refused";
+        [
+            (
+                zap_stacktrace_level.is_some(),
+                "--zap-stacktrace-level",
+                "errors are logged with their causes instead of stack traces",
+            ),
+            (zap_time_encoding.is_some(), "--zap-time-encoding", "times are logged in RFC 3339"),
+            (
+                pprof_bind_address
+                    .as_ref()
+                    .is_some_and(|address| !matches!(address.as_str(), "" | "0")),
+                "--pprof-bind-address",
+                "pprof is a profiler of Go programs; use perf",
+            ),
+            (
+                *enable_webhook == Some(true),
+                "--enable-webhook",
+                "there is no webhook: the CustomResourceDefinition refuses what is invalid, and \
+                 rules that share a taint do not conflict",
+            ),
+            (
+                enable_node_state_metrics.is_some(),
+                "--enable-node-state-metrics",
+                "node_readiness_nodes_by_state costs nothing and is always among the metrics",
+            ),
+            (kube_api_qps.is_some(), "--kube-api-qps", no_limit),
+            (kube_api_burst.is_some(), "--kube-api-burst", no_limit),
+            (
+                node_concurrent_reconciles.is_some(),
+                "--node-concurrent-reconciles",
+                "up to 96 nodes are written at the same time, fewer if the API server is slow",
+            ),
+            (
+                rule_concurrent_reconciles.is_some(),
+                "--rule-concurrent-reconciles",
+                "up to 8 rules are worked on at the same time",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(given, flag, reason)| given.then_some((flag, reason)))
+        .collect()
+    }
+}
+
+/// Reads a log level as zap does, into one of ours.
+fn zap_level(text: &str) -> Result<&'static str, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "debug" => return Ok("debug"),
+        "info" => return Ok("info"),
+        "warn" => return Ok("warn"),
+        "error" | "dpanic" | "panic" | "fatal" => return Ok("error"),
+        _ => {}
+    }
+    match text.parse() {
+        Ok(1_u8) => Ok("debug"),
+        Ok(2..) => Ok("trace"),
+        Ok(0) | Err(_) => Err("must be debug, info, error, panic or a positive number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Args;
+
+    fn compat(flags: &[&str]) -> Compat {
+        let line = ["operator", "--reporter-image=i"].iter().chain(flags).map(Into::into);
+        Args::from_go(line).unwrap().compat
+    }
+
+    #[test]
+    fn without_flags_nothing_is_decided_and_nothing_said() {
+        let none = compat(&[]);
+        assert!(none.log_format().is_none() && none.log_level().is_none());
+        assert!(none.idle().is_empty());
+    }
+
+    #[test]
+    fn zap_flags_decide_the_log() {
+        let devel = compat(&["--zap-devel"]);
+        assert_eq!((devel.log_format(), devel.log_level()), (Some(LogFormat::Text), Some("debug")));
+        let flags = ["-zap-devel", "-zap-encoder=json", "-zap-log-level", "error"];
+        let all = compat(&flags);
+        assert_eq!((all.log_format(), all.log_level()), (Some(LogFormat::Json), Some("error")));
+        assert_eq!(compat(&["--zap-log-level=5"]).log_level(), Some("trace"));
+        assert!(Args::from_go(["operator", "--zap-log-level=0"].map(Into::into)).is_err());
+    }
+
+    #[test]
+    fn each_flag_with_nothing_to_do_says_so() {
+        let flags = [
+            "--pprof-bind-address=:6060",
+            "--enable-webhook",
+            "--enable-node-state-metrics=true",
+            "--kube-api-qps=-1",
+            "--kube-api-burst",
+            "-1",
+            "-node-concurrent-reconciles=4",
+            "-rule-concurrent-reconciles",
+            "4",
+            "--zap-stacktrace-level=error",
+            "--zap-time-encoding=iso8601",
+        ];
+        let idle = compat(&flags).idle();
+        assert_eq!(idle.len(), 9);
+        assert!(idle.iter().all(|(flag, reason)| flag.starts_with("--") && !reason.is_empty()));
+    }
+
+    #[test]
+    fn what_is_switched_off_has_nothing_to_say() {
+        assert!(compat(&["--enable-webhook=false", "--pprof-bind-address="]).idle().is_empty());
+    }
+}

@@ -1,0 +1,77 @@
+//! How metrics are served: the part of the command line.
+#![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+
+use super::go_flags::boolean;
+use super::values::{BindAddress, bind_address};
+
+/// How metrics are served.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MetricsArgs {
+    /// Address that serves /metrics, as [HOST]:PORT; 0 serves none.
+    #[arg(long, value_name = "ADDRESS", default_value = "0", value_parser = bind_address)]
+    pub metrics_bind_address: BindAddress,
+
+    /// Whether metrics are served over HTTPS, to whoever may get /metrics in this cluster, or over
+    /// HTTP to everybody.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, default_value = "true",
+        default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = clap::ArgAction::Set)]
+    pub metrics_secure: bool,
+
+    /// Directory with tls.crt and tls.key for HTTPS, which are read again when they change. Without
+    /// it, or with an empty one, the operator makes a certificate that nobody else has signed.
+    #[arg(long, value_name = "DIRECTORY", value_parser = directory)]
+    pub metrics_cert_dir: Option<Directory>,
+}
+
+/// A directory; `None` for none.
+pub type Directory = Option<PathBuf>;
+
+/// Reads a directory as Go programs do: an empty one is none.
+#[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
+fn directory(text: &str) -> Result<Directory, Infallible> {
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+impl MetricsArgs {
+    /// The directory of the certificate, if there is one.
+    pub(crate) fn certificate_directory(&self) -> Option<&Path> {
+        self.metrics_cert_dir.as_ref()?.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Args;
+
+    fn metrics(flags: &[&str]) -> MetricsArgs {
+        let line = ["operator", "--reporter-image=i"].iter().chain(flags).map(Into::into);
+        Args::from_go(line).unwrap().metrics
+    }
+
+    #[test]
+    fn metrics_are_off_and_would_be_secure() {
+        let none = metrics(&[]);
+        assert!(none.metrics_bind_address.is_none() && none.metrics_secure);
+        assert!(none.certificate_directory().is_none());
+    }
+
+    #[test]
+    fn each_form_of_a_flag_is_read() {
+        assert!(metrics(&["-metrics-secure"]).metrics_secure);
+        assert!(!metrics(&["--metrics-secure=false"]).metrics_secure);
+        let address = metrics(&["-metrics-bind-address", ":8080"]).metrics_bind_address;
+        assert_eq!(address.unwrap().port(), 8080);
+    }
+
+    #[test]
+    fn an_empty_directory_is_none() {
+        assert!(metrics(&["--metrics-cert-dir="]).certificate_directory().is_none());
+        let given = metrics(&["-metrics-cert-dir", "/certs"]);
+        assert_eq!(given.certificate_directory(), Some(Path::new("/certs")));
+    }
+}

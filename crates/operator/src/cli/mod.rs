@@ -1,0 +1,15 @@
+//! The command line: the operator's flags, and those of the Go project.
+
+mod args;
+mod compat;
+mod go_flags;
+mod metrics;
+mod reporter;
+mod values;
+
+pub use args::Args;
+pub use compat::Compat;
+pub use metrics::MetricsArgs;
+pub use reporter::{GuardArg, ReporterArgs};
+pub(crate) use values::BindAddress;
+pub use values::LogFormat;

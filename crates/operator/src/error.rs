@@ -1,0 +1,48 @@
+//! Why the operator ends.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::leader::Lost;
+use crate::telemetry::metrics;
+
+/// Why the operator cannot run.
+#[derive(Debug, Error)]
+pub enum Fatal {
+    /// The kubeconfig cannot be used.
+    #[error("--kubeconfig {}: {cause}", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// There is no way to the API server.
+    #[error("no cluster to work with: {0}; run in a pod, or name a kubeconfig with --kubeconfig")]
+    NoCluster(String),
+    /// The client cannot be made.
+    #[error("cannot make a client for the API server: {0}")]
+    Client(String),
+    /// It is not known where the Lease is.
+    #[error(
+        "--leader-elect takes a namespace, and this is no pod that has one ({0}): name it with \
+         --leader-election-namespace"
+    )]
+    NoNamespace(std::io::Error),
+    /// This process leads no more.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The health address cannot be used.
+    #[error("--health-probe-bind-address {address}: {cause}")]
+    Health {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] metrics::ServeError),
+}

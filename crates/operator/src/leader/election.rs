@@ -1,0 +1,208 @@
+//! Taking part in the election: the requests for the Lease, and nothing else.
+//!
+//! What to do is decided in [`node_readiness_engine::lease`]. One round reads the Lease, decides,
+//! and writes it if need be, whether this process leads or stands by.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Client;
+use kube::api::{Api, PostParams};
+use node_readiness_api::{CONTROLLER_NAME, LEASE_NAME};
+use node_readiness_engine::lease::{Candidate, Decision, Loss, RENEW_DEADLINE, RETRY_PERIOD};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use super::leadership::{Claim, Leadership};
+use crate::api_error;
+use crate::clock;
+use crate::identity;
+
+/// How long one request for the Lease may take: a few fit into a claim.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where a pod finds the name of its namespace.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Why this process may write no more. It ends then, as others of its kind do: whatever was planned
+/// or queued under the old claim goes with it, and the next process begins with what is there.
+#[derive(Debug, Error)]
+pub enum Lost {
+    /// It was not renewed in time.
+    #[error(
+        "Lease {namespace}/{LEASE_NAME} was not renewed for {RENEW_DEADLINE:?}; another operator \
+         may lead soon, so this one ends"
+    )]
+    Expired {
+        /// Namespace of the Lease.
+        namespace: String,
+    },
+    /// Another took it.
+    #[error("Lease {namespace}/{LEASE_NAME} is held by {holder:?} now, so this operator ends")]
+    Taken {
+        /// Namespace of the Lease.
+        namespace: String,
+        /// Who has it.
+        holder: String,
+    },
+}
+
+/// The part of this process in the election.
+pub(crate) struct Election {
+    leases: Api<Lease>,
+    namespace: String,
+    candidate: Candidate,
+    began: Instant,
+    claim: watch::Sender<Claim>,
+}
+
+/// A request for the Lease that failed.
+enum Failed {
+    /// Somebody else wrote in between.
+    Conflict,
+    /// Something else, in words.
+    Other(String),
+}
+
+impl Election {
+    /// Takes part over the Lease in a namespace. The client should be used by nothing else, so that
+    /// no other request can be in the way of a renewal.
+    pub(crate) fn new(client: Client, namespace: String) -> (Self, Leadership) {
+        let (claim, leadership) = Leadership::new();
+        let identity = identity::unique();
+        info!(lease = format!("{namespace}/{LEASE_NAME}"), identity, "standing for election");
+        let election = Self {
+            leases: Api::namespaced(client, &namespace),
+            namespace,
+            candidate: Candidate::new(identity),
+            began: Instant::now(),
+            claim,
+        };
+        (election, leadership)
+    }
+
+    /// Stands by, leads when it can, and ends when it leads no more.
+    pub(crate) async fn run(&mut self) -> Lost {
+        loop {
+            let end = self.candidate.claim().map(|end| self.began + end);
+            let expired = async {
+                match end {
+                    Some(end) => sleep_until(end).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let round = async {
+                let pause = self.round().await?;
+                sleep(pause).await;
+                Ok(())
+            };
+            let loss = tokio::select! {
+                biased;
+                () = expired => Loss::Expired,
+                done = round => match done {
+                    Ok(()) => continue,
+                    Err(loss) => loss,
+                },
+            };
+            self.claim.send_replace(Claim::Standby);
+            let namespace = self.namespace.clone();
+            return match loss {
+                Loss::Expired => Lost::Expired { namespace },
+                Loss::Taken(holder) => Lost::Taken { namespace, holder },
+            };
+        }
+    }
+
+    /// Gives the Lease up, so that another need not wait. To be called once nothing writes any more.
+    pub(crate) async fn release(mut self) {
+        self.claim.send_replace(Claim::Standby);
+        // A renewal may have been cut off in the middle: what it left is read.
+        if let Ok(lease) = self.read().await {
+            self.candidate.observe(lease, self.began.elapsed());
+        }
+        let Some(lease) = self.candidate.release(clock::precisely()) else { return };
+        match self.write(&lease).await {
+            Ok(_) => info!("the lease is released"),
+            Err(Failed::Conflict) => debug!("the lease was not this operator's to release"),
+            Err(Failed::Other(cause)) => {
+                warn!("the lease could not be released and will run out: {cause}");
+            }
+        }
+    }
+
+    /// Reads, decides, writes; says when to do so again.
+    async fn round(&mut self) -> Result<Duration, Loss> {
+        // Candidates that began together should not go on together.
+        let retry = RETRY_PERIOD.mul_f64(1.0 - fastrand::f64() / 5.0);
+        match self.read().await {
+            Ok(lease) => self.candidate.observe(lease, self.began.elapsed()),
+            Err(cause) => {
+                warn!("lease {}/{LEASE_NAME} could not be read: {cause}", self.namespace);
+                return Ok(retry);
+            }
+        }
+        let sent = self.began.elapsed();
+        let lease = match self.candidate.decide(sent, clock::precisely()) {
+            Decision::Write(lease) => lease,
+            Decision::Wait(wait) => return Ok(wait.min(retry)),
+            Decision::Lost(loss) => return Err(loss),
+        };
+        match self.write(&lease).await {
+            Ok(lease) => self.written(lease, sent),
+            Err(Failed::Conflict) => debug!("somebody else wrote the lease"),
+            Err(Failed::Other(cause)) => {
+                warn!("lease {}/{LEASE_NAME} could not be written: {cause}", self.namespace);
+            }
+        }
+        Ok(retry)
+    }
+
+    fn written(&mut self, lease: Lease, sent: Duration) {
+        if self.candidate.claim().is_none() {
+            info!("this operator leads");
+        }
+        self.candidate.written(lease, sent);
+        if let Some(end) = self.candidate.claim() {
+            self.claim.send_replace(Claim::Until(self.began + end));
+        }
+    }
+
+    async fn read(&self) -> Result<Option<Lease>, String> {
+        match timeout(REQUEST_TIMEOUT, self.leases.get_opt(LEASE_NAME)).await {
+            Ok(lease) => lease.map_err(|error| api_error::of_request(&error).message),
+            Err(_) => Err(format!("no answer in {REQUEST_TIMEOUT:?}")),
+        }
+    }
+
+    async fn write(&self, lease: &Lease) -> Result<Lease, Failed> {
+        let params =
+            PostParams { field_manager: Some(CONTROLLER_NAME.to_owned()), ..PostParams::default() };
+        let mut lease = lease.clone();
+        lease.metadata.name = Some(LEASE_NAME.to_owned());
+        let write = async {
+            // What has no resourceVersion was not there: creating it fails if it is there by now,
+            // as replacing it fails if it has changed.
+            if lease.metadata.resource_version.is_none() {
+                self.leases.create(&params, &lease).await
+            } else {
+                self.leases.replace(LEASE_NAME, &params, &lease).await
+            }
+        };
+        match timeout(REQUEST_TIMEOUT, write).await {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(Failed::Conflict),
+            Ok(Err(error)) => Err(Failed::Other(api_error::of_request(&error).message)),
+            Err(_) => Err(Failed::Other(format!("no answer in {REQUEST_TIMEOUT:?}"))),
+        }
+    }
+}
+
+/// The namespace of the pod that this process runs in.
+///
+/// # Errors
+/// When it does not run in one.
+pub(crate) fn pod_namespace() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string(NAMESPACE_FILE)?.trim().to_owned())
+}

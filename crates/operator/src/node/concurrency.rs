@@ -1,0 +1,203 @@
+//! How many nodes are written at the same time: an adaptive concurrency limit (AIMD).
+//!
+//! More at a time are faster up to what the API server bears, and beyond that only wait there,
+//! where they are in everybody's way. So the number follows what it answers, as TCP's congestion
+//! window does (RFC 5681): it grows quickly up to the last number that was too many, slowly beyond,
+//! and is halved when the API server says or shows that it is too many.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The fewest and the most writes at a time, and how many it begins with.
+const LEAST: f64 = 2.0;
+pub(super) const MOST: u16 = 96;
+const FIRST: f64 = 16.0;
+
+/// An answer that takes so long shows an API server that has too much to do: a write takes it
+/// milliseconds, and it lets no request wait for longer than a minute.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// The limit, which gives a permit to each write.
+#[derive(Debug)]
+pub(super) struct ConcurrencyLimit {
+    free: Semaphore,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    limit: Limit,
+    /// How many permits exist: those in use and those that are free.
+    permits: usize,
+}
+
+/// A permit that one write takes.
+#[derive(Debug)]
+pub(super) struct Permit<'a> {
+    limit: &'a ConcurrencyLimit,
+    _slot: SemaphorePermit<'a>,
+    began: Instant,
+}
+
+/// How the API server took a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feedback {
+    /// It was carried out or refused for what it was.
+    Success,
+    /// It was refused or not answered since there is too much to do.
+    Overload,
+}
+
+impl ConcurrencyLimit {
+    pub(super) fn new() -> Self {
+        let limit = Limit::new(Instant::now());
+        let permits = limit.size();
+        let state = Mutex::new(State { limit, permits });
+        Self { free: Semaphore::new(permits), state }
+    }
+
+    /// Waits for a permit.
+    pub(super) async fn acquire(&self) -> Permit<'_> {
+        let slot = self.free.acquire().await.expect("the semaphore is never closed");
+        Permit { limit: self, _slot: slot, began: Instant::now() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit<'_> {
+    /// Gives the permit back, with how the API server took the write.
+    pub(super) fn release(self, feedback: Feedback) {
+        let now = Instant::now();
+        let busy = self.limit.free.available_permits() == 0;
+        let mut state = self.limit.lock();
+        state.limit.record(feedback, self.began, now, busy);
+        let wanted = state.limit.size();
+        if wanted > state.permits {
+            self.limit.free.add_permits(wanted - state.permits);
+            state.permits = wanted;
+        }
+        // Our own permit comes back after this, so fewer may be free than are to go; the next answers
+        // take the rest away.
+        if wanted < state.permits {
+            state.permits -= self.limit.free.forget_permits(state.permits - wanted);
+        }
+    }
+}
+
+/// How many writes there may be at a time. Pure: what time it is, is told.
+#[derive(Debug)]
+struct Limit {
+    size: f64,
+    /// Up to here it grows quickly.
+    quick: f64,
+    /// When it was last reduced. The answers to earlier writes say nothing about the smaller limit.
+    shrunk: Instant,
+}
+
+impl Limit {
+    fn new(now: Instant) -> Self {
+        Self { size: FIRST, quick: f64::from(MOST), shrunk: now }
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "2 to 96")]
+    fn size(&self) -> usize {
+        self.size as usize
+    }
+
+    /// Records the answer to a write that began at `began`. `busy` is whether all permits were in use: only
+    /// then does it say anything about one more.
+    fn record(&mut self, feedback: Feedback, began: Instant, now: Instant, busy: bool) {
+        if began < self.shrunk {
+            return;
+        }
+        if feedback == Feedback::Overload || now - began > SLOW {
+            self.size = (self.size / 2.0).max(LEAST);
+            self.quick = self.size;
+            self.shrunk = now;
+        } else if busy {
+            let growth = if self.size < self.quick { 1.0 } else { 1.0 / self.size };
+            self.size = (self.size + growth).min(f64::from(MOST));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Duration = Duration::from_millis(10);
+
+    /// Answers as many writes as the limit allows, each `took` after it was sent.
+    fn round(limit: &mut Limit, now: &mut Instant, feedback: Feedback, took: Duration) {
+        let began = *now;
+        *now += took;
+        for _ in 0..limit.size() {
+            limit.record(feedback, began, *now, true);
+        }
+    }
+
+    #[test]
+    fn it_grows_while_the_api_server_keeps_up_and_never_beyond_the_most() {
+        let mut now = Instant::now();
+        let mut limit = Limit::new(now);
+        round(&mut limit, &mut now, Feedback::Success, QUICK);
+        assert_eq!(limit.size(), 32);
+        for _ in 0..10 {
+            round(&mut limit, &mut now, Feedback::Success, QUICK);
+        }
+        assert_eq!(limit.size(), usize::from(MOST));
+    }
+
+    #[test]
+    fn it_is_halved_once_for_all_that_was_under_way() {
+        let mut now = Instant::now();
+        let mut limit = Limit::new(now);
+        round(&mut limit, &mut now, Feedback::Overload, QUICK);
+        assert_eq!(limit.size(), 8);
+        now += QUICK;
+        round(&mut limit, &mut now, Feedback::Success, QUICK);
+        assert_eq!(limit.size(), 8, "from here on it grows by one a round");
+        round(&mut limit, &mut now, Feedback::Success, QUICK);
+        assert_eq!(limit.size(), 9);
+    }
+
+    #[test]
+    fn slowness_is_too_much_and_two_remain_always() {
+        let mut now = Instant::now();
+        let mut limit = Limit::new(now);
+        for _ in 0..10 {
+            round(&mut limit, &mut now, Feedback::Success, SLOW + QUICK);
+            now += QUICK;
+        }
+        assert_eq!(limit.size(), 2);
+    }
+
+    #[test]
+    fn who_has_little_to_write_learns_nothing() {
+        let now = Instant::now();
+        let mut limit = Limit::new(now);
+        limit.record(Feedback::Success, now, now + QUICK, false);
+        assert_eq!(limit.size(), 16);
+    }
+
+    #[tokio::test]
+    async fn lanes_follow_the_window() {
+        let limit = ConcurrencyLimit::new();
+        let mut permits = Vec::new();
+        for _ in 0..16 {
+            permits.push(limit.acquire().await);
+        }
+        assert_eq!(limit.free.available_permits(), 0);
+        permits.pop().unwrap().release(Feedback::Success);
+        assert_eq!(limit.free.available_permits(), 2, "its own and one more");
+        permits.pop().unwrap().release(Feedback::Overload);
+        drop(permits.drain(..));
+        limit.acquire().await.release(Feedback::Success);
+        assert_eq!(limit.free.available_permits(), 8);
+    }
+}

@@ -1,0 +1,229 @@
+//! The one place that writes nodes.
+
+use std::time::Duration;
+
+use json_patch::Patch as JsonPatch;
+use kube::api::{Api, Patch, PatchParams};
+use node_readiness_api::CONTROLLER_NAME;
+use node_readiness_engine::{Failure, Node};
+
+use super::concurrency::{ConcurrencyLimit, Feedback, Permit};
+use super::field_managers;
+use crate::api_error;
+use crate::leader::{Leadership, NotWritten};
+
+/// How many answers in a row that ask for patience are nobody's concern.
+const UNTOLD: u32 = 4;
+
+/// What came of a write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The node is as planned.
+    Written,
+    /// Somebody else changed taints or records in between: the plan is void. With the API server's
+    /// words, in case it happens again and again.
+    Stale(String),
+    /// This process does not lead: nothing was sent.
+    NotLeader,
+    /// The node is no more.
+    Gone,
+    /// The API server has too much to do, and asks to be left alone for this long.
+    Busy(Duration),
+    /// The API server took the write and nothing changed: an admission policy or a webhook undid it.
+    Undone,
+    /// Somebody changed back what was written before: the same is written again after this time.
+    Reverted(Failure, Duration),
+    /// The API server refused, or could not be reached.
+    Failed(Failure),
+    /// There was no answer, or one that says nothing about it: it may have come about.
+    Unknown(Failure),
+}
+
+impl Outcome {
+    /// Why it is not known to have come about, where that is to be told.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure) | Self::Unknown(failure) | Self::Reverted(failure, _) => {
+                Some(failure)
+            }
+            Self::Written
+            | Self::Undone
+            | Self::Stale(_)
+            | Self::Busy(_)
+            | Self::Gone
+            | Self::NotLeader => None,
+        }
+    }
+
+    /// This outcome of a node's write, after some before it that were none either: a plan that is void,
+    /// or an API server that is busy, is nobody's concern now and then, and is when it does not end.
+    pub(super) fn after(self, misses: u32, node: &str) -> Self {
+        if misses < UNTOLD {
+            return self;
+        }
+        let (reason, message) = match self {
+            Self::Stale(words) => (
+                "Conflict",
+                format!(
+                    "after {misses} writes that did not come about, the API server answered as if the \
+                     node had changed in between: {words}; see who writes its taints with kubectl get \
+                     node {node} -o yaml --show-managed-fields, and whether an admission webhook refuses \
+                     the change"
+                ),
+            ),
+            Self::Busy(_) => (
+                "TooManyRequests",
+                format!(
+                    "after {misses} writes that did not come about, the API server still has too much \
+                     to do; see its priority and fairness, and what else sends requests"
+                ),
+            ),
+            other => return other,
+        };
+        Self::Failed(Failure { reason: reason.to_owned(), message })
+    }
+}
+
+pub(super) struct Writer {
+    nodes: Api<Node>,
+    leadership: Leadership,
+    limit: ConcurrencyLimit,
+}
+
+impl Writer {
+    pub(super) fn new(client: kube::Client, leadership: Leadership) -> Self {
+        Self { nodes: Api::all(client), leadership, limit: ConcurrencyLimit::new() }
+    }
+
+    /// Waits for a permit to write. The caller decides afterwards what to write, because this may take
+    /// long.
+    pub(super) async fn acquire(&self) -> Permit<'_> {
+        self.limit.acquire().await
+    }
+
+    /// Who other than the operator last changed what it writes on a node. This is the one read of a
+    /// node beside the watch, made once for each change that is reverted.
+    pub(super) async fn last_manager(&self, node: &str) -> Option<String> {
+        let read = self.leadership.write(self.nodes.get_metadata(node)).await.ok()?;
+        field_managers::last_of(&read.metadata).map(str::to_owned)
+    }
+
+    /// Writes a node by a conditional patch. Only metadata is asked for in return: a whole node
+    /// would be tens of kilobytes that nobody reads.
+    pub(super) async fn write(&self, permit: Permit<'_>, node: &Node, patch: JsonPatch) -> Outcome {
+        let params =
+            PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..Default::default() };
+        let patch = Patch::Json::<()>(patch);
+        let write = self.nodes.patch_metadata(node.name(), &params, &patch);
+        let written = self.leadership.write(write).await;
+        permit.release(written.as_ref().map_or_else(overload, |_| Feedback::Success));
+        let before = &node.metadata.resource_version;
+        match written {
+            // The patch tested that the node was as planned from, and so it should have changed it.
+            Ok(answer) if answer.metadata.resource_version == *before => Outcome::Undone,
+            Ok(_) => Outcome::Written,
+            Err(error) => not_written(&error),
+        }
+    }
+}
+
+/// What a write comes to that did not come about.
+fn not_written(error: &NotWritten<kube::Error>) -> Outcome {
+    match error {
+        NotWritten::NotLeader => Outcome::NotLeader,
+        NotWritten::Failed(kube::Error::Api(status)) if status.code == 404 => Outcome::Gone,
+        NotWritten::Failed(kube::Error::Api(status)) if status.code == 429 => {
+            let details = status.details.as_ref();
+            let wait = details.map_or(0, |details| details.retry_after_seconds);
+            Outcome::Busy(Duration::from_secs(wait.into()))
+        }
+        NotWritten::Failed(kube::Error::Api(status)) if api_error::is_stale(status) => {
+            Outcome::Stale(status.message.clone())
+        }
+        NotWritten::Failed(kube::Error::Api(status)) if status.code < 500 => {
+            Outcome::Failed(api_error::of_write(error))
+        }
+        NotWritten::Failed(_) | NotWritten::Timeout => Outcome::Unknown(api_error::of_write(error)),
+    }
+}
+
+/// What it says of how much the API server bears that a write did not come about.
+fn overload(error: &NotWritten<kube::Error>) -> Feedback {
+    match error {
+        NotWritten::NotLeader => Feedback::Success,
+        NotWritten::Failed(kube::Error::Api(status)) if status.code != 429 && status.code < 500 => {
+            Feedback::Success
+        }
+        NotWritten::Failed(_) | NotWritten::Timeout => Feedback::Overload,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn answered(status: Value) -> Outcome {
+        let status = serde_json::from_value(status).unwrap();
+        not_written(&NotWritten::Failed(kube::Error::Api(Box::new(status))))
+    }
+
+    #[test]
+    fn a_failed_test_is_stale_and_an_invalid_node_is_a_failure() {
+        let test =
+            json!({"code": 422, "reason": "Invalid", "message": "the server rejected our request"});
+        assert_eq!(answered(test), Outcome::Stale("the server rejected our request".to_owned()));
+        let invalid = json!({"code": 422, "reason": "Invalid", "message": "bad taint",
+            "details": {"causes": [{"field": "spec.taints[0]", "message": "bad"}]}});
+        assert!(matches!(answered(invalid), Outcome::Failed(f) if f.message == "bad taint"));
+    }
+
+    #[test]
+    fn answers_that_do_not_end_are_told_with_the_api_servers_words() {
+        let stale = || Outcome::Stale("the server rejected our request".to_owned());
+        assert_eq!(stale().after(0, "n"), stale());
+        assert_eq!(stale().after(3, "n"), stale());
+        let Outcome::Failed(failure) = stale().after(4, "n") else { panic!("it is told") };
+        assert_eq!(failure.reason, "Conflict");
+        for part in ["after 4 writes", "the server rejected our request", "kubectl get node n "] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+        let busy = || Outcome::Busy(Duration::from_secs(1));
+        assert_eq!(busy().after(3, "n"), busy());
+        let Outcome::Failed(failure) = busy().after(4, "n") else { panic!("it is told") };
+        assert_eq!(failure.reason, "TooManyRequests");
+        assert_eq!(Outcome::Written.after(9, "n"), Outcome::Written);
+    }
+
+    #[test]
+    fn a_node_that_is_gone_is_no_failure_and_no_answer_is() {
+        assert_eq!(
+            answered(json!({"code": 404, "reason": "NotFound", "message": ""})),
+            Outcome::Gone
+        );
+        assert!(matches!(not_written(&NotWritten::Timeout), Outcome::Unknown(_)));
+        assert_eq!(not_written(&NotWritten::NotLeader), Outcome::NotLeader);
+    }
+
+    #[test]
+    fn who_is_told_to_wait_waits_as_long_as_it_is_told() {
+        let busy = json!({"code": 429, "reason": "TooManyRequests", "message": "later",
+            "details": {"retryAfterSeconds": 3}});
+        assert_eq!(answered(busy), Outcome::Busy(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn only_what_the_api_server_could_not_bear_is_too_much() {
+        let of = |code: u16| {
+            let status = serde_json::from_value(json!({"code": code, "message": ""})).unwrap();
+            overload(&NotWritten::Failed(kube::Error::Api(Box::new(status))))
+        };
+        for taken in [404, 409, 422] {
+            assert!(matches!(of(taken), Feedback::Success), "{taken}");
+        }
+        for too_much in [429, 500, 503] {
+            assert!(matches!(of(too_much), Feedback::Overload), "{too_much}");
+        }
+        assert!(matches!(overload(&NotWritten::Timeout), Feedback::Overload));
+    }
+}

@@ -1,0 +1,78 @@
+//! Why a generated object is not in place.
+
+use node_readiness_engine::status::Reporters;
+use thiserror::Error;
+
+/// A generated object could not be applied or deleted.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// The API server refused, or could not be reached.
+    #[error("{kind} {name} could not be {verb}: {cause}")]
+    Refused {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// What was tried.
+        verb: &'static str,
+        /// The API server's words.
+        cause: String,
+    },
+    /// An object of that name is there, and is not the rule's.
+    #[error(
+        "{kind} {name} is {whose}, and is left as it is; delete it, or give the NodeReadinessRule \
+         another name"
+    )]
+    Taken {
+        /// Kind of the object.
+        kind: String,
+        /// Its namespace, if it has one, and name.
+        name: String,
+        /// Whose it is.
+        whose: String,
+    },
+    /// An object of that name is there, and is that of a rule that is gone.
+    #[error(
+        "{kind} {name} is that of an earlier NodeReadinessRule of this name, and is waited for: \
+         Kubernetes' garbage collector removes it"
+    )]
+    Left {
+        /// Kind of the object.
+        kind: String,
+        /// Its namespace, if it has one, and name.
+        name: String,
+    },
+    /// Somebody changes an object back again and again.
+    #[error(
+        "{field} of {object} is changed or removed again and again by somebody else, and is applied again \
+         with growing waits; see who with kubectl get -o yaml --show-managed-fields"
+    )]
+    Reverted {
+        /// Kind, namespace and name of the object.
+        object: String,
+        /// The field.
+        field: String,
+    },
+    /// An object could not be written as JSON.
+    #[error("{kind} {name} could not be written as JSON: {cause}")]
+    Encode {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Why.
+        cause: serde_json::Error,
+    },
+}
+
+impl ApplyError {
+    /// How the reporters are for which this is why they do not run as they should.
+    pub(crate) fn reporters(&self) -> Reporters {
+        match self {
+            Self::Taken { .. } | Self::Left { .. } => Reporters::NameTaken(self.to_string()),
+            Self::Refused { .. } | Self::Encode { .. } | Self::Reverted { .. } => {
+                Reporters::Failed(self.to_string())
+            }
+        }
+    }
+}

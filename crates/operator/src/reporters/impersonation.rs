@@ -1,0 +1,117 @@
+//! Whether the API server knows constrained impersonation (KEP-5284), found out by asking it.
+//!
+//! No version or API says so, and a feature gate can be switched either way. So the operator asks who
+//! it would be as a node that does not exist. Nothing can come of the question: whoever may not
+//! impersonate is refused, and the words of the refusal tell which rules were consulted. Who may
+//! impersonate anybody, as an administrator may, is told who they would be: in the group of nodes if the
+//! feature was used. If not, that says nothing, since the API server tries first what worked last.
+
+use std::time::Duration;
+
+use http::Request;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::Client;
+use node_readiness_engine::reporter::ConstrainedImpersonation::{self, Missing, Unknown, Works};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::leader::Leadership;
+
+/// The node that the operator asks about.
+const NOBODY: &str = "system:node:node-readiness-feature-detection";
+
+/// How long one question may take, and how soon it is asked again where the answer is no or none.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_mins(1);
+
+/// Asks until the feature is there, and tells each answer. Only who leads needs to know.
+pub(crate) async fn detect(
+    client: Client,
+    leadership: Leadership,
+    detected: watch::Sender<ConstrainedImpersonation>,
+) {
+    leadership.acquired().await;
+    loop {
+        let found = timeout(TIMEOUT, ask(&client)).await.unwrap_or_else(|_| {
+            debug!("no answer to whether constrained impersonation works");
+            Unknown
+        });
+        // No answer is no news.
+        if found != Unknown && detected.send_replace(found) != found {
+            match found {
+                Works => info!("the API server knows constrained impersonation"),
+                Missing | Unknown => warn!(
+                    "the API server does not know constrained impersonation: rules that need it get no reporters"
+                ),
+            }
+        }
+        if found == Works {
+            return;
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+async fn ask(client: &Client) -> ConstrainedImpersonation {
+    let request = Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+        .header("Content-Type", "application/json")
+        .header("Impersonate-User", NOBODY)
+        .body(br#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#.to_vec());
+    let Ok(request) = request else { return Unknown };
+    match client.request::<SelfSubjectReview>(request).await {
+        Ok(review) => answered(&review),
+        Err(kube::Error::Api(status)) if status.code == 403 => refused(&status.message),
+        Err(error) => {
+            debug!(%error, "cannot ask whether constrained impersonation works");
+            Unknown
+        }
+    }
+}
+
+/// Reads who somebody would be that may impersonate a node.
+fn answered(review: &SelfSubjectReview) -> ConstrainedImpersonation {
+    let user = review.status.as_ref().and_then(|status| status.user_info.as_ref());
+    let groups = user.and_then(|user| user.groups.as_ref());
+    if groups.is_some_and(|groups| groups.iter().any(|group| group == "system:nodes")) {
+        Works
+    } else {
+        Unknown
+    }
+}
+
+/// Reads the refusal of somebody who may not: one by the rules of the feature names its verbs.
+fn refused(message: &str) -> ConstrainedImpersonation {
+    if message.contains("impersonate:") || message.contains("impersonate-on:") {
+        Works
+    } else if message.contains("impersonate") {
+        Missing
+    } else {
+        Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_refusal_tells_by_whose_rules_it_was_made() {
+        let nodes = r#"nodes.authentication.k8s.io "x" is forbidden: User "o" cannot impersonate:arbitrary-node resource "nodes""#;
+        assert_eq!(refused(nodes), Works);
+        let users = r#"users "system:node:x" is forbidden: User "o" cannot impersonate resource "users" in API group """#;
+        assert_eq!(refused(users), Missing);
+        assert_eq!(refused("an admission webhook is out of order"), Unknown);
+    }
+
+    #[test]
+    fn who_may_impersonate_anybody_learns_only_that_the_feature_is_there() {
+        let review = |groups: &[&str]| {
+            let review = json!({"status": {"userInfo": {"username": NOBODY, "groups": groups}}});
+            answered(&serde_json::from_value(review).unwrap())
+        };
+        assert_eq!(review(&["system:authenticated", "system:nodes"]), Works);
+        assert_eq!(review(&["system:authenticated"]), Unknown);
+    }
+}

@@ -1,0 +1,143 @@
+//! Whose an object is that bears the name of a generated one.
+//!
+//! Names follow from the rule's name, so somebody else may have taken one before. What is not the
+//! rule's own is never written; that holds for the objects of an earlier rule of the same name as
+//! well, which the garbage collector is about to remove. Those that it will not remove are replaced.
+
+use std::collections::BTreeMap;
+
+use kube::{Resource, ResourceExt};
+use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL, RULE_NAME_ANNOTATION, RULE_UID_LABEL};
+
+use super::error::ApplyError;
+
+/// What an object is to the rule that wants one of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// It is the rule's own.
+    Own,
+    /// It was generated for a rule of this name that had another uid, and no rule owns it: it was restored
+    /// from a backup, or left when that rule was deleted with `--cascade=orphan`. Nobody will remove it.
+    Abandoned,
+}
+
+/// Whether an object that is there is the one that is wanted: it is owned by the same rule, or, since
+/// either may have been edited, labelled with its uid. One that was abandoned may be taken over.
+pub(crate) fn check<K>(there: &impl Resource, wanted: &K) -> Result<Ownership, ApplyError>
+where
+    K: Resource<DynamicType = ()>,
+{
+    // What is no rule's has a fixed name that is the operator's alone.
+    let Some(uid) = wanted.labels().get(RULE_UID_LABEL) else { return Ok(Ownership::Own) };
+    let owned = there.owner_references().iter().any(|owner| owner.uid == *uid);
+    let label = there.labels().get(RULE_UID_LABEL);
+    if owned || label == Some(uid) {
+        return Ok(Ownership::Own);
+    }
+    if label.is_some() && is_abandoned(there, wanted) {
+        return Ok(Ownership::Abandoned);
+    }
+    let kind = K::kind(&()).into_owned();
+    let name = match there.namespace() {
+        Some(namespace) => format!("{namespace}/{}", there.name_any()),
+        None => there.name_any(),
+    };
+    Err(match label {
+        Some(_) => ApplyError::Left { kind, name },
+        None => ApplyError::Taken { kind, name, whose: whose(there) },
+    })
+}
+
+fn is_abandoned(there: &impl Resource, wanted: &impl Resource) -> bool {
+    let manager = there.labels().get(MANAGED_BY_LABEL).map(String::as_str);
+    let rule = |object: &BTreeMap<String, String>| object.get(RULE_NAME_ANNOTATION).cloned();
+    there.owner_references().is_empty()
+        && manager == Some(MANAGED_BY)
+        && rule(there.annotations()) == rule(wanted.annotations())
+}
+
+/// Whose an object is, as far as it says.
+fn whose(there: &impl Resource) -> String {
+    if let Some(owner) = there.owner_references().first() {
+        return format!("owned by {} {}", owner.kind, owner.name);
+    }
+    match there.labels().get(MANAGED_BY_LABEL) {
+        Some(manager) => format!("managed by {manager}"),
+        None => "not of this NodeReadinessRule".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn map(labels: &Value, owners: &Value) -> ConfigMap {
+        let metadata = json!({
+            "name": "reporter-cni", "namespace": "r", "labels": labels, "ownerReferences": owners,
+        });
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    fn owner(kind: &str, name: &str, uid: &str) -> Value {
+        json!([{"apiVersion": "v1", "kind": kind, "name": name, "uid": uid}])
+    }
+
+    fn checked(labels: &Value, owners: &Value) -> Result<Ownership, String> {
+        let wanted = map(&json!({RULE_UID_LABEL: "u1"}), &owner("NodeReadinessRule", "cni", "u1"));
+        check(&map(labels, owners), &wanted).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_labelled_or_owned_by_the_rule_is_its_own() {
+        let own = Ok(Ownership::Own);
+        assert_eq!(checked(&json!({RULE_UID_LABEL: "u1"}), &json!([])), own);
+        assert_eq!(checked(&json!({}), &owner("NodeReadinessRule", "cni", "u1")), own);
+    }
+
+    #[test]
+    fn what_an_earlier_rule_left_that_nobody_owns_is_abandoned() {
+        let labels = json!({RULE_UID_LABEL: "u0", MANAGED_BY_LABEL: MANAGED_BY});
+        assert_eq!(checked(&labels, &json!([])), Ok(Ownership::Abandoned));
+        for (labels, owners) in [
+            (labels.clone(), owner("NodeReadinessRule", "cni", "u0")),
+            (labels, owner("Deployment", "web", "u2")),
+            (json!({RULE_UID_LABEL: "u0", MANAGED_BY_LABEL: "Helm"}), json!([])),
+            (json!({MANAGED_BY_LABEL: MANAGED_BY}), json!([])),
+        ] {
+            checked(&labels, &owners).unwrap_err();
+        }
+        let of_another = |rule: &str| {
+            let annotations = BTreeMap::from([(RULE_NAME_ANNOTATION.to_owned(), rule.to_owned())]);
+            let mut map =
+                map(&json!({RULE_UID_LABEL: "u0", MANAGED_BY_LABEL: MANAGED_BY}), &json!([]));
+            map.metadata.annotations = Some(annotations);
+            map
+        };
+        let mut wanted = of_another("cni");
+        wanted.metadata.labels.as_mut().unwrap().insert(RULE_UID_LABEL.to_owned(), "u1".to_owned());
+        assert!(matches!(check(&of_another("cni"), &wanted), Ok(Ownership::Abandoned)));
+        check(&of_another("csi"), &wanted).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_somebody_elses_is_named_with_whose_it_is_and_the_remedy() {
+        let refused = checked(&json!({}), &owner("Deployment", "web", "u2")).unwrap_err();
+        assert!(refused.starts_with("ConfigMap r/reporter-cni is owned by Deployment web"));
+        assert!(refused.contains("delete it, or give the NodeReadinessRule another name"));
+        let refused = checked(&json!({MANAGED_BY_LABEL: "Helm"}), &json!([])).unwrap_err();
+        assert!(refused.contains("managed by Helm"), "{refused}");
+        assert!(checked(&json!({}), &json!([])).unwrap_err().contains("not of this"));
+    }
+
+    #[test]
+    fn what_an_earlier_rule_left_is_waited_for() {
+        let owner = owner("NodeReadinessRule", "cni", "u0");
+        let refused = checked(&json!({RULE_UID_LABEL: "u0"}), &owner).unwrap_err();
+        assert!(refused.contains("garbage collector removes it"), "{refused}");
+    }
+}

@@ -1,0 +1,27 @@
+//! What the steps of a rule's reconcile work with.
+
+use std::sync::Arc;
+
+use kube::Client;
+
+use super::status::StatusWriter;
+use crate::backoff::Backoff;
+use crate::cache::Caches;
+use crate::evaluations::EvaluationStore;
+use crate::leader::Leadership;
+use crate::reporters::ReporterManager;
+use crate::telemetry::Telemetry;
+
+/// What the steps of a rule's reconcile work with: they read caches and evaluations, and write reporters,
+/// the finalizer and the status.
+pub(super) struct Context {
+    pub(super) caches: Caches,
+    pub(super) evaluations: Arc<EvaluationStore>,
+    pub(super) reporters: ReporterManager,
+    /// For the finalizer.
+    pub(super) client: Client,
+    pub(super) status: StatusWriter,
+    pub(super) telemetry: Telemetry,
+    pub(super) leadership: Leadership,
+    pub(super) backoff: Backoff,
+}

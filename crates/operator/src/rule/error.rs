@@ -1,0 +1,50 @@
+//! Why a rule could not be reconciled.
+
+use node_readiness_api::FINALIZER;
+use thiserror::Error;
+
+use crate::reporters::ApplyError;
+
+/// A rule could not be carried out; it is retried by itself.
+#[derive(Debug, Error)]
+pub enum RuleError {
+    /// Something generated could not be written as JSON.
+    #[error("reporters could not be generated: {0}")]
+    Generate(#[from] serde_json::Error),
+    /// A generated object could not be applied or deleted.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The status could not be written.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// The finalizer could not be added or removed.
+    #[error(transparent)]
+    Finalizer(#[from] FinalizerError),
+}
+
+impl RuleError {
+    /// What could not be done, as events name it.
+    pub(super) fn action(&self) -> &'static str {
+        match self {
+            Self::Generate(_) | Self::Apply(_) => "ApplyReporters",
+            Self::Status(_) => "ReportStatus",
+            Self::Finalizer(_) => "CleanUp",
+        }
+    }
+}
+
+/// A status could not be written.
+#[derive(Debug, Error)]
+#[error("status of NodeReadinessRule {rule} could not be written: {cause}")]
+pub struct StatusError {
+    pub(super) rule: String,
+    pub(super) cause: String,
+}
+
+/// The finalizer could not be added or removed.
+#[derive(Debug, Error)]
+#[error("finalizer {FINALIZER} of NodeReadinessRule {rule}: {cause}")]
+pub struct FinalizerError {
+    pub(super) rule: String,
+    pub(super) cause: String,
+}

@@ -1,0 +1,148 @@
+//! The finalizer of a rule: it stays until no node carries anything of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::SignedDuration;
+use kube::api::Api;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::Action;
+use kube::runtime::finalizer::{self, Event, finalizer};
+use kube::{Resource, ResourceExt};
+use node_readiness_api::{FINALIZER, NodeReadinessRule};
+use node_readiness_engine::has_record_of;
+use thiserror::Error;
+
+use super::context::Context;
+use super::error::{FinalizerError, RuleError, StatusError};
+use crate::api_error;
+use crate::cache::StoredRule;
+use crate::clock;
+use crate::leader::NotWritten;
+use crate::reporters::{ApplyError, ReporterManager, apply};
+
+/// How soon nodes that are being cleaned are looked at again.
+const NODES_RETRY: Duration = Duration::from_millis(500);
+
+/// How long nodes may take to be cleaned before it is told which they are.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Some nodes still carry something of the rule.
+#[derive(Debug, Error)]
+#[error("{} nodes still carry its taint or record", .0.len())]
+pub struct StillClaimed(Vec<String>);
+
+/// What is to be done with a rule.
+pub(super) enum Next {
+    /// It is to be carried out.
+    Reconcile,
+    /// It goes, and waits for these nodes to be clean.
+    Await(Vec<String>),
+    /// Nothing, but this.
+    Nothing(Action),
+}
+
+/// Adds the finalizer to a rule, or removes it from one that goes once its reporters are gone and every
+/// node is clean.
+///
+/// It works on metadata alone, so that a rule that cannot be read can be deleted.
+pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Next, RuleError> {
+    let held = rule.finalizers().iter().any(|name| name == FINALIZER);
+    let going = rule.meta().deletion_timestamp.is_some();
+    match (held, going) {
+        (true, false) => return Ok(Next::Reconcile),
+        // Nothing of ours keeps the rule: it is as good as gone.
+        (false, true) => return Ok(Next::Nothing(Action::await_change())),
+        (true, true) => {
+            if let Some(left) = delete_reporters(rule, context).await? {
+                return Ok(Next::Nothing(Action::requeue(left)));
+            }
+        }
+        (false, false) => {}
+    }
+    let api: Api<PartialObjectMeta<NodeReadinessRule>> = Api::all(context.client.clone());
+    let object = PartialObjectMeta {
+        types: None,
+        metadata: rule.meta().clone(),
+        _phantom: std::marker::PhantomData,
+    };
+    let done = finalizer(&api, FINALIZER, Arc::new(object), |event| async {
+        match event {
+            Event::Apply(_) => Ok(Action::await_change()),
+            Event::Cleanup(rule) => clean(&rule, context),
+        }
+    });
+    match context.leadership.write(done).await {
+        Ok(action) => Ok(Next::Nothing(action)),
+        Err(NotWritten::Failed(finalizer::Error::CleanupFailed(StillClaimed(nodes)))) => {
+            Ok(Next::Await(nodes))
+        }
+        Err(NotWritten::Failed(cause)) if is_stale(&cause) => {
+            Ok(Next::Nothing(Action::await_change()))
+        }
+        Err(error) => Err(FinalizerError { rule: rule.name_any(), cause: words(&error) }.into()),
+    }
+}
+
+/// Deletes a rule's reporters, and says how long it takes until all is gone. The garbage collector
+/// would delete them, too, but in no order: what limits a permission has to outlive it.
+async fn delete_reporters(
+    rule: &StoredRule,
+    context: &Context,
+) -> Result<Option<Duration>, ApplyError> {
+    let uid = rule.uid().unwrap_or_default();
+    let ReporterManager { applier, propagation, .. } = &context.reporters;
+    let gone = apply::delete_all(applier, &uid, &context.caches.owned, propagation).await?;
+    Ok((!gone).then(|| propagation.left(&uid).unwrap_or_default()))
+}
+
+/// Has a rule wait that goes. What takes longer than usual is told, so that nobody wonders.
+pub(super) async fn await_nodes(
+    rule: &StoredRule,
+    nodes: &[String],
+    context: &Context,
+) -> Result<Action, StatusError> {
+    let since = rule.meta().deletion_timestamp.as_ref();
+    let waited = since.is_some_and(|since| clock::now().duration_since(since.0) > PATIENCE);
+    if let (Ok(rule), true) = (&rule.0, waited) {
+        context.status.deleting(rule, nodes).await?;
+    }
+    Ok(Action::requeue(NODES_RETRY))
+}
+
+/// Whether a write failed because the rule had changed since it was read, or is gone.
+fn is_stale(error: &finalizer::Error<StillClaimed>) -> bool {
+    match error {
+        finalizer::Error::AddFinalizer(kube::Error::Api(status))
+        | finalizer::Error::RemoveFinalizer(kube::Error::Api(status)) => {
+            status.code == 404 || api_error::is_stale(status)
+        }
+        _ => false,
+    }
+}
+
+/// Why the finalizer was not written.
+fn words(error: &NotWritten<finalizer::Error<StillClaimed>>) -> String {
+    match error {
+        NotWritten::Failed(
+            finalizer::Error::AddFinalizer(cause) | finalizer::Error::RemoveFinalizer(cause),
+        ) => api_error::of_request(cause).message,
+        error => api_error::with_causes(error),
+    }
+}
+
+/// Whether every node is clean. The node path does the cleaning; this only looks.
+fn clean(
+    rule: &PartialObjectMeta<NodeReadinessRule>,
+    context: &Context,
+) -> Result<Action, StillClaimed> {
+    let (name, uid) = (rule.name_any(), rule.uid().unwrap_or_default());
+    let nodes = context.caches.nodes.state();
+    let claimed = nodes.iter().filter(|node| has_record_of(node, &name, &uid));
+    let claimed: Vec<_> = claimed.map(|node| node.name().to_owned()).collect();
+    if !claimed.is_empty() {
+        return Err(StillClaimed(claimed));
+    }
+    context.evaluations.forget_rule(&uid);
+    Ok(Action::await_change())
+}

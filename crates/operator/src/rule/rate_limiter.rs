@@ -1,0 +1,50 @@
+//! When a rule's status may be written again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Shortest time between two writes of one rule's status.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// When statuses were last written, by the name of the rule.
+#[derive(Debug, Default)]
+pub(super) struct RateLimiter(Mutex<HashMap<String, Instant>>);
+
+impl RateLimiter {
+    /// How long a rule has to wait for its next write at a time; `None` for not at all.
+    pub(super) fn wait(&self, rule: &str, now: Instant) -> Option<Duration> {
+        let next = *self.lock().get(rule)? + INTERVAL;
+        next.checked_duration_since(now).filter(|wait| !wait.is_zero())
+    }
+
+    /// Notes that a rule took its turn.
+    pub(super) fn acquire(&self, rule: &str, now: Instant) {
+        let mut taken = self.lock();
+        // Rules whose turn has come need no note; this keeps the map as small as it can be.
+        taken.retain(|_, at| now.duration_since(*at) < INTERVAL);
+        taken.insert(rule.to_owned(), now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_has_its_turn_once_a_second_and_others_do_not_wait_for_it() {
+        let (rate_limiter, start) = (RateLimiter::default(), Instant::now());
+        let after = |millis| start + Duration::from_millis(millis);
+        assert_eq!(rate_limiter.wait("a", start), None);
+        rate_limiter.acquire("a", start);
+        assert_eq!(rate_limiter.wait("a", after(300)), Some(Duration::from_millis(700)));
+        assert_eq!(rate_limiter.wait("b", after(300)), None);
+        assert_eq!(rate_limiter.wait("a", after(1000)), None);
+        rate_limiter.acquire("b", after(1000));
+        assert_eq!(rate_limiter.lock().len(), 1, "a does not wait any more");
+    }
+}

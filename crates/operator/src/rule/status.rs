@@ -1,0 +1,195 @@
+//! Writing a rule's status: at most once a second, and only if it changed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
+use kube::{Client, Resource, ResourceExt};
+use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule, NodeReadinessRuleStatus};
+use node_readiness_engine::reporter::{self, Conflicts};
+use node_readiness_engine::status::{self, ReporterReport, Reporters, fold};
+use node_readiness_engine::{Node, Rule};
+use tracing::warn;
+
+use super::error::StatusError;
+use super::rate_limiter::RateLimiter;
+use crate::api_error;
+use crate::cache::{NodeStore, PodStore, StoredRule};
+use crate::clock;
+use crate::evaluations::EvaluationStore;
+use crate::leader::{Leadership, NotWritten};
+use crate::write_backoff::WriteBackoff;
+
+/// What is known of a rule's nodes.
+#[derive(Clone, Copy)]
+pub(super) struct Observed<'a> {
+    pub(super) nodes: &'a NodeStore,
+    pub(super) pods: &'a PodStore,
+    pub(super) evaluations: &'a EvaluationStore,
+}
+
+/// The one writer of rules' status.
+pub(super) struct StatusWriter {
+    rules: Api<PartialObjectMeta<NodeReadinessRule>>,
+    leadership: Leadership,
+    rate_limiter: RateLimiter,
+    write_backoff: WriteBackoff,
+    /// Uid and generation of rules that were reported as unreadable.
+    rejected: Mutex<HashMap<String, (String, Option<i64>)>>,
+}
+
+impl StatusWriter {
+    pub(super) fn new(client: Client, leadership: Leadership) -> Self {
+        Self {
+            rules: Api::all(client),
+            leadership,
+            rate_limiter: RateLimiter::default(),
+            write_backoff: WriteBackoff::default(),
+            rejected: Mutex::default(),
+        }
+    }
+
+    /// Reports how a rule stands. If its turn has not come, says in what time it will.
+    pub(super) async fn report(
+        &self,
+        rule: &NodeReadinessRule,
+        reporters: &Reporters,
+        conflicts: &Conflicts,
+        Observed { nodes, pods, evaluations }: Observed<'_>,
+    ) -> Result<Option<Duration>, StatusError> {
+        let name = rule.name_any();
+        if let Some(wait) = self.rate_limiter.wait(&name, Instant::now()) {
+            return Ok(Some(wait));
+        }
+        let previous = rule.status.as_ref();
+        let next = match Rule::compile(rule) {
+            Ok(compiled) => {
+                let covered = nodes.state_filter(|node| compiled.covers(node));
+                let unsupported = unsupported(rule, &covered, pods);
+                let report = ReporterReport { reporters, conflicts, unsupported: &unsupported };
+                evaluations.read(|evaluations| {
+                    let entries = evaluations.of(&compiled.uid);
+                    fold(&compiled, covered.len(), entries, &report, previous, clock::now())
+                })
+            }
+            Err(rejection) => {
+                let generation = rule.metadata.generation;
+                status::rejected(&rejection.to_string(), generation, previous, clock::now())
+            }
+        };
+        self.rate_limiter.acquire(&name, Instant::now());
+        if previous == Some(&next) {
+            return Ok(None);
+        }
+        let content = content(&next);
+        let wait = self.write_backoff.wait(&name, content);
+        if !wait.is_zero() {
+            return Ok(Some(wait));
+        }
+        self.write(&name, replacement(&name, &next)?).await?;
+        if self.write_backoff.repeats(&name, content) == Some(0) {
+            warn!(rule = name, "somebody changes the status, which is written with growing waits");
+        }
+        self.write_backoff.written(&name, content);
+        Ok(None)
+    }
+
+    /// Reports which nodes keep a rule that is being deleted.
+    pub(super) async fn deleting(
+        &self,
+        rule: &NodeReadinessRule,
+        claimed: &[String],
+    ) -> Result<(), StatusError> {
+        let name = rule.name_any();
+        if self.rate_limiter.wait(&name, Instant::now()).is_some() {
+            return Ok(());
+        }
+        self.rate_limiter.acquire(&name, Instant::now());
+        let (generation, previous) = (rule.metadata.generation, rule.status.as_ref());
+        let next = status::deleting(claimed, generation, previous, clock::now());
+        if previous != Some(&next) {
+            self.write(&name, replacement(&name, &next)?).await?;
+        }
+        Ok(())
+    }
+
+    /// Reports that a rule cannot be read, once for each of its generations. The whole status is
+    /// replaced: it may be what cannot be read.
+    pub(super) async fn reject(&self, rule: &StoredRule, cause: &str) -> Result<(), StatusError> {
+        let (name, generation) = (rule.name_any(), rule.meta().generation);
+        let version = (rule.uid().unwrap_or_default(), generation);
+        if self.lock_rejected().get(&name) == Some(&version) {
+            return Ok(());
+        }
+        self.rate_limiter.acquire(&name, Instant::now());
+        let next = status::rejected(cause, generation, None, clock::now());
+        self.write(&name, replacement(&name, &next)?).await?;
+        self.lock_rejected().insert(name, version);
+        Ok(())
+    }
+
+    async fn write(&self, name: &str, patch: Patch<()>) -> Result<(), StatusError> {
+        let failed = |cause: String| StatusError { rule: name.to_owned(), cause };
+        let params =
+            PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..PatchParams::default() };
+        match self.leadership.write(self.rules.patch_status(name, &params, &patch)).await {
+            Ok(_) => Ok(()),
+            Err(NotWritten::Failed(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+            Err(error) => Err(failed(api_error::of_write(&error).message)),
+        }
+    }
+
+    fn lock_rejected(&self) -> MutexGuard<'_, HashMap<String, (String, Option<i64>)>> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The nodes among these on which no reporter of a rule can start, by name, with why. One that runs there
+/// already shows that it can.
+fn unsupported(
+    rule: &NodeReadinessRule,
+    covered: &[Arc<Node>],
+    pods: &PodStore,
+) -> Vec<(String, String)> {
+    if rule.spec.probes.is_empty() {
+        return Vec::new();
+    }
+    let options = rule.spec.reporter.clone().unwrap_or_default();
+    let without = covered
+        .iter()
+        .filter_map(|node| Some((node.name().to_owned(), reporter::obstacle(node, &options)?)));
+    let mut without: BTreeMap<String, String> = without.collect();
+    if !without.is_empty() {
+        let uid = rule.uid();
+        for pod in pods.state_filter(|pod| pod.rule_uid.as_deref() == uid.as_deref()) {
+            pod.node.as_deref().and_then(|node| without.remove(node));
+        }
+    }
+    without.into_iter().collect()
+}
+
+/// A hash of a status apart from the times of its conditions, which are new when somebody changed them.
+fn content(status: &NodeReadinessRuleStatus) -> u64 {
+    let mut status = status.clone();
+    for condition in &mut status.conditions {
+        condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
+    }
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(&status).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The whole status in one stroke, without a read: nobody else writes it.
+fn replacement(rule: &str, status: &NodeReadinessRuleStatus) -> Result<Patch<()>, StatusError> {
+    let value = serde_json::to_value(status)
+        .map_err(|error| StatusError { rule: rule.to_owned(), cause: error.to_string() })?;
+    let path = PointerBuf::from_tokens(["status"]);
+    Ok(Patch::Json(JsonPatch(vec![PatchOperation::Add(AddOperation { path, value })])))
+}

@@ -1,0 +1,248 @@
+//! Events on nodes and rules, written behind what they tell of.
+//!
+//! One at a time: of what the API server does while all nodes change, the patches of nodes have all but
+//! one part. The events of such a change follow when it is done.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule};
+use node_readiness_engine::{Change, ChangeKind, Node, NodePlan, Rule, RuleSet};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tracing::{debug, warn};
+
+use crate::api_error;
+use crate::identity;
+use crate::leader::Leadership;
+use crate::telemetry::metrics::Metrics;
+
+/// How many events wait at most. An event that finds the queue full is dropped and counted: a taint
+/// never waits for an event. One takes about half a kilobyte.
+const QUEUE: usize = 4096;
+
+/// How many events are written before what is known of them is forgotten. The recorder remembers each
+/// for six minutes, to count repetitions, and looks through all of them for each: without a limit
+/// that is hundreds of megabytes and most of a processor after a mass change.
+const REMEMBERED: usize = 256;
+
+/// The queue of events to write.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    queue: Sender<QueuedEvent>,
+    metrics: Metrics,
+}
+
+/// An event, in as little space as will do: thousands may wait.
+#[derive(Debug)]
+struct QueuedEvent {
+    warning: bool,
+    reason: Cow<'static, str>,
+    action: Cow<'static, str>,
+    note: String,
+    regarding: Regarding,
+    /// Name and uid of the rule that it is about beside the node.
+    rule: Option<(String, Option<Arc<str>>)>,
+}
+
+#[derive(Debug)]
+enum Regarding {
+    Node { name: String, uid: Option<String> },
+    Rule(Box<ObjectReference>),
+}
+
+impl Events {
+    /// A queue of events, and the task that writes them.
+    pub(crate) fn new(
+        client: kube::Client,
+        leadership: Leadership,
+        metrics: Metrics,
+    ) -> (Self, impl Future<Output = ()>) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        (Self { queue, metrics }, write(client, leadership, waiting))
+    }
+
+    /// Tells of a change to a taint, on its node.
+    pub(crate) fn changed(&self, node: &Node, change: &Change, rules: &RuleSet) {
+        let Change { rule, taint, kind, reappeared: _ } = change;
+        let (reason, action) = match kind {
+            ChangeKind::Added => ("TaintAdded", "AddTaint"),
+            ChangeKind::Adopted => ("TaintAdopted", "AdoptTaint"),
+            ChangeKind::Removed => ("TaintRemoved", "RemoveTaint"),
+        };
+        self.enqueue(QueuedEvent {
+            warning: false,
+            reason: reason.into(),
+            action: action.into(),
+            note: format!("taint {taint} {kind} for NodeReadinessRule {rule}"),
+            regarding: Regarding::node(node),
+            // The recorder takes events that differ only in their note for one; naming the rule
+            // tells them apart.
+            rule: Some((rule.clone(), rules.get(rule).map(|rule| Arc::clone(&rule.uid)))),
+        });
+    }
+
+    /// Warns that a node that regressed is not held because its rule holds as many as it may.
+    pub(crate) fn deferred(&self, node: &Node, rule: &Rule) {
+        self.enqueue(QueuedEvent {
+            warning: true,
+            reason: "TaintDeferred".into(),
+            action: "DeferTaint".into(),
+            note: format!(
+                "taint {} not added for NodeReadinessRule {}: its maxUnavailable nodes are held",
+                rule.taint, rule.name
+            ),
+            regarding: Regarding::node(node),
+            rule: Some((rule.name.clone(), Some(Arc::clone(&rule.uid)))),
+        });
+    }
+
+    /// Warns on a node that a field manager changed what the operator writes there, and that the operator
+    /// has written it again.
+    pub(crate) fn reverted(&self, node: &Node, plan: &NodePlan, manager: &str) {
+        let changes = plan.changes.iter().map(|change| {
+            let Change { rule, taint, kind, reappeared: _ } = change;
+            format!("taint {taint} {kind} again for NodeReadinessRule {rule}")
+        });
+        let changes = changes.collect::<Vec<_>>().join(", ");
+        let changes = if changes.is_empty() { "the record written again" } else { &changes };
+        self.enqueue(QueuedEvent {
+            warning: true,
+            reason: "FieldManagerConflict".into(),
+            action: "WriteNode".into(),
+            note: bounded(format!(
+                "{manager} changed taints or the record of this node: {changes}; if it happens again, the \
+                 operator waits longer each time, up to ten minutes"
+            )),
+            regarding: Regarding::node(node),
+            rule: None,
+        });
+    }
+
+    /// Warns that a node could not be written, on the node.
+    pub(crate) fn node_failed(&self, node: &Node, cause: &str) {
+        self.enqueue(QueuedEvent {
+            warning: true,
+            reason: "NodeWriteFailed".into(),
+            action: "WriteNode".into(),
+            note: bounded(format!("taints and records could not be written: {cause}")),
+            regarding: Regarding::node(node),
+            rule: None,
+        });
+    }
+
+    /// Warns that a node could not be written, on a rule that wanted it.
+    pub(crate) fn node_of_rule_failed(&self, node: &Node, rule: &Rule, cause: &str) {
+        let reference = rule_reference(rule.name.clone(), Some(Arc::clone(&rule.uid)));
+        self.enqueue(QueuedEvent {
+            warning: true,
+            reason: "NodeWriteFailed".into(),
+            action: "WriteNode".into(),
+            note: bounded(format!("node {} could not be written: {cause}", node.name())),
+            regarding: Regarding::Rule(Box::new(reference)),
+            rule: None,
+        });
+    }
+
+    /// Warns that a rule could not be carried out, on the rule.
+    pub(crate) fn rule_failed(
+        &self,
+        name: String,
+        uid: Option<Arc<str>>,
+        action: &str,
+        cause: &str,
+    ) {
+        self.enqueue(QueuedEvent {
+            warning: true,
+            reason: format!("{action}Failed").into(),
+            action: action.to_owned().into(),
+            note: bounded(cause.to_owned()),
+            regarding: Regarding::Rule(Box::new(rule_reference(name, uid))),
+            rule: None,
+        });
+    }
+
+    /// Warns on a rule that somebody else set a field of its generated objects, which is accepted.
+    pub(crate) fn accepted(&self, name: String, uid: Option<Arc<str>>, changed: &str) {
+        self.enqueue(QueuedEvent {
+            warning: true,
+            reason: "FieldManagerConflict".into(),
+            action: "ApplyReporters".into(),
+            note: bounded(changed.to_owned()),
+            regarding: Regarding::Rule(Box::new(rule_reference(name, uid))),
+            rule: None,
+        });
+    }
+
+    fn enqueue(&self, queued: QueuedEvent) {
+        if self.queue.try_send(queued).is_err() {
+            self.metrics.event_dropped();
+            debug!("an event was dropped: {QUEUE} are waiting");
+        }
+    }
+}
+
+impl Regarding {
+    fn node(node: &Node) -> Self {
+        Self::Node { name: node.name().to_owned(), uid: node.metadata.uid.clone() }
+    }
+
+    fn reference(self) -> ObjectReference {
+        match self {
+            Self::Rule(reference) => *reference,
+            Self::Node { name, uid } => ObjectReference {
+                api_version: Some(Node::api_version(&()).into_owned()),
+                kind: Some(Node::kind(&()).into_owned()),
+                name: Some(name),
+                uid,
+                ..ObjectReference::default()
+            },
+        }
+    }
+}
+
+async fn write(client: kube::Client, leadership: Leadership, mut waiting: Receiver<QueuedEvent>) {
+    let instance = identity::pod_name();
+    let reporter = Reporter { controller: CONTROLLER_NAME.to_owned(), instance };
+    let mut recorder = Recorder::new(client.clone(), reporter.clone());
+    let mut remembered = 0;
+    while let Some(queued) = waiting.recv().await {
+        if remembered == REMEMBERED {
+            recorder = Recorder::new(client.clone(), reporter.clone());
+            remembered = 0;
+        }
+        remembered += 1;
+        let QueuedEvent { warning, reason, action, note, regarding, rule } = queued;
+        let event = Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason: reason.into_owned(),
+            note: Some(note),
+            action: action.into_owned(),
+            secondary: rule.map(|(name, uid)| rule_reference(name, uid)),
+        };
+        let regarding = regarding.reference();
+        if let Err(error) = leadership.write(recorder.publish(&event, &regarding)).await {
+            let name = regarding.name.unwrap_or_default();
+            let cause = api_error::of_write(&error).message;
+            warn!(reason = event.reason, object = name, "an event could not be written: {cause}");
+        }
+    }
+}
+
+fn rule_reference(name: String, uid: Option<Arc<str>>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(NodeReadinessRule::api_version(&()).into_owned()),
+        kind: Some(NodeReadinessRule::kind(&()).into_owned()),
+        name: Some(name),
+        uid: uid.map(|uid| uid.to_string()),
+        ..ObjectReference::default()
+    }
+}
+
+/// Kubernetes takes notes of at most 1,024 bytes (events.k8s.io/v1).
+fn bounded(mut note: String) -> String {
+    note.truncate(note.floor_char_boundary(1024));
+    note
+}

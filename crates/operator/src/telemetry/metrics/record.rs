@@ -1,0 +1,170 @@
+//! Where node path and rule path record what they did.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use node_readiness_engine::{ChangeKind, Evaluations, Node, NodePlan, Rule, RuleSet};
+
+use super::series::{Reason, RuleSeries};
+
+/// What is recorded, by the uid of the rule. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    /// `None` where nobody asks: nothing is kept then.
+    series: Option<Arc<Mutex<HashMap<String, RuleSeries>>>>,
+    events_dropped: Arc<AtomicU64>,
+}
+
+/// Conditions of rules that a node has come to fail, as uid of the rule and condition type.
+pub(crate) type NewlyUnmet = Vec<(Arc<str>, String)>;
+
+impl Metrics {
+    /// Metrics that are kept, or, where nobody will ask for them, not.
+    pub(crate) fn new(kept: bool) -> Self {
+        Self { series: kept.then(Arc::default), events_dropped: Arc::default() }
+    }
+
+    /// Records that a node was planned, over all rules at once. Each rule that covers it is charged
+    /// an equal share, so that the sum over the rules is the time that was spent.
+    pub(crate) fn planned(&self, plan: &NodePlan, took: Duration) {
+        let covering = u32::try_from(plan.results.len()).unwrap_or(u32::MAX);
+        let Some(share) = took.checked_div(covering) else { return };
+        for result in &plan.results {
+            self.of(&result.rule_uid, |rule| rule.evaluation.observe(share.as_secs_f64()));
+        }
+    }
+
+    /// Records that a plan was carried out, `waited` after what it answers to was seen.
+    pub(crate) fn written(
+        &self,
+        node: &Node,
+        plan: &NodePlan,
+        rules: &RuleSet,
+        waited: Duration,
+        now: Timestamp,
+    ) {
+        for change in &plan.changes {
+            let Some(rule) = rules.get(&change.rule) else { continue };
+            self.of(&rule.uid, |series| {
+                let operations = match change.kind {
+                    ChangeKind::Added => &mut series.added,
+                    ChangeKind::Removed => &mut series.removed,
+                    // The taint was there before and still is.
+                    ChangeKind::Adopted => return,
+                };
+                operations.count += 1;
+                operations.latency.observe(waited.as_secs_f64());
+            });
+        }
+        for rule in plan.completed.iter().filter_map(|name| rules.get(name)) {
+            self.of(&rule.uid, |series| {
+                series.bootstraps += 1;
+                series.bootstrap.observe(bootstrap_seconds(node, rule, now));
+            });
+        }
+    }
+
+    /// Records that a plan could not be carried out.
+    pub(crate) fn failed(&self, plan: &NodePlan, rules: &RuleSet) {
+        for (uid, reason) in failures(plan, rules) {
+            self.of(uid, |series| *series.failures.entry(reason).or_default() += 1);
+        }
+    }
+
+    /// Records that nodes came to fail conditions.
+    pub(crate) fn unmet(&self, unmet: &NewlyUnmet) {
+        for (uid, condition) in unmet {
+            self.of(uid, |series| *series.unmet.entry(condition.clone()).or_default() += 1);
+        }
+    }
+
+    /// Records that a rule was looked at that cannot be evaluated.
+    pub(crate) fn not_evaluable(&self, uid: &str) {
+        self.of(uid, |series| *series.failures.entry(Reason::Evaluation).or_default() += 1);
+    }
+
+    /// Records that a rule was worked through without an error.
+    pub(crate) fn reconciled(&self, uid: &str, now: Timestamp) {
+        self.of(uid, |series| series.reconciled = Some(now.as_second()));
+    }
+
+    /// Records that an event was not written, since too many were waiting.
+    pub(crate) fn event_dropped(&self) {
+        self.events_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events were not written.
+    pub(super) fn events_dropped(&self) -> u64 {
+        self.events_dropped.load(Ordering::Relaxed)
+    }
+
+    /// What was recorded of each of these rules. Of others it is forgotten.
+    pub(super) fn retain(&self, uids: &HashSet<String>) -> HashMap<String, RuleSeries> {
+        let Some(series) = &self.series else { return HashMap::new() };
+        let mut series = lock(series);
+        series.retain(|uid, _| uids.contains(uid));
+        series.clone()
+    }
+
+    fn of(&self, uid: &str, record: impl FnOnce(&mut RuleSeries)) {
+        let Some(series) = &self.series else { return };
+        record(lock(series).entry(uid.to_owned()).or_default());
+    }
+}
+
+fn lock(
+    series: &Mutex<HashMap<String, RuleSeries>>,
+) -> MutexGuard<'_, HashMap<String, RuleSeries>> {
+    // Counts are whole whatever panicked.
+    series.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long a bootstrap took: since both node and rule are there.
+fn bootstrap_seconds(node: &Node, rule: &Rule, now: Timestamp) -> f64 {
+    let created = node.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let since = created.map_or(rule.created, |created| created.max(rule.created));
+    // A clock that is off makes no negative duration.
+    now.duration_since(since).as_secs_f64().max(0.0)
+}
+
+/// What a plan that could not be carried out means for which rules: for each taint what should have
+/// become of it, and where only records should have been written, that these were not.
+fn failures<'a>(plan: &'a NodePlan, rules: &'a RuleSet) -> Vec<(&'a str, Reason)> {
+    if plan.changes.is_empty() {
+        let covering = plan.results.iter();
+        return covering.map(|result| (&*result.rule_uid, Reason::Evaluation)).collect();
+    }
+    let changes = plan.changes.iter().filter_map(|change| {
+        let reason = match change.kind {
+            ChangeKind::Added | ChangeKind::Adopted => Reason::AddTaint,
+            ChangeKind::Removed => Reason::RemoveTaint,
+        };
+        Some((&*rules.get(&change.rule)?.uid, reason))
+    });
+    changes.collect()
+}
+
+/// Which conditions a node fails that it did not fail, under the same spec, when it was last
+/// evaluated.
+pub(crate) fn newly_unmet(
+    node: &str,
+    plan: &NodePlan,
+    rules: &RuleSet,
+    evaluations: &Evaluations,
+) -> NewlyUnmet {
+    let mut newly = Vec::new();
+    for result in &plan.results {
+        let Some(rule) = rules.by_uid(&result.rule_uid) else { continue };
+        let known = evaluations
+            .entry(&rule.uid, node)
+            .filter(|entry| entry.generation == result.generation);
+        let failed_before =
+            |type_: &str| known.is_some_and(|e| e.evaluation.unmet_types(rule).any(|t| t == type_));
+        let unmet = result.evaluation.unmet_types(rule).filter(|type_| !failed_before(type_));
+        newly.extend(unmet.map(|type_| (Arc::clone(&rule.uid), type_.to_owned())));
+    }
+    newly
+}

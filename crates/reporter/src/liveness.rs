@@ -1,0 +1,134 @@
+//! How kubelet can tell that the reporter is stuck.
+//!
+//! The reporter's one thread writes the time into a file every few seconds, between whatever else
+//! it does. If it does not get to that, it does not get to probing or writing either. Kubelet's
+//! liveness probe runs the same program with `--check-alive`, which reads the file. No port is
+//! needed for that, which on the host network would be the whole node's.
+//!
+//! The time is that of a clock which nobody sets and which stands still while the machine sleeps
+//! (`CLOCK_MONOTONIC`), so that neither makes a reporter look stuck. What this does not tell is
+//! whether the API server can be reached: to restart a reporter for that would help nobody.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::time;
+use tracing::warn;
+
+/// Time between two beats.
+const PERIOD: Duration = Duration::from_secs(15);
+
+/// Seconds after which a reporter that has not beaten counts as stuck: several beats, on a node
+/// that has other things to do.
+const LIMIT: i64 = 60;
+
+/// Why a reporter does not count as alive.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLive {
+    /// The file cannot be read.
+    #[error(
+        "--check-alive {}: the file cannot be read ({source}): start the reporter with \
+         --alive-file, and mount a directory there that it can write to", path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error("--check-alive {}: the file holds no time: is it what --alive-file names?", .0.display())]
+    NoTime(PathBuf),
+    /// It was not written lately.
+    #[error("the reporter is stuck: its last sign of life is {0} s old")]
+    Stuck(i64),
+    /// The system has no such clock, which Linux always has.
+    #[error("the clock cannot be read: {0}")]
+    Clock(#[from] nix::Error),
+}
+
+/// Writes the time into the file, again and again. What keeps it from that is logged when it
+/// begins, and left for the check to find.
+pub async fn beat(file: PathBuf) -> Infallible {
+    let mut ticks = time::interval(PERIOD);
+    let mut failing = false;
+    loop {
+        ticks.tick().await;
+        let written = write(&file);
+        if let (Err(error), false) = (&written, failing) {
+            warn!(
+                "--alive-file {}: the file cannot be written ({error}): mount a directory \
+                 there that this process can write to, or its liveness probe will fail",
+                file.display()
+            );
+        }
+        failing = written.is_err();
+    }
+}
+
+/// Puts the time there at once, so that nobody reads half of it.
+fn write(file: &Path) -> io::Result<()> {
+    let next = file.with_added_extension("next");
+    fs::write(&next, now()?.to_string())?;
+    fs::rename(next, file)
+}
+
+/// Whether a reporter that was started with this file is alive.
+///
+/// # Errors
+/// When it is not, or that cannot be told.
+pub fn check(file: &Path) -> Result<(), NotLive> {
+    let text = fs::read_to_string(file)
+        .map_err(|source| NotLive::Unreadable { path: file.into(), source })?;
+    let beaten: i64 = text.parse().map_err(|_| NotLive::NoTime(file.into()))?;
+    let age = now()?.saturating_sub(beaten);
+    // A time that lies ahead is from before the machine was started.
+    if (0..=LIMIT).contains(&age) { Ok(()) } else { Err(NotLive::Stuck(age)) }
+}
+
+/// Seconds of the clock.
+fn now() -> nix::Result<i64> {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(|time| time.tv_sec())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    #[test]
+    fn a_beat_is_alive_until_it_is_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("alive");
+        assert!(matches!(check(&file), Err(NotLive::Unreadable { .. })));
+        write(&file).unwrap();
+        check(&file).unwrap();
+        for (age, alive) in [(0, true), (LIMIT - 1, true), (LIMIT + 1, false), (-1000, false)] {
+            fs::write(&file, (now().unwrap() - age).to_string()).unwrap();
+            assert_eq!(check(&file).is_ok(), alive, "{age}");
+        }
+        fs::write(&file, "soon").unwrap();
+        assert!(matches!(check(&file), Err(NotLive::NoTime(_))));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
+    }
+
+    #[tokio::test]
+    async fn the_first_beat_is_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("alive");
+        let beating = tokio::spawn(beat(file.clone()));
+        time::timeout(Duration::from_secs(20), async {
+            while check(&file).is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        beating.abort();
+    }
+}

@@ -1,0 +1,149 @@
+//! What the Node is known to say, and so when it must be looked at again. Pure: `now` is an
+//! argument.
+//!
+//! The state saves requests and decides nothing else: whether a condition is written is decided by
+//! what the Node says when it is read. So a state that is wrong, since a write timed out or someone
+//! else wrote the condition, costs at most a read.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{threshold::Verdict, verdicts::Verdicts};
+
+/// How far a heartbeat may be from its due time, so that a fleet's heartbeats spread out.
+const JITTER: f64 = 0.1;
+
+/// When conditions are to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Intervals {
+    /// Time after which a condition is written although nothing changed.
+    pub heartbeat: Duration,
+    /// Least time between two writes that change only a condition's reason or message. A status is
+    /// news for the scheduler and written at once; a failure that keeps changing its face is not.
+    pub detail: Duration,
+}
+
+impl Intervals {
+    /// The age from which a heartbeat is to be renewed: the shortest that jitter makes it.
+    pub(super) fn freshness(&self) -> Duration {
+        self.heartbeat.mul_f64(1.0 - JITTER)
+    }
+
+    /// The age at which this heartbeat is renewed; `dice` is from 0 to 1.
+    fn jittered(&self, dice: f64) -> Duration {
+        self.heartbeat.mul_f64(1.0 - JITTER + 2.0 * JITTER * dice)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct WriteState {
+    intervals: Intervals,
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    verdict: Verdict,
+    /// When the Node's condition was last written, and when it is to be renewed.
+    written: Instant,
+    renewal: Instant,
+}
+
+impl WriteState {
+    pub(super) fn new(intervals: Intervals) -> Self {
+        Self { intervals, entries: BTreeMap::new() }
+    }
+
+    /// When the Node must be looked at for these verdicts, at the latest; none if there are none.
+    pub(super) fn due(&self, wanted: &Verdicts, now: Instant) -> Option<Instant> {
+        wanted
+            .iter()
+            .map(|(condition_type, verdict)| match self.entries.get(condition_type) {
+                Some(entry) if entry.verdict == *verdict => entry.renewal,
+                Some(entry) if entry.verdict.status() == verdict.status() => {
+                    entry.renewal.min(entry.written + self.intervals.detail)
+                }
+                _ => now,
+            })
+            .min()
+    }
+
+    /// Records that the Node says this, and has said so for `age`; `dice` is from 0 to 1.
+    pub(super) fn record(
+        &mut self,
+        condition_type: &str,
+        verdict: &Verdict,
+        age: Duration,
+        now: Instant,
+        dice: f64,
+    ) {
+        let written = now.checked_sub(age).unwrap_or(now);
+        let renewal = now + self.intervals.jittered(dice).saturating_sub(age);
+        self.entries.insert(
+            condition_type.to_owned(),
+            Entry { verdict: verdict.clone(), written, renewal },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+    use crate::{
+        probe::Outcome,
+        threshold::{ThresholdCounter, Thresholds},
+    };
+
+    const INTERVALS: Intervals =
+        Intervals { heartbeat: Duration::from_mins(5), detail: Duration::from_secs(30) };
+
+    fn wanted(healthy: bool, message: &str) -> Verdicts {
+        let outcome = Outcome { healthy, reason: "Reason", message: message.to_owned() };
+        let verdict =
+            ThresholdCounter::new(Thresholds { success: 1, failure: 1 }).observe(outcome).unwrap();
+        Verdicts::from([("a".to_owned(), verdict)])
+    }
+
+    fn recorded(age: Duration, now: Instant, dice: f64) -> WriteState {
+        let mut state = WriteState::new(INTERVALS);
+        state.record("a", &wanted(true, "m")["a"], age, now, dice);
+        state
+    }
+
+    /// Seconds from now, rounded, until the state says that a look is due.
+    fn wait(state: &WriteState, wanted: &Verdicts, now: Instant) -> u64 {
+        (state.due(wanted, now).unwrap() - now + Duration::from_millis(500)).as_secs()
+    }
+
+    #[test]
+    fn nothing_wanted_is_never_due() {
+        assert_eq!(WriteState::new(INTERVALS).due(&Verdicts::new(), Instant::now()), None);
+    }
+
+    #[test]
+    fn a_first_verdict_and_a_new_status_are_due_at_once() {
+        let now = Instant::now();
+        assert_eq!(wait(&WriteState::new(INTERVALS), &wanted(true, "m"), now), 0);
+        assert_eq!(wait(&recorded(Duration::ZERO, now, 0.5), &wanted(false, "m"), now), 0);
+    }
+
+    #[test]
+    fn an_unchanged_condition_is_due_at_its_heartbeat() {
+        let now = Instant::now();
+        for (dice, seconds) in [(0.0, 270), (0.5, 300), (1.0, 330)] {
+            let state = recorded(Duration::ZERO, now, dice);
+            assert_eq!(wait(&state, &wanted(true, "m"), now), seconds);
+        }
+        let state = recorded(Duration::from_secs(100), now, 0.5);
+        assert_eq!(wait(&state, &wanted(true, "m"), now), 200);
+    }
+
+    #[test]
+    fn new_words_wait_for_their_turn() {
+        let now = Instant::now();
+        let state = recorded(Duration::from_secs(10), now, 0.5);
+        assert_eq!(wait(&state, &wanted(true, "n"), now), 20);
+    }
+}

@@ -1,0 +1,107 @@
+//! How test servers can behave, and where each of them finds out how it should. Plain
+//! values; what a behavior looks like on the wire is the test servers' business.
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+use tokio::sync::watch;
+
+/// What is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum TestServer {
+    Http,
+    Https,
+    Tcp,
+    Grpc,
+    Unix,
+    File,
+    Exec,
+}
+
+/// How a test server treats whoever probes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Behavior {
+    /// As something that is ready.
+    Ready,
+    /// As something that says that it is not: a status, an old file, a file in place of the
+    /// socket.
+    Failing,
+    /// A good status with a body that says something else.
+    Starting,
+    /// It accepts, and then does nothing.
+    Hanging,
+    /// It sends what is not of its protocol.
+    Garbage,
+    /// It sends without end.
+    Huge,
+    /// It sends the beginning at once and the rest a byte a second.
+    Slow,
+    /// It speaks no TLS.
+    Plain,
+    /// As something that is not there: a closed port, a removed file.
+    Gone,
+}
+
+impl TestServer {
+    /// What it can do.
+    pub(crate) fn behaviors(self) -> &'static [Behavior] {
+        use Behavior::{Failing, Garbage, Gone, Hanging, Huge, Plain, Ready, Slow, Starting};
+        match self {
+            Self::Http => &[Ready, Failing, Starting, Hanging, Garbage, Huge, Slow, Gone],
+            Self::Https => &[Ready, Failing, Starting, Hanging, Garbage, Huge, Slow, Plain, Gone],
+            Self::Tcp => &[Ready, Gone],
+            Self::Grpc => &[Ready, Failing, Hanging, Garbage, Gone],
+            Self::Unix | Self::File => &[Ready, Failing, Gone],
+            Self::Exec => &[Ready, Failing, Hanging, Huge],
+        }
+    }
+}
+
+/// The behavior of every test server.
+#[derive(Debug)]
+pub(crate) struct Switches(BTreeMap<TestServer, watch::Sender<Behavior>>);
+
+impl Default for Switches {
+    /// All are ready.
+    fn default() -> Self {
+        let all = TestServer::value_variants().iter();
+        Self(all.map(|test_server| (*test_server, watch::Sender::new(Behavior::Ready))).collect())
+    }
+}
+
+impl Switches {
+    /// The behavior of one of them, now and from now on.
+    pub(crate) fn of(&self, test_server: TestServer) -> watch::Receiver<Behavior> {
+        self.0[&test_server].subscribe()
+    }
+
+    /// Puts one into a behavior. Returns whether it can do that.
+    pub(crate) fn set(&self, test_server: TestServer, behavior: Behavior) -> bool {
+        let can = test_server.behaviors().contains(&behavior);
+        if can {
+            self.0[&test_server].send_replace(behavior);
+        }
+        can
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counterpart_is_ready_and_then_as_it_is_told() {
+        let switches = Switches::default();
+        let (grpc, http) = (switches.of(TestServer::Grpc), switches.of(TestServer::Http));
+        assert_eq!(*grpc.borrow(), Behavior::Ready);
+        assert!(switches.set(TestServer::Grpc, Behavior::Failing));
+        assert_eq!((*grpc.borrow(), *http.borrow()), (Behavior::Failing, Behavior::Ready));
+    }
+
+    #[test]
+    fn what_it_cannot_do_is_refused() {
+        let switches = Switches::default();
+        assert!(!switches.set(TestServer::File, Behavior::Slow));
+        assert_eq!(*switches.of(TestServer::File).borrow(), Behavior::Ready);
+    }
+}

@@ -1,0 +1,76 @@
+//! The test servers that are in a directory: a Unix socket and a file.
+
+use std::{
+    convert::Infallible,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{net::UnixListener, sync::watch};
+
+use super::{behavior::Behavior, ports::await_mood};
+
+/// How long ago the old file was written.
+const OLD: Duration = Duration::from_hours(1);
+
+/// A socket where somebody accepts, a file in its place, or nothing. Only its owner may
+/// connect, which is what a process makes with the usual umask.
+pub(crate) async fn socket(
+    path: PathBuf,
+    mut behavior: watch::Receiver<Behavior>,
+) -> io::Result<Infallible> {
+    loop {
+        let now = *behavior.borrow_and_update();
+        remove(&path)?;
+        match now {
+            Behavior::Ready => {
+                let listener = UnixListener::bind(&path)?;
+                tokio::select! {
+                    error = accept(&listener) => return Err(error),
+                    changed = await_mood(&mut behavior, |behavior| behavior != Behavior::Ready) => changed?,
+                };
+                continue;
+            }
+            Behavior::Failing => drop(File::create(&path)?),
+            _ => {}
+        }
+        await_mood(&mut behavior, |behavior| behavior != now).await?;
+    }
+}
+
+async fn accept(listener: &UnixListener) -> io::Error {
+    loop {
+        if let Err(error) = listener.accept().await {
+            return error;
+        }
+    }
+}
+
+/// A new file, an old one, or nothing.
+pub(crate) async fn file(
+    path: PathBuf,
+    mut behavior: watch::Receiver<Behavior>,
+) -> io::Result<Infallible> {
+    loop {
+        let now = *behavior.borrow_and_update();
+        match now {
+            Behavior::Ready => write(&path, SystemTime::now())?,
+            Behavior::Failing => write(&path, SystemTime::now() - OLD)?,
+            _ => remove(&path)?,
+        }
+        await_mood(&mut behavior, |behavior| behavior != now).await?;
+    }
+}
+
+fn write(path: &Path, modified: SystemTime) -> io::Result<()> {
+    File::create(path)?.set_modified(modified)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
