@@ -68,7 +68,7 @@ pub const REPORTER_PROGRAM: &str = "node-readiness-reporter";
 pub const REPORTER_RUN_DIR: &str = "/run/node-readiness";
 
 /// File in [`REPORTER_RUN_DIR`] by which a reporter shows that it is alive.
-pub const REPORTER_ALIVE_FILE: &str = "alive";
+pub const REPORTER_LIVENESS_FILE: &str = "liveness";
 
 /// Environment variable with the name of the node that a reporter runs on.
 pub const NODE_NAME_ENV: &str = "NODE_NAME";

@@ -28,11 +28,11 @@ pub(crate) fn latencies(log: &str, changes: &[Change], rules: usize) -> anyhow::
         let (node, at) = parts(line).with_context(|| format!("a line of the log: {line}"))?;
         answers.entry(node).or_default().push(at);
     }
-    let told: usize = answers.values().map(Vec::len).sum();
+    let reported: usize = answers.values().map(Vec::len).sum();
     let seen = changes.len() * rules;
     ensure!(
-        told == seen,
-        "the operator's log tells of {told} changed taints, and the watch of {seen}"
+        reported == seen,
+        "the operator's log tells of {reported} changed taints, and the watch of {seen}"
     );
     // A node's changes are in order here and there, and all of its taints change at once.
     let mut answers: HashMap<_, _> = answers
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_a_node_are_told_in_order() {
+    fn changes_of_a_node_are_reported_in_order() {
         let mut changes = vec![
             change("b", "20.690", "20.800"),
             change("a", "20.601", "20.610"),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_only_one_of_both_tells_of_is_an_error() {
+    fn a_change_that_only_log_or_watch_has_is_an_error() {
         assert!(latencies(LOG, &[change("a", "20.500", "20.700")], 1).is_err());
         let other = ["a", "a", "c"].map(|node| change(node, "20.500", "20.700"));
         assert!(latencies(LOG, &other, 1).is_err());

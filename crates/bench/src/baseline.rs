@@ -30,7 +30,7 @@ pub(crate) async fn measure(
     let (nodes, conditions) = (watching.counts().nodes, rules.iter().count());
     environment.say(&format!(
         "baseline: a bare client taints {nodes} nodes, {} at a time",
-        fixture::LANES
+        fixture::CONCURRENCY
     ));
     watching.take_notes();
     let patches = patches(watching, rules, "False");

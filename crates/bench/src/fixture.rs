@@ -14,7 +14,7 @@ use node_readiness_engine::{Rule, RuleSet};
 use serde_json::{Value, json};
 
 /// How many requests a bare client has under way at a time.
-pub(crate) const LANES: usize = 32;
+pub(crate) const CONCURRENCY: usize = 32;
 
 /// What the API server adds to a node by itself, mostly `managedFields`.
 const ADDED: usize = 3 * 1024;
@@ -131,7 +131,7 @@ pub(crate) async fn each<F>(
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let acts = stream::iter(numbers).map(act).buffer_unordered(LANES);
+    let acts = stream::iter(numbers).map(act).buffer_unordered(CONCURRENCY);
     acts.try_collect::<()>().await
 }
 

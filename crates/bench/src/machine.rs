@@ -34,9 +34,10 @@ pub(crate) fn etcd_data(room: u64) -> anyhow::Result<EtcdData> {
 
 /// What a page says of the machine, and of where etcd has its data.
 pub(crate) fn describe(data: EtcdData) -> String {
-    let told = |path: &str, name: &str| field(path, name).unwrap_or_else(|| "unknown".to_owned());
-    let processor = told("/proc/cpuinfo", "model name");
-    let memory = told("/proc/meminfo", "MemTotal");
+    let reported =
+        |path: &str, name: &str| field(path, name).unwrap_or_else(|| "unknown".to_owned());
+    let processor = reported("/proc/cpuinfo", "model name");
+    let memory = reported("/proc/meminfo", "MemTotal");
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = kernel.trim();

@@ -62,7 +62,7 @@ async fn churn(
         let begun = Instant::now();
         while begun.elapsed() < duration / PARTS {
             // A handful at a time, so that a part ends when it should.
-            let few = next..(next + 2 * fixture::LANES).min(stage.nodes);
+            let few = next..(next + 2 * fixture::CONCURRENCY).min(stage.nodes);
             next = few.end;
             let report = async |number| {
                 let client = &stage.environment.administrator;

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use crate::results::{Curve, Results};
 
 const SIZE: (u32, u32) = (900, 380);
-const FLOOR: RGBColor = RGBColor(120, 120, 120);
+const BASELINE: RGBColor = RGBColor(120, 120, 120);
 const OPERATOR: RGBColor = RGBColor(30, 100, 200);
 
 /// Draws both phases that have a baseline, side by side.
@@ -61,7 +61,7 @@ fn panel<'a>(
         Ok(())
     };
     for (curves, color, label) in
-        [(baselines, FLOOR, "a bare client (baseline)"), (operator, OPERATOR, "the operator")]
+        [(baselines, BASELINE, "a bare client (baseline)"), (operator, OPERATOR, "the operator")]
     {
         for (number, curve) in curves.iter().enumerate() {
             line(curve, color, (number == 0).then_some(label))?;
@@ -71,7 +71,7 @@ fn panel<'a>(
         .configure_series_labels()
         .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.8))
-        .border_style(FLOOR)
+        .border_style(BASELINE)
         .draw()?;
     Ok(())
 }

@@ -111,19 +111,19 @@ fn phases(text: &mut String, results: &Results) -> anyhow::Result<()> {
     ];
     let met = results.met_without_operator.iter().map(|phase| ("start with conditions met", phase));
     let all: Vec<_> = rounds.chain(others).chain(met).collect();
-    writeln!(text, "\nLatency is told as p50 / p90 / p99 in milliseconds.\n")?;
+    writeln!(text, "\nLatency is reported as p50 / p90 / p99 in milliseconds.\n")?;
     writeln!(text, "| phase | s | latency | until shown | processor, s | resident, MiB |")?;
     writeln!(text, "| --- | --- | --- | --- | --- | --- |")?;
     for (name, phase) in &all {
         let Phase { seconds, cpu_seconds, resident_kib, .. } = phase;
-        let (answered, shown) = told(phase.latencies.as_ref());
+        let (answered, shown) = reported(phase.latencies.as_ref());
         let resident = resident_kib / 1024;
         writeln!(
             text,
             "| {name} | {seconds:.2} | {answered} | {shown} | {cpu_seconds:.2} | {resident} |"
         )?;
     }
-    let (answered, shown) = told(results.idle.as_ref());
+    let (answered, shown) = reported(results.idle.as_ref());
     writeln!(text, "| one node at a time | – | {answered} | {shown} | – | – |")?;
     writeln!(
         text,
@@ -140,11 +140,11 @@ fn phases(text: &mut String, results: &Results) -> anyhow::Result<()> {
 }
 
 /// Latencies as a table has them.
-fn told(latencies: Option<&Latencies>) -> (String, String) {
-    let told =
+fn reported(latencies: Option<&Latencies>) -> (String, String) {
+    let reported =
         |Percentiles { p50, p90, p99, .. }: &Percentiles| format!("{p50:.0} / {p90:.0} / {p99:.0}");
     match latencies {
-        Some(Latencies { answered, shown }) => (told(answered), told(shown)),
+        Some(Latencies { answered, shown }) => (reported(answered), reported(shown)),
         None => ("–".to_owned(), "–".to_owned()),
     }
 }

@@ -22,7 +22,7 @@ use crate::environment::Progress;
 use crate::fixture;
 
 /// How often a wait tells how far it is.
-const TELL: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long anything may take.
 const DEADLINE: Duration = Duration::from_mins(20);
@@ -100,8 +100,8 @@ impl Watching {
             notes: Notes::default(),
         };
         let seen = Arc::new(Mutex::new(seen));
-        let (told, counts) = watch::channel(Counts::default());
-        let follows = follow(client, Arc::clone(&seen), told);
+        let (reported, counts) = watch::channel(Counts::default());
+        let follows = follow(client, Arc::clone(&seen), reported);
         Self { seen, counts, task: tokio::spawn(follows) }
     }
 
@@ -116,7 +116,7 @@ impl Watching {
         let mut counts = self.counts.clone();
         let begun = Instant::now();
         while begun.elapsed() < DEADLINE {
-            let wait = timeout(TELL, counts.wait_for(|counts| reached(counts))).await;
+            let wait = timeout(REPORT_INTERVAL, counts.wait_for(|counts| reached(counts))).await;
             if let Ok(reached) = wait {
                 reached.context("the watch of nodes ended")?;
                 let seen = lock(&self.seen);
@@ -160,7 +160,7 @@ impl Drop for Watching {
     }
 }
 
-async fn follow(client: Client, seen: Arc<Mutex<Seen>>, told: watch::Sender<Counts>) {
+async fn follow(client: Client, seen: Arc<Mutex<Seen>>, reported: watch::Sender<Counts>) {
     let config = watcher::Config::default().page_size(100);
     let mut events = watcher(Api::<Node>::all(client), config).boxed();
     while let Some(event) = events.next().await {
@@ -171,7 +171,7 @@ async fn follow(client: Client, seen: Arc<Mutex<Seen>>, told: watch::Sender<Coun
             Ok(Event::Init | Event::InitDone) => {}
             Err(error) => eprintln!("the bench's watch of nodes: {error}; trying again"),
         }
-        told.send_if_modified(|counts| std::mem::replace(counts, seen.counts) != seen.counts);
+        reported.send_if_modified(|counts| std::mem::replace(counts, seen.counts) != seen.counts);
     }
 }
 

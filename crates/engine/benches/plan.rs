@@ -79,7 +79,7 @@ impl Surroundings {
 }
 
 /// A node as all rules left it: the commonest case, in which nothing is to be done.
-fn settled(number: usize, rules: &RuleSet, status: &str) -> Node {
+fn unchanged(number: usize, rules: &RuleSet, status: &str) -> Node {
     let mut node = bare(number, rules.iter().count(), status);
     let plan = Surroundings::default().plan(&serde_json::from_value(node.clone()).unwrap(), rules);
     let changes = plan.patch.unwrap().0.into_iter();
@@ -102,8 +102,8 @@ fn one_node(criterion: &mut Criterion) {
         let rules = rules(number);
         group.throughput(Throughput::Elements(number as u64));
         let cases = [
-            ("held", settled(0, &rules, "False")),
-            ("released", settled(0, &rules, "True")),
+            ("held", unchanged(0, &rules, "False")),
+            ("released", unchanged(0, &rules, "True")),
             ("new", serde_json::from_value(bare(0, number, "False")).unwrap()),
         ];
         for (name, node) in cases {
@@ -122,7 +122,7 @@ fn full_evaluation(criterion: &mut Criterion) {
         [(1000, 1), (50_000, 1), (1000, 10), (50_000, 10), (1000, 50), (50_000, 50)]
     {
         let rules = rules(number);
-        let all: Vec<_> = (0..nodes).map(|node| settled(node, &rules, "False")).collect();
+        let all: Vec<_> = (0..nodes).map(|node| unchanged(node, &rules, "False")).collect();
         let surroundings = observed(&all);
         group.throughput(Throughput::Elements((nodes * number) as u64));
         group.bench_function(format!("{nodes} nodes, {number} rules"), |bencher| {
@@ -137,7 +137,7 @@ fn full_evaluation(criterion: &mut Criterion) {
 
 fn evaluations(criterion: &mut Criterion) {
     let rules = rules(10);
-    let nodes: Vec<_> = (0..5000).map(|node| settled(node, &rules, "False")).collect();
+    let nodes: Vec<_> = (0..5000).map(|node| unchanged(node, &rules, "False")).collect();
     let surroundings = observed(&nodes);
     let plans: Vec<_> = nodes.iter().map(|node| surroundings.plan(node, &rules)).collect();
     criterion.bench_function("enter 5000 nodes and 10 rules in the evaluations", |bencher| {

@@ -62,7 +62,7 @@ impl Evaluations {
         now: Timestamp,
     ) -> HashSet<Arc<str>> {
         let covering: HashSet<&str> = plan.results.iter().map(|f| &*f.rule_uid).collect();
-        let mut news = self.remove(node, |uid| !covering.contains(uid));
+        let mut changed = self.remove(node, |uid| !covering.contains(uid));
         // All entries of a node share its name and its failure.
         let failure = failure.cloned().map(Arc::new);
         let mut name: Option<Arc<str>> = None;
@@ -85,9 +85,9 @@ impl Evaluations {
                     entries.insert(Arc::clone(name), entry);
                 }
             }
-            news.insert(Arc::clone(&result.rule_uid));
+            changed.insert(Arc::clone(&result.rule_uid));
         }
-        news
+        changed
     }
 
     /// Forgets a node that is gone. Returns the uids of the rules that covered it.

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_reported_before_a_boot_is_told_from_what_was_reported_after_it() {
+    fn a_heartbeat_before_a_boot_differs_from_one_after_it() {
         let mut beats = Heartbeats::default();
         let booted = |boot: &str, heartbeat: &str| -> Node {
             let condition = json!({"type": "C", "status": "True", "lastHeartbeatTime": heartbeat});

@@ -123,7 +123,7 @@ fn a_pattern_that_is_none_is_refused_before_a_reporter_would() {
 }
 
 #[test]
-fn a_rule_that_needs_impersonation_is_told_where_it_is_missing_and_what_to_do() {
+fn a_rule_that_needs_impersonation_reports_that_it_is_missing_and_the_remedy() {
     let missing = |rule: &TestRule| {
         admit(&rule.object(), &Allowances::default(), ConstrainedImpersonation::Missing)
     };

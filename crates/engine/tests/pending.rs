@@ -22,11 +22,7 @@ fn node(joined: i64) -> TestNode {
     TestNode::new("n").label("os", "linux").joined(joined)
 }
 
-fn standing_at(
-    seconds: i64,
-    node: &mut TestNode,
-    rules: &RuleSet,
-) -> (NodeState, Option<Duration>) {
+fn state_at(seconds: i64, node: &mut TestNode, rules: &RuleSet) -> (NodeState, Option<Duration>) {
     let mut operator = Operator { now: seconds, ..Operator::started(&[&*node]) };
     let plan = operator.reconcile(node, rules);
     (state(&plan), plan.recheck_in)
@@ -37,12 +33,12 @@ fn a_node_in_service_waits_for_the_first_verdict_for_two_minutes() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(-1);
     let left = |seconds| Some(Duration::from_secs(seconds));
-    assert_eq!(standing_at(0, &mut node, &rules), (NodeState::Pending, left(120)));
-    assert_eq!(standing_at(119, &mut node, &rules), (NodeState::Pending, left(1)));
+    assert_eq!(state_at(0, &mut node, &rules), (NodeState::Pending, left(120)));
+    assert_eq!(state_at(119, &mut node, &rules), (NodeState::Pending, left(1)));
     // A clock that is behind.
-    assert_eq!(standing_at(-60, &mut node, &rules).0, NodeState::Pending);
+    assert_eq!(state_at(-60, &mut node, &rules).0, NodeState::Pending);
     assert_eq!(node.0["metadata"].get("annotations"), None, "nothing is written");
-    assert_eq!(standing_at(120, &mut node, &rules).0, NodeState::Held);
+    assert_eq!(state_at(120, &mut node, &rules).0, NodeState::Held);
     assert_eq!(node.record()["cni"]["cause"], "Regressed");
 }
 
@@ -50,9 +46,9 @@ fn a_node_in_service_waits_for_the_first_verdict_for_two_minutes() {
 fn a_bad_verdict_holds_at_once_and_as_a_regression() {
     let rules = one(TestRule::new("cni").probed().spec("maxUnavailable", json!(0)));
     let mut failing = node(-1).reported("Ready1", "False", 5);
-    assert_eq!(standing_at(6, &mut failing, &rules).0, NodeState::Deferred);
+    assert_eq!(state_at(6, &mut failing, &rules).0, NodeState::Deferred);
     let unlimited = one(TestRule::new("cni").probed());
-    assert_eq!(standing_at(6, &mut failing, &unlimited).0, NodeState::Held);
+    assert_eq!(state_at(6, &mut failing, &unlimited).0, NodeState::Held);
     assert_eq!(failing.record()["cni"]["cause"], "Regressed");
 }
 
@@ -61,9 +57,9 @@ fn a_good_verdict_writes_no_taint() {
     for rule in [TestRule::new("cni").probed(), TestRule::new("cni").probed().bootstrap()] {
         let rules = one(rule);
         let mut node = node(-1);
-        assert_eq!(standing_at(1, &mut node, &rules).0, NodeState::Pending);
+        assert_eq!(state_at(1, &mut node, &rules).0, NodeState::Pending);
         let mut node = node.reported("Ready1", "True", 5);
-        let (state, _) = standing_at(6, &mut node, &rules);
+        let (state, _) = state_at(6, &mut node, &rules);
         assert!(matches!(state, NodeState::Ready | NodeState::Bootstrapped));
         assert!(node.taints().is_empty());
     }
@@ -73,27 +69,27 @@ fn a_good_verdict_writes_no_taint() {
 fn what_was_reported_before_the_rule_is_no_verdict_of_its_probes() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(-100).reported("Ready1", "False", -50);
-    assert_eq!(standing_at(1, &mut node, &rules).0, NodeState::Pending);
+    assert_eq!(state_at(1, &mut node, &rules).0, NodeState::Pending);
 }
 
 #[test]
 fn nodes_that_join_later_carry_the_taint_or_miss_what_others_write_are_held_at_once() {
     let probed = one(TestRule::new("cni").probed());
-    assert_eq!(standing_at(1, &mut node(0), &probed).0, NodeState::Held);
+    assert_eq!(state_at(1, &mut node(0), &probed).0, NodeState::Held);
     let mut tainted = node(-1).taint(KEY, "pending", "NoSchedule");
-    assert_eq!(standing_at(1, &mut tainted, &probed).0, NodeState::Held);
+    assert_eq!(state_at(1, &mut tainted, &probed).0, NodeState::Held);
     let of_others = one(TestRule::new("cni"));
     let mut unreported = node(-1);
-    assert_eq!(standing_at(1, &mut unreported, &of_others).0, NodeState::Held);
+    assert_eq!(state_at(1, &mut unreported, &of_others).0, NodeState::Held);
     assert_eq!(unreported.record()["cni"]["cause"], "Bootstrap");
     let both = json!([
         {"type": "Ready1", "requiredStatus": "True"}, {"type": "Ready2", "requiredStatus": "True"},
     ]);
     let both = TestRule::new("cni").probed().spec("conditions", both);
-    assert_eq!(standing_at(1, &mut node(-1), &one(both.clone())).0, NodeState::Held);
+    assert_eq!(state_at(1, &mut node(-1), &one(both.clone())).0, NodeState::Held);
     // Either is enough, and one may still come.
     let any = both.spec("conditionPolicy", json!("anyOf"));
-    assert_eq!(standing_at(1, &mut node(-1), &one(any)).0, NodeState::Pending);
+    assert_eq!(state_at(1, &mut node(-1), &one(any)).0, NodeState::Pending);
 }
 
 #[test]
@@ -101,10 +97,10 @@ fn what_was_there_before_the_rules_own_reporter_wrote_does_not_count() {
     for rule in [TestRule::new("cni").probed(), TestRule::new("cni").probed().bootstrap()] {
         let rules = one(rule);
         let mut in_service = node(-100).reported("Ready1", "True", -50);
-        assert_eq!(standing_at(1, &mut in_service, &rules).0, NodeState::Pending);
+        assert_eq!(state_at(1, &mut in_service, &rules).0, NodeState::Pending);
         assert_eq!(in_service.0["metadata"].get("annotations"), None, "nothing is written");
         let mut reported = in_service.reported("Ready1", "True", 5);
-        let (state, _) = standing_at(6, &mut reported, &rules);
+        let (state, _) = state_at(6, &mut reported, &rules);
         assert!(matches!(state, NodeState::Ready | NodeState::Bootstrapped));
     }
 }
@@ -113,7 +109,7 @@ fn what_was_there_before_the_rules_own_reporter_wrote_does_not_count() {
 fn a_new_node_is_held_until_its_own_reporter_wrote_whatever_was_there() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(1).reported("Ready1", "True", -50);
-    assert_eq!(standing_at(2, &mut node, &rules).0, NodeState::Held);
+    assert_eq!(state_at(2, &mut node, &rules).0, NodeState::Held);
     assert_eq!(node.record()["cni"]["cause"], "Bootstrap");
     // Whoever leads later knows it from the record.
     let mut operator = Operator { now: 600, ..Operator::started(&[&node]) };

@@ -256,7 +256,7 @@ fn a_dry_run_writes_nothing_and_says_what_it_would() {
 }
 
 #[test]
-fn a_rule_that_turns_to_dry_run_keeps_what_it_held_until_it_is_deleted() {
+fn a_rule_edited_to_dry_run_keeps_its_holds_until_it_is_deleted() {
     let mut node = node();
     node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
     let dry = TestRule::new("cni").spec("dryRun", json!(true));

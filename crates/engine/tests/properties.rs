@@ -34,12 +34,12 @@ enum Step {
 
 /// The cluster: rules by name, and one node.
 #[derive(Clone, Debug)]
-struct World {
+struct Environment {
     rules: BTreeMap<String, TestRule>,
     node: TestNode,
 }
 
-impl World {
+impl Environment {
     fn new(node: TestNode) -> Self {
         Self { rules: BTreeMap::new(), node }
     }
@@ -172,21 +172,21 @@ proptest! {
     /// what the rules and the node call for now.
     #[test]
     fn final_taints_depend_on_the_final_state_only(node in node(false), steps in steps(live_rule())) {
-        let mut world = World::new(node);
+        let mut environment = Environment::new(node);
         for step in &steps {
-            world.take(step);
+            environment.take(step);
         }
-        world.take(&Step::Reconcile);
-        prop_assert_eq!(managed(&world.node), world.called_for());
+        environment.take(&Step::Reconcile);
+        prop_assert_eq!(managed(&environment.node), environment.called_for());
     }
 
     #[test]
     fn planning_twice_yields_nothing_the_second_time(node in node(true), steps in steps(any_rule())) {
-        let mut world = World::new(node);
+        let mut environment = Environment::new(node);
         for step in &steps {
-            world.take(step);
-            world.take(&Step::Reconcile);
-            let again = world.node.reconcile(&world.rule_set(), at(1));
+            environment.take(step);
+            environment.take(&Step::Reconcile);
+            let again = environment.node.reconcile(&environment.rule_set(), at(1));
             prop_assert!(again.patch.is_none(), "{:?}", again.patch);
             prop_assert!(again.changes.is_empty(), "{:?}", again.changes);
         }
@@ -194,11 +194,11 @@ proptest! {
 
     #[test]
     fn foreign_taints_are_never_touched(node in node(true), steps in steps(any_rule())) {
-        let mut world = World::new(node);
-        let before = foreign(&world.node);
+        let mut environment = Environment::new(node);
+        let before = foreign(&environment.node);
         for step in &steps {
-            world.take(step);
-            prop_assert_eq!(&foreign(&world.node), &before);
+            environment.take(step);
+            prop_assert_eq!(&foreign(&environment.node), &before);
         }
     }
 
@@ -206,12 +206,12 @@ proptest! {
     /// the node.
     #[test]
     fn no_plan_touches_a_taint_that_no_rule_took(node in node(true), steps in steps(any_rule())) {
-        let mut world = World::new(node);
+        let mut environment = Environment::new(node);
         for step in &steps {
-            let before = world.clone();
-            world.take(step);
+            let before = environment.clone();
+            environment.take(step);
             for taint in managed(&before.node) {
-                if managed(&world.node).contains(&taint) {
+                if managed(&environment.node).contains(&taint) {
                     continue;
                 }
                 let key = taint.split('=').next().unwrap();
@@ -233,22 +233,22 @@ proptest! {
     /// rule claims as held is there.
     #[test]
     fn completing_and_releasing_are_atomic(node in node(true), steps in steps(any_rule())) {
-        let mut world = World::new(node);
+        let mut environment = Environment::new(node);
         for step in &steps {
-            world.take(step);
-            let record = world.node.record();
+            environment.take(step);
+            let record = environment.node.record();
             for (name, claim) in record.as_object().unwrap() {
                 let key = claim["taint"]["key"].as_str().unwrap();
                 if claim["state"] == "held" {
-                    let there = managed(&world.node).iter().any(|t| t.starts_with(&format!("{key}=")));
+                    let there = managed(&environment.node).iter().any(|t| t.starts_with(&format!("{key}=")));
                     prop_assert!(there, "{name} holds {key}, which is not there");
                 }
-                let bootstrap = world.rules.get(name).is_some_and(|rule| {
+                let bootstrap = environment.rules.get(name).is_some_and(|rule| {
                     rule.0["spec"]["enforcementMode"] == "bootstrap-only"
                         && rule.0["spec"]["dryRun"] != true
                 });
                 if matches!(step, Step::Reconcile) && bootstrap {
-                    let done = world.node.completed().contains(&format!("uid-{name}"));
+                    let done = environment.node.completed().contains(&format!("uid-{name}"));
                     prop_assert!(!done, "{name} is done with the node and claims {claim}");
                 }
             }
@@ -257,14 +257,14 @@ proptest! {
 
     #[test]
     fn a_dry_run_alone_never_writes(node in node(true), steps in steps(any_rule())) {
-        let mut world = World::new(node);
+        let mut environment = Environment::new(node);
         for step in &steps {
             let step = match step {
                 Step::Rule(rule) => Step::Rule(rule.clone().spec("dryRun", json!(true))),
                 other => other.clone(),
             };
-            world.take(&step);
-            prop_assert!(world.node.reconcile(&world.rule_set(), at(0)).patch.is_none());
+            environment.take(&step);
+            prop_assert!(environment.node.reconcile(&environment.rule_set(), at(0)).patch.is_none());
         }
     }
 }

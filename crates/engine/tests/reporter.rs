@@ -292,7 +292,7 @@ fn what_no_node_can_match_or_is_on_its_way_out_is_no_conflict() {
 }
 
 #[test]
-fn nodes_decide_what_is_told_and_nothing_else() {
+fn only_nodes_decide_which_conflict_is_reported() {
     let (younger, older) = (rule("csi", &pool(), &["A"]), [rule("cni", &linux(), &["A"])]);
     let both = TestNode::new("a").label("os", "linux").label("pool", "x");
     let (none, some) = (share(&younger, &older, &[]), share(&younger, &older, &[both]));
@@ -342,8 +342,8 @@ fn a_stuck_process_is_found_without_a_port() {
     let container = serde_json::to_value(&pod.containers[0]).unwrap();
     let command = &container["livenessProbe"]["exec"]["command"];
     let file = "/run/node-readiness/alive";
-    assert_eq!(command, &json!(["/node-readiness-reporter", format!("--check-alive={file}")]));
-    assert_eq!(container["args"][1], format!("--alive-file={file}"));
+    assert_eq!(command, &json!(["/node-readiness-reporter", format!("--check-liveness={file}")]));
+    assert_eq!(container["args"][1], format!("--liveness-file={file}"));
     let mount = json!({"name": "run", "mountPath": "/run/node-readiness"});
     assert!(container["volumeMounts"].as_array().unwrap().contains(&mount));
 }

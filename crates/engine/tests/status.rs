@@ -120,7 +120,7 @@ fn a_message_names_the_first_few_with_the_cause() {
 }
 
 #[test]
-fn a_failure_is_told_in_the_api_servers_words() {
+fn a_failure_quotes_the_api_server() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.node("n", None, Some("nodes \"n\" is forbidden"));
     let status = scene.status();
@@ -131,7 +131,7 @@ fn a_failure_is_told_in_the_api_servers_words() {
 }
 
 #[test]
-fn what_could_not_be_written_is_told_as_it_is_and_not_as_it_was_planned() {
+fn the_status_shows_the_node_and_not_a_plan_that_failed() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.node("n", None, Some("refused"));
     let status = scene.status();
@@ -220,7 +220,7 @@ fn the_time_of_a_transition_is_kept_until_the_status_changes() {
 }
 
 #[test]
-fn the_same_findings_make_the_same_status() {
+fn the_same_results_make_the_same_status() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.node("n", None, None);
     let first = scene.status_with(&Reporters::None, None, 1);
@@ -274,7 +274,7 @@ fn a_dry_run_counts_what_is_missing_even_where_a_default_stands_in() {
 }
 
 #[test]
-fn reporters_that_are_not_ready_are_told_with_the_command_to_look() {
+fn reporters_that_are_not_ready_are_reported_with_a_command() {
     let scene = Scene::new(TestRule::new("cni"));
     let counted = |ready| applied(2, ready, None);
     let (status, reason, text) = message(&scene.status_with(&counted(1), None, 1), "ReporterReady");
@@ -285,46 +285,46 @@ fn reporters_that_are_not_ready_are_told_with_the_command_to_look() {
 }
 
 #[test]
-fn what_keeps_reporters_from_running_is_told_in_kubernetes_words() {
+fn the_status_quotes_why_reporters_do_not_run() {
     let scene = Scene::new(TestRule::new("cni"));
-    let told = |reporters| message(&scene.status_with(&reporters, None, 1), "ReporterReady");
-    let (_, reason, text) = told(applied(2, 0, Some("ErrImagePull: not found (n and 1 more)")));
+    let reported = |reporters| message(&scene.status_with(&reporters, None, 1), "ReporterReady");
+    let (_, reason, text) = reported(applied(2, 0, Some("ErrImagePull: not found (n and 1 more)")));
     assert_eq!(reason, "ReportersNotReady");
     assert!(
         text.starts_with("0 of 2 reporters are ready; ErrImagePull: not found (n and 1 more); see")
     );
     // What one pod says while it is replaced is not told once all are ready.
-    assert!(!told(applied(2, 2, Some("Error"))).2.contains("Error"));
+    assert!(!reported(applied(2, 2, Some("Error"))).2.contains("Error"));
 }
 
 #[test]
 fn nodes_on_which_no_reporter_can_run_are_named_with_why() {
     let rule = TestRule::new("cni").compile();
     let unsupported = [("win".to_owned(), "kubernetes.io/os is windows".to_owned())];
-    let told = |reporters: &Reporters| {
+    let reported = |reporters: &Reporters| {
         let report =
             ReporterReport { reporters, conflicts: &Conflicts::new(), unsupported: &unsupported };
         let status = fold(&rule, 2, std::iter::empty(), &report, None, at(0));
         message(&status, "ReporterReady")
     };
-    let (status, reason, text) = told(&applied(1, 1, None));
+    let (status, reason, text) = reported(&applied(1, 1, None));
     assert_eq!((status.as_str(), reason.as_str()), ("False", "NodesUnsupported"));
     assert_eq!(
         text,
         "no reporter can run on 1 of the rule's nodes: win (kubernetes.io/os is windows); exclude them by \
          spec.nodeSelector; 1 of 1 reporters of this rule are ready"
     );
-    assert_eq!(told(&Reporters::Failed("refused".to_owned())).1, "ApplyFailed");
+    assert_eq!(reported(&Reporters::Failed("refused".to_owned())).1, "ApplyFailed");
 }
 
 /// What a rule is told whose condition an older one probes as well.
-fn told(conflict: Conflict, reporters: &Reporters) -> Option<(String, String, String)> {
+fn reported(conflict: Conflict, reporters: &Reporters) -> Option<(String, String, String)> {
     let rule = TestRule::new("cni").compile();
     let conflicts = Conflicts::from([("Ready1".to_owned(), conflict)]);
     let report = ReporterReport { reporters, conflicts: &conflicts, unsupported: &[] };
     let status = fold(&rule, 0, std::iter::empty(), &report, None, at(0));
-    let told = status.conditions.iter().any(|condition| condition.type_ == "ReporterReady");
-    told.then(|| message(&status, "ReporterReady"))
+    let reported = status.conditions.iter().any(|condition| condition.type_ == "ReporterReady");
+    reported.then(|| message(&status, "ReporterReady"))
 }
 
 fn conflict(outcome: Outcome) -> Conflict {
@@ -332,14 +332,14 @@ fn conflict(outcome: Outcome) -> Conflict {
 }
 
 #[test]
-fn a_rule_is_told_who_probes_its_condition_too_and_what_to_do() {
+fn a_conflict_names_the_older_rule_and_the_remedy() {
     let applied = applied(2, 1, None);
     for (outcome, what) in [
         (Outcome::LeftOut, "wherever this rule applies, and there only the older one's reporters"),
         (Outcome::Apart, "on some of this rule's nodes, and there only the older one's reporters"),
         (Outcome::Yields, "on some of this rule's nodes, and there only the older one's reporters"),
     ] {
-        let (status, reason, text) = told(conflict(outcome), &applied).unwrap();
+        let (status, reason, text) = reported(conflict(outcome), &applied).unwrap();
         assert_eq!((status.as_str(), reason.as_str()), ("False", "ProbeConflict"));
         assert!(text.starts_with("condition Ready1 is probed by the older NodeReadinessRule csi"));
         assert!(text.contains(what), "{text}");
@@ -349,14 +349,14 @@ fn a_rule_is_told_who_probes_its_condition_too_and_what_to_do() {
 }
 
 #[test]
-fn a_conflict_is_told_where_a_node_is_shared_or_nothing_is_left_to_probe() {
+fn a_conflict_is_reported_where_a_node_is_shared_or_nothing_is_left_to_probe() {
     let unmet = |outcome| Conflict { met: false, ..conflict(outcome) };
-    assert!(told(unmet(Outcome::Apart), &Reporters::None).is_none());
-    assert!(told(unmet(Outcome::Yields), &Reporters::None).is_none());
-    assert!(told(unmet(Outcome::LeftOut), &Reporters::None).is_some());
+    assert!(reported(unmet(Outcome::Apart), &Reporters::None).is_none());
+    assert!(reported(unmet(Outcome::Yields), &Reporters::None).is_none());
+    assert!(reported(unmet(Outcome::LeftOut), &Reporters::None).is_some());
     // What keeps the reporters from running comes first.
     let failed = Reporters::Failed("refused".to_owned());
-    assert_eq!(told(conflict(Outcome::Apart), &failed).unwrap().1, "ApplyFailed");
+    assert_eq!(reported(conflict(Outcome::Apart), &failed).unwrap().1, "ApplyFailed");
 }
 
 #[test]

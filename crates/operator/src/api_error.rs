@@ -94,32 +94,37 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_told_in_the_api_servers_words() {
+    fn a_failure_quotes_the_api_server() {
         let forbidden = json!({"code": 403, "reason": "Forbidden", "message": "not today"});
-        let told = of_request(&kube::Error::Api(Box::new(status(forbidden))));
-        assert_eq!((told.reason.as_str(), told.message.as_str()), ("Forbidden", "not today"));
+        let failure = of_request(&kube::Error::Api(Box::new(status(forbidden))));
+        assert_eq!((failure.reason.as_str(), failure.message.as_str()), ("Forbidden", "not today"));
     }
 
     #[test]
     fn an_answer_that_is_no_status_has_a_reason_and_a_message_all_the_same() {
         let page = json!({"code": 502, "reason": "Failed to parse error data", "message": ""});
-        let told = answered(&status(page));
-        assert_eq!(told.reason, "Http502");
-        assert_eq!(told.message, "the API server answered 502 and no more");
+        let failure = answered(&status(page));
+        assert_eq!(failure.reason, "Http502");
+        assert_eq!(failure.message, "the API server answered 502 and no more");
     }
 
     #[test]
-    fn a_request_that_got_no_answer_is_told_with_its_causes_once_each() {
+    fn a_request_without_an_answer_has_each_cause_once() {
         #[derive(Debug, Error)]
         #[error("client error (Connect)")]
         struct Outer(#[source] std::io::Error);
 
         let refused = std::io::Error::other("tcp connect error: Connection refused");
         let error = kube::Error::Service(Box::new(Outer(refused)));
-        let told = of_write(&NotWritten::Failed(error));
-        assert_eq!(told.reason, "RequestFailed");
-        assert_eq!(told.message.matches("Connection refused").count(), 1, "{}", told.message);
-        assert_eq!(told.message.matches("client error (Connect)").count(), 1, "{}", told.message);
+        let failure = of_write(&NotWritten::Failed(error));
+        assert_eq!(failure.reason, "RequestFailed");
+        assert_eq!(failure.message.matches("Connection refused").count(), 1, "{}", failure.message);
+        assert_eq!(
+            failure.message.matches("client error (Connect)").count(),
+            1,
+            "{}",
+            failure.message
+        );
         assert_eq!(of_write(&NotWritten::Timeout).reason, "Timeout");
     }
 }

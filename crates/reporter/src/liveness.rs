@@ -2,7 +2,7 @@
 //!
 //! The reporter's one thread writes the time into a file every few seconds, between whatever else
 //! it does. If it does not get to that, it does not get to probing or writing either. Kubelet's
-//! liveness probe runs the same program with `--check-alive`, which reads the file. No port is
+//! liveness probe runs the same program with `--check-liveness`, which reads the file. No port is
 //! needed for that, which on the host network would be the whole node's.
 //!
 //! The time is that of a clock which nobody sets and which stands still while the machine sleeps
@@ -32,8 +32,8 @@ const LIMIT: i64 = 60;
 pub enum NotLive {
     /// The file cannot be read.
     #[error(
-        "--check-alive {}: the file cannot be read ({source}): start the reporter with \
-         --alive-file, and mount a directory there that it can write to", path.display()
+        "--check-live {}: the file cannot be read ({source}): start the reporter with \
+         --live-file, and mount a directory there that it can write to", path.display()
     )]
     Unreadable {
         /// The file.
@@ -42,7 +42,7 @@ pub enum NotLive {
         source: io::Error,
     },
     /// The file holds something else.
-    #[error("--check-alive {}: the file holds no time: is it what --alive-file names?", .0.display())]
+    #[error("--check-live {}: the file holds no time: is it what --live-file names?", .0.display())]
     NoTime(PathBuf),
     /// It was not written lately.
     #[error("the reporter is stuck: its last sign of life is {0} s old")]
@@ -62,7 +62,7 @@ pub async fn beat(file: PathBuf) -> Infallible {
         let written = write(&file);
         if let (Err(error), false) = (&written, failing) {
             warn!(
-                "--alive-file {}: the file cannot be written ({error}): mount a directory \
+                "--live-file {}: the file cannot be written ({error}): mount a directory \
                  there that this process can write to, or its liveness probe will fail",
                 file.display()
             );
@@ -102,15 +102,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beat_is_alive_until_it_is_old() {
+    fn a_beat_is_live_until_it_is_old() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("alive");
+        let file = dir.path().join("live");
         assert!(matches!(check(&file), Err(NotLive::Unreadable { .. })));
         write(&file).unwrap();
         check(&file).unwrap();
-        for (age, alive) in [(0, true), (LIMIT - 1, true), (LIMIT + 1, false), (-1000, false)] {
+        for (age, live) in [(0, true), (LIMIT - 1, true), (LIMIT + 1, false), (-1000, false)] {
             fs::write(&file, (now().unwrap() - age).to_string()).unwrap();
-            assert_eq!(check(&file).is_ok(), alive, "{age}");
+            assert_eq!(check(&file).is_ok(), live, "{age}");
         }
         fs::write(&file, "soon").unwrap();
         assert!(matches!(check(&file), Err(NotLive::NoTime(_))));
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_beat_is_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("alive");
+        let file = dir.path().join("live");
         let beating = tokio::spawn(beat(file.clone()));
         time::timeout(Duration::from_secs(20), async {
             while check(&file).is_err() {

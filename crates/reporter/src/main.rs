@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(Command::Version) => {
             println!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         }
-        Ok(Command::CheckAlive(file)) => {
+        Ok(Command::CheckLiveness(file)) => {
             // Kubelet shows the line in an event. These are not the last words of the reporter.
             if let Err(error) = liveness::check(&file) {
                 eprintln!("{error}");
@@ -50,7 +50,7 @@ fn report(args: &cli::Args) -> Result<(), FatalError> {
     let result = runtime.block_on(async {
         // As a container's first process it gets signals only if it asks for them.
         let stop = stop_on_signal()?;
-        if let Some(file) = &args.alive_file {
+        if let Some(file) = &args.liveness_file {
             tokio::spawn(liveness::beat(file.clone()));
         }
         if settings.runs_programs() {

@@ -55,18 +55,18 @@ impl Node {
     ///
     /// Returns whether the Node was changed and so is to be written.
     pub fn update(&mut self, wanted: &Verdicts, oldest: Timestamp, now: Timestamp) -> bool {
-        let settled = wanted.iter().all(|(condition_type, verdict)| {
+        let up_to_date = wanted.iter().all(|(condition_type, verdict)| {
             self.condition(condition_type).is_some_and(|condition| {
                 let heartbeat = heartbeat(condition);
                 says(condition, verdict) && heartbeat.is_some_and(|at| at >= oldest && at <= now)
             })
         });
-        if !settled {
+        if !up_to_date {
             for (condition_type, verdict) in wanted {
                 self.set(condition_type, verdict, now);
             }
         }
-        !settled
+        !up_to_date
     }
 
     /// How long ago the condition's last heartbeat was; none if it has none or it lies ahead.

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_linker_is_told_major_and_minor() {
+    fn the_linker_sets_major_and_minor() {
         let flags = ldflags("v1.37.2");
         assert!(flags.ends_with(
             "version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"

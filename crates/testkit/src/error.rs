@@ -208,7 +208,7 @@ mod tests {
     /// What prints errors with all their causes must not print one twice: a message that has its cause
     /// has no source.
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_reported_once() {
         let cause = || io::Error::other("no such thing");
         let program = || "go".to_owned();
         let errors = [

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_api_server_of_1_35_is_told_of_the_feature_gate() {
+    fn only_the_api_server_of_1_35_has_the_feature_gate_flag() {
         let gate = |version: KubernetesVersion| {
             version
                 .apiserver_arguments()

@@ -8,6 +8,7 @@ mod cluster;
 mod demo;
 mod generate;
 mod images;
+mod language;
 mod readings;
 mod reference;
 mod security_matrix;

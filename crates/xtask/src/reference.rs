@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cel_rule_is_told() {
+    fn every_cel_rule_is_documented() {
         fn count(value: &Value) -> usize {
             let own = value["x-kubernetes-validations"].as_array().map_or(0, Vec::len);
             let within = value.as_object().into_iter().flat_map(Map::values).map(count);

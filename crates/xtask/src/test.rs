@@ -13,7 +13,7 @@ use node_readiness_testkit::{
 };
 
 use crate::{
-    bench, generate, images, setup,
+    bench, generate, images, language, setup,
     workspace::{self, Progress},
 };
 
@@ -125,6 +125,8 @@ fn checks(progress: &Progress) -> anyhow::Result<()> {
     workspace::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
     progress.say("checking that generated files are as generated");
     generate::run(&generate::Options { check: true })?;
+    progress.say("checking names, links and lines of prose");
+    language::check()?;
     progress.say("checking lints");
     let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     workspace::run(workspace::cargo().args(lints))?;

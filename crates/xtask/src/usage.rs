@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_proc_tells_is_read() {
+    fn proc_files_are_parsed() {
         let status = "Name:\tx\nVmHWM:\t    5000 kB\nVmRSS:\t    4000 kB\n";
         let stat = "42 (a) b) S 1 42 42 0 -1 4194560 100 0 0 0 7 5 2 1 20 0 1 0 987654 1000 10";
         let earlier = Usage::parse(status, stat).unwrap();

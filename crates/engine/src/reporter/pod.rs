@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use node_readiness_api::{
-    NODE_ADDRESS_ENV, NODE_NAME_ENV, REPORTER_ALIVE_FILE, REPORTER_CONFIG_DIR,
-    REPORTER_CONFIG_FILE, REPORTER_PROGRAM, REPORTER_RUN_DIR, ReporterOptions, ReporterResources,
+    NODE_ADDRESS_ENV, NODE_NAME_ENV, REPORTER_CONFIG_DIR, REPORTER_CONFIG_FILE,
+    REPORTER_LIVENESS_FILE, REPORTER_PROGRAM, REPORTER_RUN_DIR, ReporterOptions, ReporterResources,
 };
 
 use super::volumes::{self, Mounted, PROGRAM_DIR};
@@ -85,7 +85,7 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
     let options = pod.options;
     let directory = if options.image.is_some() { PROGRAM_DIR } else { "" };
     let program = format!("{directory}/{REPORTER_PROGRAM}");
-    let alive = format!("{REPORTER_RUN_DIR}/{REPORTER_ALIVE_FILE}");
+    let liveness_file = format!("{REPORTER_RUN_DIR}/{REPORTER_LIVENESS_FILE}");
     Container {
         name: CONTAINER.to_owned(),
         image: Some(options.image.clone().unwrap_or_else(|| pod.settings.image.clone())),
@@ -93,9 +93,9 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
         command: Some(vec![program.clone()]),
         args: Some(vec![
             format!("--config={REPORTER_CONFIG_DIR}/{REPORTER_CONFIG_FILE}"),
-            format!("--alive-file={alive}"),
+            format!("--liveness-file={liveness_file}"),
         ]),
-        liveness_probe: Some(liveness(vec![program, format!("--check-alive={alive}")])),
+        liveness_probe: Some(liveness(vec![program, format!("--check-liveness={liveness_file}")])),
         env: Some(vec![
             pod_field(NODE_NAME_ENV, "spec.nodeName"),
             pod_field(NODE_ADDRESS_ENV, "status.hostIP"),

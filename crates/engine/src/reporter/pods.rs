@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_frequent_trouble_is_told_with_a_node() {
+    fn the_most_frequent_trouble_names_a_node() {
         let failed = |node, reason: &str| pod(node, &json!({"phase": "Failed", "reason": reason}));
         let pods =
             [failed("c", "Two"), failed("a", "One"), failed("b", "Two"), pod("d", &json!({}))];

@@ -86,8 +86,8 @@ fn count(reporters: &Reporters) -> String {
 /// What a rule is told whose conditions older rules probe on nodes that it covers as well. Of several
 /// the one that asks most for a person.
 fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
-    let told = conflicts.iter().filter(|(_, c)| c.met || c.outcome == Outcome::LeftOut);
-    let (condition, Conflict { older, outcome, .. }) = told.max_by_key(|(_, c)| c.outcome)?;
+    let reported = conflicts.iter().filter(|(_, c)| c.met || c.outcome == Outcome::LeftOut);
+    let (condition, Conflict { older, outcome, .. }) = reported.max_by_key(|(_, c)| c.outcome)?;
     let older = few(older.iter(), Clone::clone);
     let what = match outcome {
         Outcome::LeftOut => "wherever this rule applies",

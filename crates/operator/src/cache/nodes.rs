@@ -55,7 +55,7 @@ impl Decisive {
     ) -> Vec<Arc<Node>> {
         match event {
             Ok(Event::Apply(node)) => {
-                let changed = self.is_news(node);
+                let changed = self.is_changed(node);
                 changed
                     .then(|| store.get(&ObjectRef::from_obj(node)))
                     .flatten()
@@ -70,13 +70,13 @@ impl Decisive {
                 let nodes = store.state();
                 let names: HashSet<_> = nodes.iter().map(|node| node.name()).collect();
                 self.known.retain(|known, _| names.contains(&**known));
-                nodes.iter().filter(|node| self.is_news(node)).cloned().collect()
+                nodes.iter().filter(|node| self.is_changed(node)).cloned().collect()
             }
             Ok(Event::Init | Event::InitApply(_)) | Err(_) => Vec::new(),
         }
     }
 
-    fn is_news(&mut self, node: &Node) -> bool {
+    fn is_changed(&mut self, node: &Node) -> bool {
         let hash = decisive(node);
         match self.known.get_mut(node.name()) {
             Some(known) => std::mem::replace(known, hash) != hash,

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_its_first_address_and_what_is_none_is_told() {
+    fn a_host_name_is_its_first_address_and_a_wrong_address_is_refused() {
         assert_eq!(bind_address("localhost:9").unwrap().unwrap().to_string(), "127.0.0.1:9");
         for wrong in ["localhost", "8081", ":http", "1.2.3.4:99999"] {
             assert!(bind_address(wrong).unwrap_err().starts_with("must be :PORT, HOST:PORT"));

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lanes_follow_the_window() {
+    async fn permits_follow_the_limit() {
         let limit = ConcurrencyLimit::new();
         let mut permits = Vec::new();
         for _ in 0..16 {

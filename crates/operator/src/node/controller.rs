@@ -209,8 +209,8 @@ async fn write(
     let is_returning_taint = plan.changes.iter().any(|change| change.reappeared);
     // Once for each conflict: at the first write of what was written before, or of what a rule that let
     // go of the node does not want.
-    let is_news = repeats == Some(0) || (repeats.is_none() && is_returning_taint);
-    let manager = if is_news { context.writer.last_manager(name).await } else { None };
+    let is_changed = repeats == Some(0) || (repeats.is_none() && is_returning_taint);
+    let manager = if is_changed { context.writer.last_manager(name).await } else { None };
     let outcome = context.writer.write(permit, node, patch.clone()).await;
     let manager = match outcome {
         Outcome::Written => manager.as_deref().unwrap_or("somebody"),
@@ -218,7 +218,7 @@ async fn write(
         _ => return outcome,
     };
     write_backoff.written(name, plan.content_hash);
-    if is_news {
+    if is_changed {
         warn!(node = name, manager, "changed what the operator writes; it is written again");
         context.telemetry.events.reverted(node, plan, manager);
     }

@@ -179,18 +179,18 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_do_not_end_are_told_with_the_api_servers_words() {
+    fn repeated_answers_become_a_failure_that_quotes_the_api_server() {
         let stale = || Outcome::Stale("the server rejected our request".to_owned());
         assert_eq!(stale().after(0, "n"), stale());
         assert_eq!(stale().after(3, "n"), stale());
-        let Outcome::Failed(failure) = stale().after(4, "n") else { panic!("it is told") };
+        let Outcome::Failed(failure) = stale().after(4, "n") else { panic!("it is failure") };
         assert_eq!(failure.reason, "Conflict");
         for part in ["after 4 writes", "the server rejected our request", "kubectl get node n "] {
             assert!(failure.message.contains(part), "{}", failure.message);
         }
         let busy = || Outcome::Busy(Duration::from_secs(1));
         assert_eq!(busy().after(3, "n"), busy());
-        let Outcome::Failed(failure) = busy().after(4, "n") else { panic!("it is told") };
+        let Outcome::Failed(failure) = busy().after(4, "n") else { panic!("it is failure") };
         assert_eq!(failure.reason, "TooManyRequests");
         assert_eq!(Outcome::Written.after(9, "n"), Outcome::Written);
     }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_told_to_wait_waits_as_long_as_it_is_told() {
+    fn retry_after_of_the_api_server_is_respected() {
         let busy = json!({"code": 429, "reason": "TooManyRequests", "message": "later",
             "details": {"retryAfterSeconds": 3}});
         assert_eq!(answered(busy), Outcome::Busy(Duration::from_secs(3)));

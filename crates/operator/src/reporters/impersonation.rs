@@ -97,7 +97,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_refusal_tells_by_whose_rules_it_was_made() {
+    fn a_refusal_shows_whether_the_feature_is_on() {
         let nodes = r#"nodes.authentication.k8s.io "x" is forbidden: User "o" cannot impersonate:arbitrary-node resource "nodes""#;
         assert_eq!(refused(nodes), Works);
         let users = r#"users "system:node:x" is forbidden: User "o" cannot impersonate resource "users" in API group """#;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// How long API servers are given. A policy is compiled within a second of its being seen; the rest is
 /// room for a slow watch.
-const SETTLE: Duration = Duration::from_secs(3);
+const DELAY: Duration = Duration::from_secs(3);
 
 /// When what was written, by the uid of its rule, or by another name for what belongs to none.
 #[derive(Debug, Default)]
@@ -23,13 +23,13 @@ impl PropagationDelay {
             return;
         }
         let mut all = self.lock();
-        all.retain(|_, at| at.elapsed() < SETTLE);
+        all.retain(|_, at| at.elapsed() < DELAY);
         all.insert(of.to_owned(), Instant::now());
     }
 
     /// How long what depends on it still has to wait.
     pub(crate) fn left(&self, of: &str) -> Option<Duration> {
-        let left = SETTLE.checked_sub(self.lock().get(of)?.elapsed())?;
+        let left = DELAY.checked_sub(self.lock().get(of)?.elapsed())?;
         (!left.is_zero()).then_some(left)
     }
 
@@ -46,9 +46,9 @@ mod tests {
     fn a_rule_waits_for_what_was_written_for_it() {
         let propagation = PropagationDelay::default();
         propagation.start("a", &Ok::<_, ()>(true));
-        assert!(propagation.left("a").is_some_and(|left| left <= SETTLE));
+        assert!(propagation.left("a").is_some_and(|left| left <= DELAY));
         assert!(propagation.left("b").is_none());
-        let before = Instant::now().checked_sub(SETTLE).unwrap();
+        let before = Instant::now().checked_sub(DELAY).unwrap();
         propagation.lock().insert("a".to_owned(), before);
         assert!(propagation.left("a").is_none());
     }

@@ -60,11 +60,11 @@ pub(super) async fn reconcile(
     let refresh = add_trouble(&mut reporters, &compiled, context).await;
     // The status tells of a failure before the rule is put back to be tried again.
     let status = &context.status;
-    let turn = status.report(rule, &reporters, &share.conflicts, observed(context)).await?;
+    let rate_limited = status.report(rule, &reporters, &share.conflicts, observed(context)).await?;
     applied?;
     let left = waiting.map(|waiting| waiting.left());
-    let settles = context.reporters.propagation.left(&rule.uid().unwrap_or_default());
-    let again = [turn, left, settles, refresh].into_iter().flatten().min();
+    let propagates = context.reporters.propagation.left(&rule.uid().unwrap_or_default());
+    let again = [rate_limited, left, propagates, refresh].into_iter().flatten().min();
     Ok(Outcome { backs_off: left.is_some(), requeue_after: again })
 }
 

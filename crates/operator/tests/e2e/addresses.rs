@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::harness::{Turn, image};
+use crate::harness::{Exclusive, image};
 use crate::network::{cluster, node_without_leader};
 use crate::nodes::address;
 use crate::reporters::{Report, Rule};
@@ -43,10 +43,10 @@ fn failed(message: &str) -> Report {
 
 #[test]
 fn an_agent_that_listens_on_its_nodes_own_address_only_is_reached_there() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
     let address = address(node);
-    turn.run_pod(&json!({
+    exclusive.run_pod(&json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "own-address"},
@@ -68,7 +68,7 @@ fn an_agent_that_listens_on_its_nodes_own_address_only_is_reached_there() {
         )
         .probe("TcpNode", &json!({"tcpSocket": {"port": PORT, "address": "Node"}}))
         .probe("TcpLocal", &json!({"tcpSocket": {"port": PORT}}));
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
     let found = format!("httpGet http://{address}:{PORT}/readiness: status 200");
     rule.await_reported("HttpNode", &("True", "ProbeSucceeded", found));
     let found = format!("tcpSocket {address}:{PORT}: connected");
@@ -79,12 +79,12 @@ fn an_agent_that_listens_on_its_nodes_own_address_only_is_reached_there() {
 
 #[test]
 fn a_node_without_loopback_says_so_and_its_reporter_goes_on() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
-    let _test_servers = TestServers::start(&mut turn, node);
+    let _test_servers = TestServers::start(&mut exclusive, node);
     let probe = json!({"tcpSocket": {"port": 9183}});
     let rule = Rule::of_node("loopback", node).probe("Loopback", &probe);
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
     let connected = ("True", "ProbeSucceeded", "tcpSocket localhost:9183: connected".to_owned());
     rule.await_reported("Loopback", &connected);
     let pod = rule.await_pod();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
-use crate::harness::{Turn, eventually, image};
+use crate::harness::{Exclusive, eventually, image};
 use crate::network::{cluster, node_without_leader};
 use crate::reporters::{Rule, type_of};
 use crate::shell::kubectl;
@@ -241,16 +241,16 @@ fn kubelets_counts(node: &str) -> BTreeMap<String, (u64, u64)> {
 
 #[test]
 fn odd_servers_are_taken_as_kubelet_takes_them() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
     let servers = Servers::start(cluster().network_of(node).unwrap());
-    turn.run_pod(&pod(node, &servers));
+    exclusive.run_pod(&pod(node, &servers));
     let rule = Rule::of_node("as-kubelet", node);
     let rule = servers.cases.iter().fold(rule, |rule, (name, port, scheme)| {
         let get = json!({"httpGet": http_get(*port, scheme), "timeoutSeconds": TIMEOUT_SECONDS});
         rule.probe(name, &get)
     });
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
 
     let of_kubelet = eventually("kubelet has probed all a few times", || {
         let counts = kubelets_counts(node);

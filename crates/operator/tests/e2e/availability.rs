@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use crate::harness::Turn;
+use crate::harness::Exclusive;
 use crate::network::{Cut, node_without_leader};
 use crate::nodes::NODES;
 use crate::reporters::Rule;
@@ -13,7 +13,7 @@ use crate::shell::{get_all, root, sh};
 
 #[test]
 fn what_a_deployment_waits_for_in_vain_is_printed() {
-    let _turn = Turn::with_operator();
+    let _exclusive = Exclusive::with_operator();
     let after = |what: &str| {
         sh(&root(), what).expect_success();
         let ran = sh(&root(), "hack/await-operator.sh 15s kubectl");
@@ -38,7 +38,7 @@ fn what_a_deployment_waits_for_in_vain_is_printed() {
 
 #[test]
 fn a_leader_on_a_node_that_is_cut_off_is_followed_by_the_other() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     // Who was drained in another test came back where the other is.
     sh(&root(), "kubectl -n nrr-system rollout restart deployment/nrr-controller-manager")
         .expect_success();
@@ -52,7 +52,7 @@ fn a_leader_on_a_node_that_is_cut_off_is_followed_by_the_other() {
     let rule =
         Rule::of_node("followed", other).probe("Followed", &json!({"tcpSocket": {"port": 1}}));
     let _cut = Cut::off(cut_off);
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
     rule.await_held(true);
     assert_eq!(node_without_leader(), cut_off);
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Turn, image};
+use crate::harness::{Exclusive, image};
 use crate::reporters::{Report, await_reports, forget, type_of};
 use crate::shell::apply;
 use crate::test_servers::TestServers;
@@ -21,19 +21,19 @@ const REPORTERS: [(&str, &str, &str, bool); 3] = [
 
 #[test]
 fn manifests_that_configure_reporters_by_environment_work() {
-    let mut turn = Turn::with_operator();
-    let test_servers = TestServers::start(&mut turn, NODE);
+    let mut exclusive = Exclusive::with_operator();
+    let test_servers = TestServers::start(&mut exclusive, NODE);
     let types = REPORTERS.map(|(_, condition, ..)| type_of(condition));
     forget(NODE, &types.each_ref().map(String::as_str));
-    turn.remove_at_the_end(&["configmap", NAME]);
+    exclusive.remove_at_the_end(&["configmap", NAME]);
     apply(&json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": NAME},
         "data": {"ca.crt": test_servers.certificate()},
     }));
-    grant(&mut turn);
-    turn.remove_at_the_end(&["daemonset", NAME]);
+    grant(&mut exclusive);
+    exclusive.remove_at_the_end(&["daemonset", NAME]);
     apply(&daemon_set());
 
     let [plain, verified, unverified] = REPORTERS;
@@ -71,7 +71,7 @@ fn report(
 }
 
 /// What a reporter needs that acts as its ServiceAccount: the status of every node.
-fn grant(turn: &mut Turn) {
+fn grant(exclusive: &mut Exclusive) {
     let metadata = json!({"name": NAME});
     let rules = json!([
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
@@ -89,7 +89,7 @@ fn grant(turn: &mut Turn) {
     });
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
     for kind in ["serviceaccount", "clusterrole", "clusterrolebinding"] {
-        turn.remove_at_the_end(&[kind, NAME]);
+        exclusive.remove_at_the_end(&[kind, NAME]);
     }
     for object in [account, role, binding] {
         apply(&object);
@@ -122,9 +122,9 @@ fn daemon_set() -> Value {
     })
 }
 
-fn container((name, condition, endpoint, told): (&str, &str, &str, bool)) -> Value {
+fn container((name, condition, endpoint, reported): (&str, &str, &str, bool)) -> Value {
     // An empty variable counts as not set.
-    let ca = if told { "/etc/ca/ca.crt" } else { "" };
+    let ca = if reported { "/etc/ca/ca.crt" } else { "" };
     json!({
         "name": name,
         "image": image("reporter"),

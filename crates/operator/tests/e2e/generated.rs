@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
 use serde_json::json;
 
-use crate::harness::{Turn, eventually, image, stop_agent};
+use crate::harness::{Exclusive, eventually, image, stop_agent};
 use crate::nodes::{await_node, records};
 use crate::shell::{get, get_all, kubectl, root, sh};
 
@@ -12,8 +12,8 @@ const RULE: &str = "examples/cni-readiness/rule.yaml";
 
 #[test]
 fn a_node_takes_pods_only_while_its_agent_answers() {
-    let mut turn = Turn::with_operator();
-    turn.remove_at_the_end(&["-f", &root().join(RULE).display().to_string()]);
+    let mut exclusive = Exclusive::with_operator();
+    exclusive.remove_at_the_end(&["-f", &root().join(RULE).display().to_string()]);
     sh(&root(), &format!("kubectl apply -f {RULE}")).expect_success();
 
     // Another test's reporters may still be about to end.
@@ -22,12 +22,12 @@ fn a_node_takes_pods_only_while_its_agent_answers() {
     for node in ["node-a", "node-b"] {
         await_node(node, "False", true);
     }
-    turn.run_pod(&workload("node-a"));
+    exclusive.run_pod(&workload("node-a"));
     eventually("the scheduler finds no node for the workload", || {
         condition_of(&workload_pod(), "PodScheduled", "False").then_some(())
     });
 
-    turn.start_agent("node-a");
+    exclusive.start_agent("node-a");
     await_node("node-a", "True", false);
     await_node("node-b", "False", true);
     eventually("the workload runs", || {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use node_readiness_testkit::verification::Guard;
 use serde_json::{Value, json};
 
-use crate::harness::{Turn, eventually, image};
+use crate::harness::{Exclusive, eventually, image};
 use crate::nodes::{NODES, is_held};
 use crate::shell::{Ran, get, get_all, kubectl, root, sh, try_kubectl};
 use crate::tokens::cluster;
@@ -22,7 +22,7 @@ const KUBELETS_LABEL: &str = "kubernetes.io/arch";
 /// Strict is the records' guard and more, so what passes it passes both.
 #[test]
 fn a_kubelet_does_all_that_it_does_within_the_strict_guard() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     put_up(Guard::Strict);
     kubelets_requests_name_their_credential();
     kubelet_may_set_labels_but_no_records();
@@ -31,7 +31,7 @@ fn a_kubelet_does_all_that_it_does_within_the_strict_guard() {
     let before = refusals();
     assert!(before > 0, "the guard has refused what was tried so far");
     kubelet_reports_a_condition_of_its_own();
-    a_node_is_drained(&mut turn);
+    a_node_is_drained(&mut exclusive);
     kubelet_registers_anew();
     kubelet_beats();
     assert_eq!(refusals(), before, "the guard refused something that a kubelet does");
@@ -132,8 +132,8 @@ fn kubelet_reports_a_condition_of_its_own() {
     await_ready("node-b");
 }
 
-fn a_node_is_drained(turn: &mut Turn) {
-    turn.run_pod(&json!({
+fn a_node_is_drained(exclusive: &mut Exclusive) {
+    exclusive.run_pod(&json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "drained"},

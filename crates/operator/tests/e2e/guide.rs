@@ -9,7 +9,7 @@ use node_readiness_api::{BOOTSTRAP_COMPLETED_PREFIX, ConditionStatus, NodeReadin
 use node_readiness_testkit::verification::Reporter;
 use serde_json::Value;
 
-use crate::harness::{Turn, eventually, stop_agent};
+use crate::harness::{Exclusive, eventually, stop_agent};
 use crate::nodes::{CONDITION, NODES, await_node, is_held, records};
 use crate::shell::{Ran, get, kubectl, root, sh, try_kubectl};
 use crate::tokens::{assert_as_the_matrix_says, layout, version};
@@ -54,11 +54,11 @@ const GUIDE: [Step; 9] = [
 
 #[test]
 fn the_guide_works_as_written_and_all_of_it_can_be_removed_again() {
-    let mut turn = Turn::with_nothing_installed();
+    let mut exclusive = Exclusive::with_nothing_installed();
     assert_version();
     // If a step fails. The rule is then left to the next test, which removes it with the operator.
-    turn.remove_at_the_end(&["-f", &format!("{}/rbac.yaml", example())]);
-    turn.remove_at_the_end(&["-f", &format!("{}/reporter-ds.yaml", example())]);
+    exclusive.remove_at_the_end(&["-f", &format!("{}/rbac.yaml", example())]);
+    exclusive.remove_at_the_end(&["-f", &format!("{}/reporter-ds.yaml", example())]);
 
     let mut directory = root();
     for Step(command, expected) in &GUIDE {
@@ -75,7 +75,7 @@ fn the_guide_works_as_written_and_all_of_it_can_be_removed_again() {
     let reporter = Reporter::on_node(&layout, "kube-system", "cni-reporter", "node-a", CONDITION);
     assert_as_the_matrix_says(&layout, &reporter.unwrap());
 
-    agents_release_the_nodes_for_good(&mut turn, &directory);
+    agents_release_the_nodes_for_good(&mut exclusive, &directory);
     undeploy_leaves_nothing(&directory);
 }
 
@@ -108,12 +108,12 @@ fn follow(command: &str, expected: &Expected, run: impl Fn() -> Ran) {
 
 /// Nothing answers on any node, so all are held until something does. The rule is bootstrap-only: it
 /// does not hold a node again.
-fn agents_release_the_nodes_for_good(turn: &mut Turn, directory: &Path) {
+fn agents_release_the_nodes_for_good(exclusive: &mut Exclusive, directory: &Path) {
     for node in NODES {
         await_node(node, "False", true);
     }
     for node in NODES {
-        turn.start_agent(node);
+        exclusive.start_agent(node);
     }
     follow(CONDITIONS, &Shown(true_on_every_node), || sh(directory, CONDITIONS));
     let uid = rule().metadata.uid.unwrap();

@@ -24,41 +24,41 @@ const PAUSE: Duration = Duration::from_millis(150);
 const DEPLOY: &str = "make deploy OPERATOR_FLAGS='--guard=strict --allow-exec-probes \
      --allow-root-reporters --allow-host-path=/run/e2e --allow-reporter-image=node-readiness/*'";
 
-static TURN: Mutex<()> = Mutex::new(());
+static CLUSTER: Mutex<()> = Mutex::new(());
 
 /// One test's turn with the cluster. When it ends, what the test made is removed; if the test
 /// failed, the cluster is shown before that.
-pub struct Turn {
+pub struct Exclusive {
     clean_up: Vec<Vec<String>>,
-    _turn: MutexGuard<'static, ()>,
+    _exclusive: MutexGuard<'static, ()>,
 }
 
-impl Turn {
+impl Exclusive {
     /// A cluster as it comes: nodes with their startup taint, and nothing of this project.
     pub fn with_nothing_installed() -> Self {
-        let turn = Self::take();
+        let exclusive = Self::lock();
         sh(&root(), "make undeploy ignore-not-found=true").expect_success();
         sh(&root(), "make uninstall ignore-not-found=true").expect_success();
         nodes::reset();
-        turn
+        exclusive
     }
 
     /// A cluster with the operator and no rules, and nodes as they come.
     pub fn with_operator() -> Self {
-        let turn = Self::take();
+        let exclusive = Self::lock();
         if !is_deployed() {
             sh(&root(), "make install").expect_success();
             sh(&root(), DEPLOY).expect_success();
         }
         kubectl(&["delete", "nodereadinessrules", "--all", "--timeout=60s"]);
         nodes::reset();
-        turn
+        exclusive
     }
 
-    fn take() -> Self {
+    fn lock() -> Self {
         // That another test failed in its turn says nothing about this one.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { clean_up: Vec::new(), _turn: turn }
+        let exclusive = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { clean_up: Vec::new(), _exclusive: exclusive }
     }
 
     /// Removes this at the end with `kubectl delete`.
@@ -81,7 +81,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Exclusive {
     fn drop(&mut self) {
         if std::thread::panicking() {
             diagnosis::print();

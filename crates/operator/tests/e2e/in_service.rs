@@ -4,16 +4,16 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Turn, eventually, image};
+use crate::harness::{Exclusive, eventually, image};
 use crate::nodes::NODES;
 use crate::reporters::Rule;
 use crate::shell::{get, get_all, kubectl};
 
 #[test]
 fn a_new_rule_evicts_nothing_where_its_probe_is_good_and_as_much_as_it_may_where_it_is_bad() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     for node in NODES {
-        turn.run_pod(&workload(node));
+        exclusive.run_pod(&workload(node));
     }
     eventually("both nodes are in service", || (running() == 2).then_some(()));
     let rule = |name: &str, port: u16| {
@@ -25,7 +25,7 @@ fn a_new_rule_evicts_nothing_where_its_probe_is_good_and_as_much_as_it_may_where
     let begun = Timestamp::now();
     // kubelet answers questions after its health there.
     let good = rule("good", 10248);
-    good.apply(&mut turn);
+    good.apply(&mut exclusive);
     eventually("both nodes are ready for the good rule", || {
         let nodes = good.now().status?.nodes?;
         (nodes.ready == 2).then_some(())
@@ -37,7 +37,7 @@ fn a_new_rule_evicts_nothing_where_its_probe_is_good_and_as_much_as_it_may_where
     assert_eq!(running(), 2, "a pod was evicted");
 
     let bad = rule("bad", 1);
-    bad.apply(&mut turn);
+    bad.apply(&mut exclusive);
     eventually("one node is held by the bad rule, and the other deferred", || {
         let nodes = bad.now().status?.nodes?;
         ((nodes.held, nodes.deferred, nodes.pending) == (1, 1, 0)).then_some(())

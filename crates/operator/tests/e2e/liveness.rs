@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::harness::{Turn, eventually, within};
+use crate::harness::{Exclusive, eventually, within};
 use crate::process::Process;
 use crate::reporters::{REPORTERS, Rule};
 use crate::shell::{Ran, apply, get, try_kubectl};
@@ -23,12 +23,12 @@ const NOTICED: Duration = Duration::from_mins(2);
 
 #[test]
 fn a_stuck_reporter_fails_its_liveness_check_and_is_restarted() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let rule =
         Rule::of_node("stuck", "node-a").probe("Stuck", &json!({"tcpSocket": {"port": 9195}}));
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
     let pod = rule.await_pod();
-    turn.remove_at_the_end(&["pod", "-n", REPORTERS, COPY, "--now"]);
+    exclusive.remove_at_the_end(&["pod", "-n", REPORTERS, COPY, "--now"]);
     apply(&impatient_copy(&rule.daemon_set()));
     let copy = eventually("the copy runs", || Some(copy()).filter(|pod| container(pod).0));
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use node_readiness_testkit::verification::{self, Access, Answer, Check, Guard, Scene, Setting};
 
 use crate::guard;
-use crate::harness::Turn;
+use crate::harness::Exclusive;
 use crate::tokens::{layout, reporter_on_node_a, rule, version};
 
 /// A second rule, whose condition its reporters write.
@@ -14,14 +14,14 @@ const ANOTHER: &str = "matrix-another";
 
 #[test]
 fn every_answer_is_as_the_matrix_says() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let layout = layout();
-    let another = rule(&mut turn, ANOTHER, Access::ConstrainedImpersonation);
+    let another = rule(&mut exclusive, ANOTHER, Access::ConstrainedImpersonation);
     let accesses = Access::ALL.into_iter().filter(|access| access.exists_on(version()));
     let reporters: Vec<_> = accesses
         .map(|access| {
             let name = format!("matrix-{access}").to_lowercase();
-            (access, reporter_on_node_a(&mut turn, &layout, &name, access))
+            (access, reporter_on_node_a(&mut exclusive, &layout, &name, access))
         })
         .collect();
 
@@ -35,14 +35,14 @@ fn every_answer_is_as_the_matrix_says() {
             // So it is not all one answer.
             assert!(checks.iter().any(|check| check.seen == Answer::Allowed), "{setting}");
             for check in checks {
-                print_and_judge(setting, &check, &mut wrong);
+                print_and_compare(setting, &check, &mut wrong);
             }
         }
     }
     assert!(wrong.is_empty(), "not as expected:\n{wrong}");
 }
 
-fn print_and_judge(setting: Setting, check: &Check, wrong: &mut String) {
+fn print_and_compare(setting: Setting, check: &Check, wrong: &mut String) {
     let Check { section, what, expected, seen } = check;
     // Shown if the test fails.
     println!("{setting}: {section}: {what}: {seen}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Turn, eventually};
+use crate::harness::{Exclusive, eventually};
 use crate::http::request;
 use crate::nodes::address;
 use crate::reporters::{Report, Rule, log_of};
@@ -25,7 +25,7 @@ pub fn scrape(node: &str, port: u16) -> Option<BTreeMap<String, u64>> {
 #[test]
 fn of_two_rules_with_one_port_for_metrics_both_report_and_one_serves() {
     const PORT: u16 = 9191;
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let rule = |name| Rule::of_node(name, "node-a").reporter("metricsPort", PORT);
     let probe = |port: u16| -> Value { json!({"tcpSocket": {"port": port}}) };
     let refused = |port| -> Report {
@@ -34,7 +34,7 @@ fn of_two_rules_with_one_port_for_metrics_both_report_and_one_serves() {
 
     // Nothing listens on either port.
     let first = rule("metrics-first").probe("One", &probe(9192));
-    first.apply(&mut turn);
+    first.apply(&mut exclusive);
     first.await_reported("One", &refused(9192));
     let samples = eventually("the first rule's reporter serves metrics", || {
         scrape("node-a", PORT).filter(|samples| samples[CHECKS_UNHEALTHY] > 1)
@@ -44,14 +44,14 @@ fn of_two_rules_with_one_port_for_metrics_both_report_and_one_serves() {
     }
 
     let second = rule("metrics-second").probe("Two", &probe(9193));
-    second.apply(&mut turn);
+    second.apply(&mut exclusive);
     second.await_reported("Two", &refused(9193));
     let log = eventually("the second says why it serves no metrics", || {
         Some(log_of("metrics-second")).filter(|log| log.contains("metricsPort"))
     });
     assert!(log.contains("give each reporter on the host network a port of its own"), "{log}");
-    let told = log.lines().filter(|line| line.contains("metricsPort")).count();
-    assert_eq!(told, 1, "{log}");
+    let reported = log.lines().filter(|line| line.contains("metricsPort")).count();
+    assert_eq!(reported, 1, "{log}");
     // And the first goes on.
     eventually("the first rule's reporter goes on probing", || {
         let now = scrape("node-a", PORT)?;

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use node_readiness_testkit::Cluster;
 use serde_json::json;
 
-use crate::harness::{Turn, eventually, within};
+use crate::harness::{Exclusive, eventually, within};
 use crate::metrics::scrape;
 use crate::nodes::NODES;
 use crate::process::Process;
@@ -53,15 +53,15 @@ impl Drop for Cut {
 
 #[test]
 fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
-    let _test_servers = TestServers::start(&mut turn, node);
+    let _test_servers = TestServers::start(&mut exclusive, node);
     let rule = Rule::of_node("cut-off", node)
         .reporter("heartbeatSeconds", 10)
         .reporter("metricsPort", METRICS)
         .probe("CutOff", &json!({"tcpSocket": {"port": 9183}}))
         .stale_after(30);
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
     let ready = ("True", "ProbeSucceeded", "tcpSocket localhost:9183: connected".to_owned());
     rule.await_reported("CutOff", &ready);
     rule.await_held(false);
@@ -99,14 +99,14 @@ fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
 
 #[test]
 fn reporters_are_rolled_out_on_the_other_nodes_while_one_is_not_ready() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let broken = node_without_leader();
-    let _test_servers = TestServers::start(&mut turn, broken);
+    let _test_servers = TestServers::start(&mut exclusive, broken);
     let other = NODES.into_iter().find(|node| *node != broken).unwrap();
     let port = |port: u16| json!({"tcpSocket": {"port": port}});
     let rule =
         |probed| Rule::of_node("rolled-out", broken).on_all_nodes().probe("Out", &port(probed));
-    rule(9183).apply(&mut turn);
+    rule(9183).apply(&mut exclusive);
     let reporter_of = |node: &str, pods: Vec<Pod>| {
         pods.into_iter().find(|pod| pod.spec.as_ref().unwrap().node_name.as_deref() == Some(node))
     };
@@ -117,7 +117,7 @@ fn reporters_are_rolled_out_on_the_other_nodes_while_one_is_not_ready() {
 
     let _cut = Cut::off(broken);
     within(Duration::from_mins(2), "the node is NotReady", || (!is_ready(broken)).then_some(()));
-    rule(9184).apply(&mut turn);
+    rule(9184).apply(&mut exclusive);
     eventually("the other node has a new reporter that is ready", || {
         let pod = reporter_of(other, rule(9184).ready_pods())?;
         (pod.metadata.uid != first.metadata.uid).then_some(())
@@ -155,8 +155,8 @@ pub fn await_whole(node: &str) {
     eventually(&format!("{node} is Ready, and no taint says otherwise"), || {
         let object: Node = get(&["node", node]);
         let taints = object.spec.and_then(|spec| spec.taints).unwrap_or_default();
-        let told = taints.iter().any(|taint| taint.key.starts_with("node.kubernetes.io/"));
-        (is_ready(node) && !told).then_some(())
+        let reported = taints.iter().any(|taint| taint.key.starts_with("node.kubernetes.io/"));
+        (is_ready(node) && !reported).then_some(())
     });
 }
 

@@ -2,14 +2,14 @@
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
-use crate::harness::{Turn, image};
+use crate::harness::{Exclusive, image};
 use crate::shell::{get, get_all, try_kubectl};
 
 const NAMESPACE: &str = "nrr-system";
 
 #[test]
 fn its_pod_is_ready_in_a_namespace_that_admits_only_restricted_ones() {
-    let _turn = Turn::with_operator();
+    let _exclusive = Exclusive::with_operator();
     let namespace: Namespace = get(&["namespace", NAMESPACE]);
     let level = &namespace.metadata.labels.unwrap()["pod-security.kubernetes.io/enforce"];
     assert_eq!(level, "restricted");

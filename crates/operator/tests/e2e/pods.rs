@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Turn, eventually};
+use crate::harness::{Exclusive, eventually};
 use crate::network::node_without_leader;
 use crate::reporters::{REPORTERS, Rule};
 use crate::shell::{kubectl, root, sh};
@@ -27,13 +27,13 @@ impl Drop for WithoutProxy {
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_is_told_in_the_status() {
-    let mut turn = Turn::with_operator();
+fn an_image_that_cannot_be_pulled_is_in_the_status() {
+    let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
     let rule = Rule::of_node("no-image", node)
         .reporter("image", "node-readiness/none.invalid:1")
         .probe("NoImage", &json!({"tcpSocket": {"port": 9}}));
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
     eventually("the status says why no reporter runs", || {
         let conditions = rule.now().status?.conditions;
         let ready = conditions.into_iter().find(|c| c.type_ == "ReporterReady")?;
@@ -44,7 +44,7 @@ fn an_image_that_cannot_be_pulled_is_told_in_the_status() {
 
 #[test]
 fn pods_ask_for_their_token_themselves_and_reach_nothing_by_a_proxy() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let _without_proxy = WithoutProxy;
     let no_token = json!({"automountServiceAccountToken": false}).to_string();
     let account = "serviceaccount/nrr-controller-manager";
@@ -56,7 +56,7 @@ fn pods_ask_for_their_token_themselves_and_reach_nothing_by_a_proxy() {
     let node = node_without_leader();
     let rule =
         Rule::of_node("proxied", node).probe("Proxied", &json!({"tcpSocket": {"port": 10248}}));
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
     let first = rule.await_pod();
     let set = format!("kubectl -n {REPORTERS} set env daemonset/reporter-proxied {PROXY}");
     sh(&root(), &set).expect_success();

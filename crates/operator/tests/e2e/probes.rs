@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Turn, eventually, image};
+use crate::harness::{Exclusive, eventually, image};
 use crate::metrics::scrape;
 use crate::reporters::{Report, Rule, await_reports};
 use crate::test_servers::TestServers;
@@ -117,16 +117,16 @@ fn bad_rounds() -> [Round; 4] {
 }
 
 #[test]
-fn every_kind_of_probe_says_what_its_counterpart_does() {
-    let mut turn = Turn::with_operator();
-    let test_servers = TestServers::start(&mut turn, NODE);
+fn every_kind_of_probe_reports_what_its_test_server_does() {
+    let mut exclusive = Exclusive::with_operator();
+    let test_servers = TestServers::start(&mut exclusive, NODE);
     // For the program of the exec probe. The reporter is brought into it.
     let mut rule = Rule::of_node("every-kind", NODE).reporter("image", image("testkit"));
     rule = rule.reporter("metricsPort", METRICS);
     for (condition, handler) in every_kind() {
         rule = rule.probe(condition, &handler);
     }
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
 
     play(&rule, &test_servers, &ready());
     for bad in bad_rounds() {
@@ -163,12 +163,12 @@ fn totals() -> Totals {
 
 #[test]
 fn a_reporter_that_runs_as_root_may_connect_to_roots_sockets() {
-    let mut turn = Turn::with_operator();
-    let test_servers = TestServers::start(&mut turn, NODE);
+    let mut exclusive = Exclusive::with_operator();
+    let test_servers = TestServers::start(&mut exclusive, NODE);
     let rule = Rule::of_node("as-root", NODE)
         .reporter("runAsUser", 0)
         .probe("RootsSocket", &json!({"unixSocket": {"path": "/run/e2e/agent.sock"}}));
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
 
     let connected = ok("unixSocket /run/e2e/agent.sock: connected");
     rule.await_reported("RootsSocket", &connected);

@@ -7,7 +7,7 @@ use node_readiness_api::{Claim, Claims, HoldCause};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::harness::{Turn, eventually, image, within};
+use crate::harness::{Exclusive, eventually, image, within};
 use crate::network::{await_whole, cluster, is_ready, node_without_leader};
 use crate::reporters::Rule;
 use crate::shell::get;
@@ -17,12 +17,12 @@ const WORKLOAD: &str = "after-reboot";
 
 #[test]
 fn a_rebooted_node_takes_no_pod_before_its_reporter_has_reported_anew() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
-    let _test_servers = TestServers::start(&mut turn, node);
+    let _test_servers = TestServers::start(&mut exclusive, node);
     let probe = json!({"tcpSocket": {"port": 9183}});
     let rule = Rule::of_node("rebooted", node).probe("Rebooted", &probe);
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
     let ready = ("True", "ProbeSucceeded", "tcpSocket localhost:9183: connected".to_owned());
     rule.await_reported("Rebooted", &ready);
     eventually("the rule has released the node", || claim(&rule).filter(|c| c.cause.is_none()));
@@ -33,7 +33,7 @@ fn a_rebooted_node_takes_no_pod_before_its_reporter_has_reported_anew() {
         within(Duration::from_mins(2), what, || (!is_ready(node)).then_some(()));
         rule.await_held(true);
         // It waits for the node to come back.
-        turn.run_pod(&workload(node));
+        exclusive.run_pod(&workload(node));
     };
     cluster().reboot(node, boot_id, while_down).unwrap();
     eventually("kubelet reports another boot", || (boot_of(&rule) == boot_id).then_some(()));
@@ -53,12 +53,12 @@ fn a_rebooted_node_takes_no_pod_before_its_reporter_has_reported_anew() {
 
 #[test]
 fn a_restart_of_kubelet_holds_nothing() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
-    let _test_servers = TestServers::start(&mut turn, node);
+    let _test_servers = TestServers::start(&mut exclusive, node);
     let probe = json!({"tcpSocket": {"port": 9183}});
     let rule = Rule::of_node("restarted", node).probe("Restarted", &probe);
-    rule.apply(&mut turn);
+    rule.apply(&mut exclusive);
     let before = eventually("the rule has released the node", || {
         claim(&rule).filter(|claim| claim.cause.is_none())
     });

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
 use serde_json::{Map, Value, json};
 
-use crate::harness::{Turn, eventually};
+use crate::harness::{Exclusive, eventually};
 use crate::shell::{apply, get, get_all, kubectl};
 
 /// The namespace of generated reporters.
@@ -120,10 +120,10 @@ impl Rule {
     }
 
     /// Creates it until the end of the turn, on a node that has none of its conditions.
-    pub fn apply(&self, turn: &mut Turn) {
+    pub fn apply(&self, exclusive: &mut Exclusive) {
         let types = self.conditions.iter().map(|condition| condition["type"].as_str().unwrap());
         forget(self.node, &types.collect::<Vec<_>>());
-        turn.remove_at_the_end(&["nodereadinessrule", &self.name]);
+        exclusive.remove_at_the_end(&["nodereadinessrule", &self.name]);
         let mut rule = json!({
             "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
             "kind": "NodeReadinessRule",

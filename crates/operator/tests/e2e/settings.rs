@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::harness::{Turn, eventually, image};
+use crate::harness::{Exclusive, eventually, image};
 use crate::shell::{get, kubectl};
 
 /// A container for each: its name, the endpoint it is told to probe, the condition it is told to
@@ -17,9 +17,9 @@ const WRONG: [(&str, Option<&str>, &str, &str); 3] = [
 #[test]
 fn a_wrong_setting_is_named_in_the_termination_message() {
     // The operator is not needed, but the images that come with it.
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let containers = WRONG.map(|(name, endpoint, type_, _)| container(name, endpoint, type_));
-    turn.run_pod(&json!({
+    exclusive.run_pod(&json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "misled-reporter"},

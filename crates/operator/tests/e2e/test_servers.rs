@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Turn, eventually, image};
+use crate::harness::{Exclusive, eventually, image};
 use crate::http::request;
 use crate::nodes::address;
 
@@ -17,8 +17,8 @@ pub struct TestServers {
 
 impl TestServers {
     /// Starts them until the end of the turn, all of them ready.
-    pub fn start(turn: &mut Turn, node: &str) -> Self {
-        turn.run_pod(&json!({
+    pub fn start(exclusive: &mut Exclusive, node: &str) -> Self {
+        exclusive.run_pod(&json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": format!("test-servers-{node}")},

@@ -9,16 +9,16 @@ use node_readiness_testkit::verification::{
 use node_readiness_testkit::{Cluster, KubernetesVersion, Layout};
 use serde_json::json;
 
-use crate::harness::{Turn, eventually};
+use crate::harness::{Exclusive, eventually};
 use crate::shell::{apply, kubeconfig, kubectl};
 
 #[test]
 fn a_reporters_token_ends_with_its_pod() {
-    let mut turn = Turn::with_operator();
+    let mut exclusive = Exclusive::with_operator();
     let layout = layout();
     for access in Access::ALL.into_iter().filter(|access| access.exists_on(version())) {
         let rule = format!("end-{access}").to_lowercase();
-        let reporter = reporter_on_node_a(&mut turn, &layout, &rule, access);
+        let reporter = reporter_on_node_a(&mut exclusive, &layout, &rule, access);
         let stolen = Session::bound(&layout, &reporter).unwrap();
         let identity = match access {
             Access::ConstrainedImpersonation => Identity::Node("node-a".to_owned()),
@@ -53,12 +53,12 @@ pub fn assert_as_the_matrix_says(layout: &Layout, reporter: &Reporter) {
 /// Lets the operator run reporters for a rule that no other test has, and returns the one on node-a
 /// once it has done its work.
 pub fn reporter_on_node_a(
-    turn: &mut Turn,
+    exclusive: &mut Exclusive,
     layout: &Layout,
     name: &str,
     access: Access,
 ) -> Reporter {
-    let condition = rule(turn, name, access);
+    let condition = rule(exclusive, name, access);
     let run = "--for=condition=ReporterReady";
     kubectl(&["wait", "nodereadinessrule", name, run, "--timeout=60s"]);
     let reported = format!("--for=condition={condition}=False");
@@ -68,8 +68,8 @@ pub fn reporter_on_node_a(
 }
 
 /// Makes a rule until the end of the turn, and returns the condition that it probes.
-pub fn rule(turn: &mut Turn, name: &str, access: Access) -> String {
-    turn.remove_at_the_end(&["nodereadinessrule", name]);
+pub fn rule(exclusive: &mut Exclusive, name: &str, access: Access) -> String {
+    exclusive.remove_at_the_end(&["nodereadinessrule", name]);
     apply_rule(name, access)
 }
 

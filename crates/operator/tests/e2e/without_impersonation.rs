@@ -4,14 +4,14 @@ use k8s_openapi::api::core::v1::Node;
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_testkit::verification::Access;
 
-use crate::harness::{Turn, eventually};
+use crate::harness::{Exclusive, eventually};
 use crate::shell::{get, kubectl};
 use crate::tokens::{apply_rule, rule};
 
 #[test]
 fn a_rule_that_needs_it_is_granted_nothing_until_it_asks_for_the_other_access() {
-    let mut turn = Turn::with_operator();
-    let condition = rule(&mut turn, "unsupported", Access::ConstrainedImpersonation);
+    let mut exclusive = Exclusive::with_operator();
+    let condition = rule(&mut exclusive, "unsupported", Access::ConstrainedImpersonation);
     let (reason, message) = eventually("the rule says why it has no reporters", || {
         let rule: NodeReadinessRule = get(&["nodereadinessrule", "unsupported"]);
         let condition = rule.status?.conditions.into_iter().find(|c| c.type_ == "ReporterReady")?;

@@ -100,7 +100,7 @@ async fn a_rule_can_change_its_access_and_keeps_nothing_of_the_other() {
 }
 
 #[tokio::test]
-async fn what_the_operator_was_not_told_to_allow_is_refused_in_the_status() {
+async fn a_rule_beyond_the_allowances_is_refused_in_the_status() {
     let t = Fixture::new("disallowed").await;
     let mut rule = probing(&t);
     rule["spec"]["probes"][0] =

@@ -124,6 +124,7 @@ async fn comes_to_pass(t: &Fixture, scenario: &Path) {
         }
     };
 
+    t.await_older_than_now(&node).await;
     let applied = t.apply(&rule).await;
     let rule_name = applied.metadata.name.as_deref().unwrap();
     let spec = &applied.spec;

@@ -13,7 +13,7 @@ use node_readiness_api::LEASE_NAME;
 use tokio::task::JoinSet;
 
 use crate::harness::{connect, install, with_token};
-use crate::restarts::World;
+use crate::restarts::Environment;
 
 const NAMESPACE: &str = "nrr-system";
 
@@ -30,12 +30,12 @@ const WITHIN: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_who_floods_the_api_server_costs_neither_the_lease_nor_a_taints_delay() {
-    let world = World::new("flood", 9).await;
-    let operators = install(world.kubeconfig(), "flood.kubeconfig");
+    let environment = Environment::new("flood", 9).await;
+    let operators = install(environment.kubeconfig(), "flood.kubeconfig");
     let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/manager/flow_schemas.yaml");
-    world.try_kubectl(&["apply", "-f", schemas]).unwrap();
-    world.node("flooded").await;
-    world.rule("continuous").await;
+    environment.try_kubectl(&["apply", "-f", schemas]).unwrap();
+    environment.node("flooded").await;
+    environment.rule("continuous").await;
     let _operator = Operator(
         Command::new(env!("CARGO_BIN_EXE_node-readiness-operator"))
             .args(["--leader-elect", "--leader-election-namespace", NAMESPACE, "--kubeconfig"])
@@ -45,23 +45,23 @@ async fn a_tenant_who_floods_the_api_server_costs_neither_the_lease_nor_a_taints
             .spawn()
             .unwrap(),
     );
-    world.await_count(|counts| counts == (1, 1)).await;
-    let before = transitions(&world).await;
+    environment.await_count(|counts| counts == (1, 1)).await;
+    let before = transitions(&environment).await;
 
-    let flood = flood(&world).await;
+    let flood = flood(&environment).await;
     let mut slowest = Duration::ZERO;
     for status in ["True", "False"].into_iter().cycle().take(6) {
         // The flood is to have an effect before each.
         tokio::time::sleep(Duration::from_secs(3)).await;
         let begun = Instant::now();
-        world.report_on("flooded", status).await;
+        environment.report_on("flooded", status).await;
         let tainted = usize::from(status == "False");
-        world.await_count(|(found, _)| found == tainted).await;
+        environment.await_count(|(found, _)| found == tainted).await;
         slowest = slowest.max(begun.elapsed());
     }
     eprintln!("{} slow lists at a time; the slowest taint took {slowest:.2?}", flood.len());
     assert!(slowest < WITHIN, "a taint took {slowest:.2?}");
-    assert_eq!(transitions(&world).await, before, "the lease was lost");
+    assert_eq!(transitions(&environment).await, before, "the lease was lost");
 }
 
 /// An operator's process. It is killed when this is dropped.
@@ -74,19 +74,21 @@ impl Drop for Operator {
     }
 }
 
-async fn transitions(world: &World) -> (Option<String>, Option<i32>) {
-    let leases: Api<Lease> = Api::namespaced(world.client.clone(), NAMESPACE);
+async fn transitions(environment: &Environment) -> (Option<String>, Option<i32>) {
+    let leases: Api<Lease> = Api::namespaced(environment.client.clone(), NAMESPACE);
     let spec = leases.get(LEASE_NAME).await.unwrap().spec.unwrap();
     (spec.holder_identity, spec.lease_transitions)
 }
 
 /// Has a tenant ask for slow lists, again and again, until what is returned is dropped.
-async fn flood(world: &World) -> JoinSet<()> {
-    world.try_kubectl(&["create", "serviceaccount", "tenant"]).unwrap();
+async fn flood(environment: &Environment) -> JoinSet<()> {
+    environment.try_kubectl(&["create", "serviceaccount", "tenant"]).unwrap();
     let admin = ["--clusterrole=cluster-admin", "--serviceaccount=default:tenant"];
-    world.try_kubectl(&["create", "clusterrolebinding", "tenant", admin[0], admin[1]]).unwrap();
-    let token = world.try_kubectl(&["create", "token", "tenant"]).unwrap();
-    let tenant = with_token(world.kubeconfig(), "tenant.kubeconfig", token.trim());
+    environment
+        .try_kubectl(&["create", "clusterrolebinding", "tenant", admin[0], admin[1]])
+        .unwrap();
+    let token = environment.try_kubectl(&["create", "token", "tenant"]).unwrap();
+    let tenant = with_token(environment.kubeconfig(), "tenant.kubeconfig", token.trim());
     let mut lists = JoinSet::new();
     // A connection takes a hundred requests at a time.
     for _ in 0..LISTS / 50 {

@@ -99,6 +99,14 @@ impl Fixture {
         name
     }
 
+    /// Waits until a rule that is created now is younger than a node: times of creation are in whole
+    /// seconds, and a node of the same second counts as new.
+    pub async fn await_older_than_now(&self, node: &str) {
+        let node = self.nodes().get(node).await.unwrap();
+        let created = node.metadata.creation_timestamp.unwrap().0.as_second();
+        poll(async || (Timestamp::now().as_second() > created).then_some(())).await;
+    }
+
     /// Sets a condition of a node, as a reporter does.
     pub async fn report(&self, node: &str, type_: &str, status: &str) {
         // Kubernetes' times have whole seconds.
@@ -172,7 +180,7 @@ pub async fn warned(t: &Fixture, reason: &str) {
 }
 
 /// Waits for what an object is told.
-pub async fn told(t: &Fixture, reason: &str, kind: &str, name: &str) -> Event {
+pub async fn event_of(t: &Fixture, reason: &str, kind: &str, name: &str) -> Event {
     let is_about = |event: &Event| {
         let about = event.regarding.as_ref();
         about.and_then(|object| object.kind.as_deref()) == Some(kind)

@@ -18,7 +18,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use node_readiness_api::{LEASE_NAME, NodeReadinessRule};
 use node_readiness_engine::lease::{LANDING, RENEW_DEADLINE};
 use serde_json::json;
-use tokio::sync::{Mutex as Turn, MutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::gateway::{Cut, Gateway, Write};
@@ -28,18 +28,18 @@ use crate::process::get;
 const NAMESPACE: &str = "nrr-system";
 
 /// A control plane, for one test at a time.
-struct World {
+struct Environment {
     administrator: Client,
     operator: Client,
     load: JoinHandle<()>,
-    _turn: MutexGuard<'static, ()>,
+    _exclusive: MutexGuard<'static, ()>,
 }
 
-impl World {
+impl Environment {
     async fn new() -> Self {
-        static TURN: Turn<()> = Turn::const_new(());
+        static EXCLUSIVE: AsyncMutex<()> = AsyncMutex::const_new(());
         static OPERATOR: OnceLock<PathBuf> = OnceLock::new();
-        let turn = TURN.lock().await;
+        let exclusive = EXCLUSIVE.lock().await;
         let file: PathBuf = std::env::var_os("NRR_TEST_LEASE_KUBECONFIG")
             .expect(
                 "NRR_TEST_LEASE_KUBECONFIG must name a control plane's kubeconfig; run make test",
@@ -51,7 +51,7 @@ impl World {
         let leases: Api<Lease> = Api::namespaced(administrator.clone(), NAMESPACE);
         drop(leases.delete(LEASE_NAME, &DeleteParams::default()).await);
         let load = tokio::spawn(up_and_down(administrator.clone()));
-        Self { administrator, operator, load, _turn: turn }
+        Self { administrator, operator, load, _exclusive: exclusive }
     }
 
     /// Starts an operator, and waits until it is ready.
@@ -73,7 +73,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Environment {
     fn drop(&mut self) {
         self.load.abort();
     }
@@ -215,8 +215,8 @@ fn measured(what: &str, time: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_writes_nothing_and_takes_over_at_once_from_one_that_is_asked_to_end() {
-    let world = World::new().await;
-    let (leader, standby) = world.leader_and_standby().await;
+    let environment = Environment::new().await;
+    let (leader, standby) = environment.leader_and_standby().await;
     let asked = Instant::now();
     leader.signal("-TERM");
     let first = standby.until_it_writes().await;
@@ -224,15 +224,15 @@ async fn a_standby_writes_nothing_and_takes_over_at_once_from_one_that_is_asked_
     assert!(first.at - asked < Duration::from_secs(3), "{:?}", first.at - asked);
     assert!(leader.ended().await.success());
     silence_between(&leader, &first);
-    let leases: Api<Lease> = Api::namespaced(world.administrator.clone(), NAMESPACE);
+    let leases: Api<Lease> = Api::namespaced(environment.administrator.clone(), NAMESPACE);
     let lease = leases.get(LEASE_NAME).await.unwrap();
     assert_eq!(lease.spec.unwrap().lease_duration_seconds, Some(15));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_takes_over_soon_from_one_that_was_killed() {
-    let world = World::new().await;
-    let (leader, standby) = world.leader_and_standby().await;
+    let environment = Environment::new().await;
+    let (leader, standby) = environment.leader_and_standby().await;
     let killed = Instant::now();
     leader.signal("-KILL");
     assert_eq!(leader.ended().await.signal(), Some(9));
@@ -244,8 +244,8 @@ async fn a_standby_takes_over_soon_from_one_that_was_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_cannot_renew_stops_writing_before_another_begins() {
-    let world = World::new().await;
-    let (leader, standby) = world.leader_and_standby().await;
+    let environment = Environment::new().await;
+    let (leader, standby) = environment.leader_and_standby().await;
     let cut = Instant::now();
     // Everything else works, so that it could write on.
     leader.gateway.cut(Cut::Lease);
@@ -262,8 +262,8 @@ async fn a_leader_that_cannot_renew_stops_writing_before_another_begins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_cut_off_from_the_api_server_stops_writing_before_another_begins() {
-    let world = World::new().await;
-    let (leader, standby) = world.leader_and_standby().await;
+    let environment = Environment::new().await;
+    let (leader, standby) = environment.leader_and_standby().await;
     let cut = Instant::now();
     leader.gateway.cut(Cut::Everything);
     let first = standby.until_it_writes().await;

@@ -122,7 +122,7 @@ async fn each_kind_of_rule_does_what_it_is_for() {
                 t.report(&node, type_, status).await;
             }
             // What was found last shows that the reports were taken in.
-            let settled = |status: &node_readiness_api::NodeReadinessRuleStatus| {
+            let stable = |status: &node_readiness_api::NodeReadinessRuleStatus| {
                 let found = status.node_evaluations.first();
                 found.is_some_and(|found| {
                     reports.iter().all(|(type_, status)| {
@@ -134,7 +134,7 @@ async fn each_kind_of_rule_does_what_it_is_for() {
                     })
                 })
             };
-            t.expect_status(name, settled).await;
+            t.expect_status(name, stable).await;
             let expected: &[&str] = if *held { &["pending:NoSchedule"] } else { &[] };
             t.expect_taints(&node, &format!("readiness.k8s.io/{name}"), expected).await;
         }
@@ -142,7 +142,7 @@ async fn each_kind_of_rule_does_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_and_writes_no_node() {
+async fn a_dry_run_reports_and_writes_no_node() {
     let t = Fixture::new("kind-dry-run").await;
     let node = t.node("node", &Value::Null).await;
     let before = t.nodes().get(&node).await.unwrap();

@@ -7,7 +7,7 @@ use node_readiness_api::NodeReadinessRule;
 use serde_json::{Value, json};
 
 use crate::harness::{Fixture, REPORTERS, eventually, poll};
-use crate::restarts::World;
+use crate::restarts::Environment;
 
 /// A rule with a probe for the nodes of [`World::node`].
 fn probing(name: &str) -> Value {
@@ -31,16 +31,16 @@ fn message<'a>(rule: &'a NodeReadinessRule, type_: &str) -> Option<&'a str> {
     Some(&conditions.iter().find(|condition| condition.type_ == type_)?.message)
 }
 
-async fn await_message(world: &World, rule: &str, words: &str) {
+async fn await_message(environment: &Environment, rule: &str, words: &str) {
     let says = |rule: &NodeReadinessRule| {
         message(rule, "ReporterReady").is_some_and(|message| message.contains(words))
     };
-    eventually(&world.rules(), rule, says).await;
+    eventually(&environment.rules(), rule, says).await;
 }
 
 /// The node selector of the first pod of a DaemonSet.
-async fn node_selector(world: &World, namespace: &str, prefix: &str) -> Value {
-    let pods: Api<Pod> = Api::namespaced(world.client.clone(), namespace);
+async fn node_selector(environment: &Environment, namespace: &str, prefix: &str) -> Value {
+    let pods: Api<Pod> = Api::namespaced(environment.client.clone(), namespace);
     let pod = poll(async || {
         let pods = pods.list(&ListParams::default()).await.unwrap().items;
         pods.into_iter().find(|pod| pod.name_any().starts_with(prefix))
@@ -50,36 +50,37 @@ async fn node_selector(world: &World, namespace: &str, prefix: &str) -> Value {
 
 #[tokio::test]
 async fn pods_get_no_default_node_selector_and_what_refuses_them_is_in_the_status() {
-    let world = World::with_default_node_selector(Some("pool=workers"), "no-pods", 24).await;
-    let _operator = world.operator();
-    world.node("n").await;
+    let environment =
+        Environment::with_default_node_selector(Some("pool=workers"), "no-pods", 24).await;
+    let _operator = environment.operator();
+    environment.node("n").await;
 
-    world.apply(&probing("placed")).await;
-    let selector = node_selector(&world, REPORTERS, "reporter-placed-").await;
+    environment.apply(&probing("placed")).await;
+    let selector = node_selector(&environment, REPORTERS, "reporter-placed-").await;
     assert_eq!(selector, json!({"kubernetes.io/os": "linux"}));
     // Elsewhere it is set.
-    world.kubectl(&["run", "elsewhere", "--image=pause"]);
-    let selector = node_selector(&world, "default", "elsewhere").await;
+    environment.kubectl(&["run", "elsewhere", "--image=pause"]);
+    let selector = node_selector(&environment, "default", "elsewhere").await;
     assert_eq!(selector, json!({"pool": "workers"}));
 
     let quota = ["create", "quota", "cpu", "--hard=limits.cpu=1", "-n", REPORTERS];
-    world.kubectl(&quota);
-    world.apply(&probing("quota")).await;
-    await_message(&world, "quota", "must specify limits.cpu").await;
-    world.kubectl(&["delete", "quota", "cpu", "-n", REPORTERS]);
+    environment.kubectl(&quota);
+    environment.apply(&probing("quota")).await;
+    await_message(&environment, "quota", "must specify limits.cpu").await;
+    environment.kubectl(&["delete", "quota", "cpu", "-n", REPORTERS]);
 
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
-    world.kubectl(&["label", "namespace", REPORTERS, "--overwrite", enforce]);
-    world.apply(&probing("security")).await;
-    await_message(&world, "security", "violates PodSecurity \"restricted:latest\"").await;
-    world.kubectl(&["label", "namespace", REPORTERS, "pod-security.kubernetes.io/enforce-"]);
+    environment.kubectl(&["label", "namespace", REPORTERS, "--overwrite", enforce]);
+    environment.apply(&probing("security")).await;
+    await_message(&environment, "security", "violates PodSecurity \"restricted:latest\"").await;
+    environment.kubectl(&["label", "namespace", REPORTERS, "pod-security.kubernetes.io/enforce-"]);
 
-    world.apply_to_reporters(&json!({
+    environment.apply_to_reporters(&json!({
         "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "cpu"},
         "spec": {"limits": [{"type": "Container", "min": {"cpu": "50m"}}]},
     }));
-    world.apply(&probing("limit")).await;
-    await_message(&world, "limit", "minimum cpu usage per Container is 50m").await;
+    environment.apply(&probing("limit")).await;
+    await_message(&environment, "limit", "minimum cpu usage per Container is 50m").await;
 }
 
 #[tokio::test]
@@ -100,7 +101,7 @@ async fn nodes_on_which_no_reporter_can_run_get_none_and_are_named() {
     rule["spec"]["probes"] =
         json!([{"conditionType": "example.com/Ready", "tcpSocket": {"port": 9}}]);
     t.apply(&rule).await;
-    let is_told = |rule: &NodeReadinessRule| {
+    let is_reported = |rule: &NodeReadinessRule| {
         message(rule, "ReporterReady").is_some_and(|message| {
             message.starts_with("no reporter can run on 2 of the rule's nodes: ")
                 && message.contains("unsupported-windows (kubernetes.io/os is windows)")
@@ -108,7 +109,7 @@ async fn nodes_on_which_no_reporter_can_run_get_none_and_are_named() {
                 && message.contains("of 1 reporters of this rule are ready")
         })
     };
-    let rule = eventually(&t.rules(), "unsupported", is_told).await;
+    let rule = eventually(&t.rules(), "unsupported", is_reported).await;
     let status = rule.status.unwrap();
     assert_eq!(status.nodes.unwrap().matched, 3);
     assert_eq!(status.reporter.unwrap().desired, 1);

@@ -7,7 +7,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use node_readiness_api::NodeReadinessRuleStatus;
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, KEY, eventually, gone, poll, told};
+use crate::harness::{Fixture, KEY, event_of, eventually, gone, poll};
 
 const NONE: Value = Value::Null;
 
@@ -162,14 +162,14 @@ async fn lesson_467_an_edited_taint_moves() {
 }
 
 #[tokio::test]
-async fn lesson_383_a_registered_taint_is_adopted_and_told_once() {
+async fn lesson_383_a_registered_taint_is_adopted_with_one_event() {
     let t = Fixture::new("adopted").await;
     let node = t.node("a", &registered()).await;
     t.apply(&t.rule()).await;
     eventually(&t.nodes(), &node, |node| record(node)["adopted"]["state"] == "held").await;
     t.report(&node, "example.com/Ready", "True").await;
     t.expect_taints(&node, KEY, &[]).await;
-    told(&t, "TaintRemoved", "Node", &node).await;
+    event_of(&t, "TaintRemoved", "Node", &node).await;
     let mut adopted = t.events().list(&ListParams::default()).await.unwrap().items;
     adopted.retain(|event| {
         event.regarding.as_ref().and_then(|about| about.name.as_ref()) == Some(&node)
@@ -184,7 +184,7 @@ async fn lesson_383_a_registered_taint_is_adopted_and_told_once() {
 }
 
 #[tokio::test]
-async fn each_taint_that_comes_or_goes_is_told_on_its_node() {
+async fn each_added_or_removed_taint_is_an_event_on_its_node() {
     let t = Fixture::new("told").await;
     let node = t.node("a", &NONE).await;
     t.apply(&t.rule()).await;
@@ -194,12 +194,12 @@ async fn each_taint_that_comes_or_goes_is_told_on_its_node() {
     for (reason, action, what) in
         [("TaintAdded", "AddTaint", "added"), ("TaintRemoved", "RemoveTaint", "removed")]
     {
-        let told = told(&t, reason, "Node", &node).await;
-        assert_eq!(told.action.as_deref(), Some(action));
-        assert_eq!(told.type_.as_deref(), Some("Normal"));
+        let reported = event_of(&t, reason, "Node", &node).await;
+        assert_eq!(reported.action.as_deref(), Some(action));
+        assert_eq!(reported.type_.as_deref(), Some("Normal"));
         let text = format!("taint {KEY}=pending:NoSchedule {what} for NodeReadinessRule told");
-        assert_eq!(told.note.as_deref(), Some(text.as_str()));
-        let rule = told.related.and_then(|rule| rule.name);
+        assert_eq!(reported.note.as_deref(), Some(text.as_str()));
+        let rule = reported.related.and_then(|rule| rule.name);
         assert_eq!(rule.as_deref(), Some("told"));
     }
 }
@@ -255,7 +255,7 @@ async fn a_startup_taint_that_comes_after_the_bootstrap_is_taken_off_and_its_man
     }
     let clean = t.expect_taints(&node, KEY, &[]).await;
     assert!(completed(&clean));
-    let event = told(&t, "FieldManagerConflict", "Node", &node).await;
+    let event = event_of(&t, "FieldManagerConflict", "Node", &node).await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     assert!(event.note.as_ref().unwrap().starts_with("cloud-provider changed"), "{event:?}");
     // A rule that does not cover the node leaves the taint alone.
@@ -272,7 +272,7 @@ async fn a_startup_taint_that_comes_back_is_taken_off_a_released_node() {
     eventually(&t.nodes(), &node, released).await;
     put_taint(&t, &node, "autoscaler").await;
     t.expect_taints(&node, KEY, &[]).await;
-    let event = told(&t, "FieldManagerConflict", "Node", &node).await;
+    let event = event_of(&t, "FieldManagerConflict", "Node", &node).await;
     assert!(event.note.as_ref().unwrap().starts_with("autoscaler changed"), "{event:?}");
 }
 
@@ -289,7 +289,7 @@ async fn a_taint_that_somebody_removes_again_and_again_is_added_with_growing_wai
         failed.into_iter().any(|failed| failed.message.contains("again and again"))
     };
     let mut added = 0;
-    let told_of_it = poll(async || {
+    let reported = poll(async || {
         let live = t.nodes().get(&node).await.unwrap();
         if live.spec.and_then(|spec| spec.taints).is_some_and(|taints| !taints.is_empty()) {
             added += 1;
@@ -297,9 +297,9 @@ async fn a_taint_that_somebody_removes_again_and_again_is_added_with_growing_wai
         }
         waits(&t.rules().get("fought").await.unwrap()).then_some(())
     });
-    assert!(told_of_it.await.is_some(), "the status does not say so; added {added} times");
+    assert!(reported.await.is_some(), "the status does not say so; added {added} times");
     assert!((2..=5).contains(&added), "added {added} times");
-    let event = told(&t, "FieldManagerConflict", "Node", &node).await;
+    let event = event_of(&t, "FieldManagerConflict", "Node", &node).await;
     assert!(event.note.as_ref().unwrap().contains("added again"), "{event:?}");
 }
 
@@ -352,7 +352,7 @@ async fn a_node_whose_taint_a_policy_removes_is_not_reported_as_held_and_not_wri
     };
     let rule = t.expect_status("stripped", failed).await;
     assert_eq!(rule.status.unwrap().nodes.unwrap().held, 0);
-    let event = told(&t, "FieldManagerConflict", "Node", &node).await;
+    let event = event_of(&t, "FieldManagerConflict", "Node", &node).await;
     assert!(event.note.unwrap().contains("an admission policy or webhook"));
 
     bindings.delete(&policy, &DeleteParams::default()).await.unwrap();

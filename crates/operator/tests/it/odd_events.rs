@@ -145,7 +145,7 @@ async fn what_the_api_server_rewrites_is_written_once() {
 }
 
 #[tokio::test]
-async fn a_node_whose_annotations_are_full_is_told_and_delays_no_other() {
+async fn a_node_with_full_annotations_is_reported_and_delays_no_other() {
     let t = Fixture::new("full").await;
     let (full, other) = (t.node("a", &Value::Null).await, t.node("b", &Value::Null).await);
     let annotate = async |value: Value| {
@@ -158,12 +158,12 @@ async fn a_node_whose_annotations_are_full_is_told_and_delays_no_other() {
     annotate(json!("x".repeat(room))).await;
     t.apply(&t.rule()).await;
     t.expect_taints(&other, KEY, &["pending:NoSchedule"]).await;
-    let is_told = |status: &NodeReadinessRuleStatus| {
+    let is_reported = |status: &NodeReadinessRuleStatus| {
         status.failed_nodes.iter().any(|failure| {
             failure.node_name == full && failure.message.contains("may not be more than 262144")
         })
     };
-    t.expect_status("full", is_told).await;
+    t.expect_status("full", is_reported).await;
     warned(&t, "NodeWriteFailed").await;
     annotate(Value::Null).await;
     t.expect_taints(&full, KEY, &["pending:NoSchedule"]).await;

@@ -10,7 +10,7 @@ use kube::{Client, Config};
 use node_readiness_engine::rbac;
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, KEY, kubeconfig, poll, told, warned};
+use crate::harness::{Fixture, KEY, event_of, kubeconfig, poll, warned};
 use crate::metrics::counted;
 
 /// A client with what `config/` grants the operator.
@@ -133,7 +133,7 @@ async fn a_rule_whose_finalizer_is_refused_says_so_and_goes_on_when_it_is_not() 
 }
 
 #[tokio::test]
-async fn lesson_217_234_362_408_468_a_refused_write_is_told_and_tried_until_it_succeeds() {
+async fn lesson_217_234_362_408_468_a_refused_write_is_reported_and_retried_until_it_succeeds() {
     let t = Fixture::new("refusal").await;
     let refusal = Refusal::of(
         &t,
@@ -156,7 +156,7 @@ async fn lesson_217_234_362_408_468_a_refused_write_is_told_and_tried_until_it_s
     assert!(ready.message.contains("not today"), "{ready:?}");
     warned(&t, "NodeWriteFailed").await;
     for (kind, name) in [("Node", node.as_str()), ("NodeReadinessRule", "refusal")] {
-        let text = told(&t, "NodeWriteFailed", kind, name).await.note.unwrap();
+        let text = event_of(&t, "NodeWriteFailed", kind, name).await.note.unwrap();
         assert!(text.contains("not today"), "{text}");
     }
     let failures = r#"node_readiness_failures_total{rule="refusal",reason="AddTaintError"} "#;

@@ -74,7 +74,7 @@ fn a_wrong_address_is_named_with_the_flag() {
 }
 
 #[test]
-fn an_api_server_that_cannot_be_reached_is_told_and_tried_again() {
+fn an_unreachable_api_server_is_logged_and_retried() {
     let mut command = operator(&["--kubeconfig", &unreachable()]);
     let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
     let said = BufReader::new(running.0.stderr.take().unwrap());

@@ -12,7 +12,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use node_readiness_api::{NodeReadinessRule, NodeReadinessRuleStatus};
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, REPORTERS, eventually, gone, poll, told, warned};
+use crate::harness::{Fixture, REPORTERS, event_of, eventually, gone, poll, warned};
 
 struct Generated {
     service_accounts: Api<ServiceAccount>,
@@ -207,7 +207,7 @@ async fn what_an_admission_policy_changes_is_accepted_and_named_and_not_fought()
         status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.message.contains(field))
     };
     t.expect_status("admitted", named).await;
-    let event = told(&t, "FieldManagerConflict", "NodeReadinessRule", "admitted").await;
+    let event = event_of(&t, "FieldManagerConflict", "NodeReadinessRule", "admitted").await;
     assert!(event.note.unwrap().contains(field));
     let text = |set: &DaemonSet| format!("{:?}", set.spec.template);
     let set = g.daemon_sets.get("reporter-admitted").await.unwrap();
@@ -236,11 +236,11 @@ async fn an_object_that_somebody_changes_again_and_again_is_applied_with_growing
             g.config_maps.patch("reporter-reverted", &params, &theirs).await.unwrap();
         }
         let status = t.rules().get("reverted").await.unwrap().status?;
-        let told = |c: &Condition| {
+        let reported = |c: &Condition| {
             c.reason == "ApplyFailed"
                 && c.message.contains("ConfigMap nrr-reporters/reporter-reverted is changed")
         };
-        status.conditions.iter().any(told).then_some(())
+        status.conditions.iter().any(reported).then_some(())
     });
     assert!(waits.await.is_some(), "the status does not say so; changed {changed} times");
     assert!((2..=5).contains(&changed), "changed {changed} times");
@@ -306,8 +306,11 @@ async fn of_two_rules_that_probe_one_condition_the_older_ones_reporter_writes_it
     let mut younger = probing(&t);
     younger["metadata"]["name"] = json!("contested-2");
     t.apply(&younger).await;
-    let told = eventually(&t.rules(), "contested-2", |rule| conflict(rule).is_some()).await;
-    assert!(conflict(&told).unwrap().contains("older NodeReadinessRule contested "), "{told:?}");
+    let reported = eventually(&t.rules(), "contested-2", |rule| conflict(rule).is_some()).await;
+    assert!(
+        conflict(&reported).unwrap().contains("older NodeReadinessRule contested "),
+        "{reported:?}"
+    );
     assert!(conflict(&older).is_none());
     assert!(g.daemon_sets.get_opt("reporter-contested-2").await.unwrap().is_none());
     // When the older rule goes, the younger one takes over.
@@ -348,8 +351,8 @@ async fn where_two_rules_probe_one_condition_on_some_nodes_only_the_older_ones_r
     let counted = |rule: &NodeReadinessRule| {
         conflict(rule).is_some_and(|text| text.contains("of 2 reporters of this rule are ready"))
     };
-    let told = conflict(&eventually(&t.rules(), "divided-2", counted).await).unwrap();
-    assert!(told.contains("there only the older one's reporters write it"), "{told}");
+    let reported = conflict(&eventually(&t.rules(), "divided-2", counted).await).unwrap();
+    assert!(reported.contains("there only the older one's reporters write it"), "{reported}");
     assert!(conflict(&t.rules().get("divided").await.unwrap()).is_none());
 
     t.delete_rule("divided").await;
@@ -358,7 +361,7 @@ async fn where_two_rules_probe_one_condition_on_some_nodes_only_the_older_ones_r
 }
 
 #[tokio::test]
-async fn an_object_of_somebody_else_is_left_alone_and_told_with_the_remedy() {
+async fn a_foreign_object_is_left_alone_and_reported_with_the_remedy() {
     let t = Fixture::new("foreign").await;
     let g = Generated::of(&t);
     let (map, role) = ("reporter-foreign-1", "nrr-reporter-foreign-1-impersonator");
@@ -373,7 +376,7 @@ async fn an_object_of_somebody_else_is_left_alone_and_told_with_the_remedy() {
     let mut probed = probing(&t);
     probed["metadata"]["name"] = json!("foreign-1");
     t.apply(&probed).await;
-    let tells = |object: String| {
+    let reports = |object: String| {
         move |status: &NodeReadinessRuleStatus| {
             status.conditions.iter().any(|c| {
                 (c.type_.as_str(), c.status.as_str()) == ("ReporterReady", "False")
@@ -383,12 +386,12 @@ async fn an_object_of_somebody_else_is_left_alone_and_told_with_the_remedy() {
             })
         }
     };
-    t.expect_status("foreign-1", tells(format!("ClusterRole {role} is managed by Helm"))).await;
+    t.expect_status("foreign-1", reports(format!("ClusterRole {role} is managed by Helm"))).await;
     warned(&t, "ApplyReportersFailed").await;
     assert_eq!(g.roles.get(role).await.unwrap(), role_before);
 
     g.roles.delete(role, &DeleteParams::default()).await.unwrap();
-    t.expect_status("foreign-1", tells(format!("ConfigMap {REPORTERS}/{map} is not of this")))
+    t.expect_status("foreign-1", reports(format!("ConfigMap {REPORTERS}/{map} is not of this")))
         .await;
     assert_eq!(g.config_maps.get(map).await.unwrap(), map_before);
     assert!(g.daemon_sets.get_opt(map).await.unwrap().is_none());

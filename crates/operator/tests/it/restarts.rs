@@ -24,7 +24,7 @@ use crate::harness::{REPORTERS, eventually, poll};
 const NODES: usize = 200;
 const KEY: &str = "readiness.k8s.io/restart";
 
-pub struct World {
+pub struct Environment {
     pub client: Client,
     kubeconfig: PathBuf,
     _cluster: Cluster,
@@ -40,7 +40,7 @@ impl Drop for Operator {
     }
 }
 
-impl World {
+impl Environment {
     /// A control plane in a directory of this name and on this loopback /24, with rules installed.
     pub async fn new(name: &str, loopback: u8) -> Self {
         Self::with_default_node_selector(None, name, loopback).await
@@ -68,9 +68,9 @@ impl World {
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(file, &options).await.unwrap();
         let client = Client::try_from(config).unwrap();
-        let world = Self { client, kubeconfig, _cluster: cluster };
-        world.install();
-        world
+        let environment = Self { client, kubeconfig, _cluster: cluster };
+        environment.install();
+        environment
     }
 
     fn install(&self) {
@@ -211,17 +211,17 @@ impl World {
 
 /// What was lesson 253: a controller that acts before it has read the rules lets go of nodes. Nothing
 /// of a node tells that it was let go and held again but its version.
-async fn a_start_writes_no_node_that_is_as_it_should_be(world: &World) {
-    let before = world.versions().await;
-    let operator = world.operator();
+async fn a_start_writes_no_node_that_is_as_it_should_be(environment: &Environment) {
+    let before = environment.versions().await;
+    let operator = environment.operator();
     // One node changes, so that it shows when the operator has looked at all.
     let condition = json!({"type": "example.com/Ready", "status": "True"});
     let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
-    world.nodes().patch_status("n000", &PatchParams::default(), &patch).await.unwrap();
-    world.await_count(|counts| counts == (NODES - 1, NODES)).await;
+    environment.nodes().patch_status("n000", &PatchParams::default(), &patch).await.unwrap();
+    environment.await_count(|counts| counts == (NODES - 1, NODES)).await;
     // Its status names a bounded number of nodes, and counts the others.
     let status = poll(async || {
-        let status = world.rules().get("restart").await.unwrap().status?;
+        let status = environment.rules().get("restart").await.unwrap().status?;
         let counted = status.nodes.is_some_and(|nodes| (nodes.held, nodes.ready) == (199, 1));
         counted.then_some(status)
     });
@@ -229,17 +229,17 @@ async fn a_start_writes_no_node_that_is_as_it_should_be(world: &World) {
     assert_eq!(status.node_evaluations.len(), 100);
     assert_eq!(status.nodes_omitted, Some(100));
     drop(operator);
-    let mut after = world.versions().await;
+    let mut after = environment.versions().await;
     after.retain(|node, version| before.get(node) != Some(version));
     assert_eq!(after.keys().collect::<Vec<_>>(), ["n000"]);
 }
 
 /// An operator that brings another image rolls the reporters, once, and writes nothing else of what is
 /// generated.
-async fn another_image_rolls_reporters_once(world: &World) {
-    let sets: Api<DaemonSet> = Api::namespaced(world.client.clone(), REPORTERS);
-    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), REPORTERS);
-    let roles: Api<ClusterRole> = Api::all(world.client.clone());
+async fn another_image_rolls_reporters_once(environment: &Environment) {
+    let sets: Api<DaemonSet> = Api::namespaced(environment.client.clone(), REPORTERS);
+    let maps: Api<ConfigMap> = Api::namespaced(environment.client.clone(), REPORTERS);
+    let roles: Api<ClusterRole> = Api::all(environment.client.clone());
     let (set, role) = ("reporter-rolled", "nrr-reporter-rolled-impersonator");
     let image = |set: &DaemonSet| {
         let containers = &set.spec.template.spec.as_ref().unwrap().containers;
@@ -257,23 +257,23 @@ async fn another_image_rolls_reporters_once(world: &World) {
             "probes": [{"conditionType": "example.com/Ready", "httpGet": {"port": 9099}}],
         },
     });
-    let first = world.operator_with("reporter:1");
-    world.apply(&probed).await;
+    let first = environment.operator_with("reporter:1");
+    environment.apply(&probed).await;
     let before = eventually(&sets, set, |set| image(set) == "reporter:1").await;
     assert_eq!(before.metadata.generation, Some(1));
     let others = (maps.get(set).await.unwrap(), roles.get(role).await.unwrap());
     drop(first);
 
-    let _second = world.operator_with("reporter:2");
+    let _second = environment.operator_with("reporter:2");
     let after = eventually(&sets, set, |set| image(set) == "reporter:2").await;
     assert_eq!(after.metadata.generation, Some(2));
     // A status of this generation is written after what is generated was compared once more.
     probed["spec"]["dryRun"] = json!(true);
-    let edited = world.apply(&probed).await.metadata.generation;
+    let edited = environment.apply(&probed).await.metadata.generation;
     let reported = |rule: &NodeReadinessRule| {
         rule.status.as_ref().is_some_and(|status| status.observed_generation == edited)
     };
-    eventually(&world.rules(), "rolled", reported).await;
+    eventually(&environment.rules(), "rolled", reported).await;
     let last = sets.get(set).await.unwrap();
     assert_eq!((last.metadata.generation, &last.spec), (Some(2), &after.spec));
     assert_eq!((maps.get(set).await.unwrap(), roles.get(role).await.unwrap()), others);
@@ -283,8 +283,8 @@ async fn another_image_rolls_reporters_once(world: &World) {
 /// back, and expects the end to be the same as ever.
 #[tokio::test]
 async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
-    let world = World::new("restarts", 3).await;
-    world
+    let environment = Environment::new("restarts", 3).await;
+    environment
         .each_node(async |nodes, name| {
             let labels = json!({"test": "restart", "kubernetes.io/os": "linux"});
             let node = json!({"metadata": {"name": name, "labels": labels}});
@@ -292,35 +292,35 @@ async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
             nodes.create(&PostParams::default(), &node).await.unwrap();
         })
         .await;
-    world.rule("continuous").await;
+    environment.rule("continuous").await;
     for held in [1, 40, 120] {
-        let _killed = world.operator();
-        world.await_count(|(tainted, _)| tainted >= held).await;
+        let _killed = environment.operator();
+        environment.await_count(|(tainted, _)| tainted >= held).await;
     }
-    let operator = world.operator();
-    world.await_count(|counts| counts == (NODES, NODES)).await;
+    let operator = environment.operator();
+    environment.await_count(|counts| counts == (NODES, NODES)).await;
     drop(operator);
-    a_start_writes_no_node_that_is_as_it_should_be(&world).await;
+    a_start_writes_no_node_that_is_as_it_should_be(&environment).await;
 
-    world.report("True").await;
+    environment.report("True").await;
     for left in [190, 100, 20] {
-        let _killed = world.operator();
-        world.await_count(|(tainted, _)| tainted <= left).await;
+        let _killed = environment.operator();
+        environment.await_count(|(tainted, _)| tainted <= left).await;
     }
-    let operator = world.operator();
-    world.await_count(|counts| counts == (0, NODES)).await;
+    let operator = environment.operator();
+    environment.await_count(|counts| counts == (0, NODES)).await;
 
     // The rule goes while nobody runs, and somebody takes the finalizer off by hand.
-    world.report("False").await;
-    world.await_count(|counts| counts == (NODES, NODES)).await;
+    environment.report("False").await;
+    environment.await_count(|counts| counts == (NODES, NODES)).await;
     drop(operator);
-    world.rules().delete("restart", &DeleteParams::default()).await.unwrap();
+    environment.rules().delete("restart", &DeleteParams::default()).await.unwrap();
     let none = Patch::Merge(json!({"metadata": {"finalizers": Value::Null}}));
-    world.rules().patch("restart", &PatchParams::default(), &none).await.unwrap();
-    let operator = world.operator();
-    world.await_count(|counts| counts == (0, 0)).await;
+    environment.rules().patch("restart", &PatchParams::default(), &none).await.unwrap();
+    let operator = environment.operator();
+    environment.await_count(|counts| counts == (0, 0)).await;
     drop(operator);
-    another_image_rolls_reporters_once(&world).await;
+    another_image_rolls_reporters_once(&environment).await;
 }
 
 /// A rule whose own probe decides, so that its default heartbeat applies: 300 s, and stale after 900.
@@ -343,8 +343,8 @@ fn with_default_heartbeats() -> Value {
 /// makes every node wait that long which became ready while no operator ran.
 #[tokio::test]
 async fn a_node_that_became_ready_while_no_operator_ran_is_released_at_the_start() {
-    let world = World::new("heartbeats", 23).await;
-    world.apply(&with_default_heartbeats()).await;
+    let environment = Environment::new("heartbeats", 23).await;
+    environment.apply(&with_default_heartbeats()).await;
     let begun = Timestamp::now();
     let report = async |name: &'static str, status: &str, seconds: u64| {
         // Kubernetes' times have whole seconds.
@@ -353,23 +353,24 @@ async fn a_node_that_became_ready_while_no_operator_ran_is_released_at_the_start
         let condition =
             json!({"type": "example.com/Ready", "status": status, "lastHeartbeatTime": heartbeat});
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
-        world.nodes().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+        environment.nodes().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
     };
     for name in ["becomes-ready", "was-ready"] {
         let node = json!({"metadata": {"name": name, "labels": {"test": "heartbeats"}}});
         let node = serde_json::from_value(node).unwrap();
-        world.nodes().create(&PostParams::default(), &node).await.unwrap();
+        environment.nodes().create(&PostParams::default(), &node).await.unwrap();
     }
     report("becomes-ready", "False", 5).await;
     report("was-ready", "True", 5).await;
-    let first = world.operator();
-    world.await_count(|counts| counts == (1, 2)).await;
+    let first = environment.operator();
+    environment.await_count(|counts| counts == (1, 2)).await;
     drop(first);
 
     report("becomes-ready", "True", 6).await;
-    let _second = world.operator();
-    world.await_count(|counts| counts == (0, 2)).await;
-    let record = world.nodes().get("becomes-ready").await.unwrap().metadata.annotations.unwrap();
+    let _second = environment.operator();
+    environment.await_count(|counts| counts == (0, 2)).await;
+    let record =
+        environment.nodes().get("becomes-ready").await.unwrap().metadata.annotations.unwrap();
     let record: Value = serde_json::from_str(&record["readiness.k8s.io/rules"]).unwrap();
     assert_eq!(record["heartbeats"]["state"], "released");
 }

@@ -177,11 +177,11 @@ async fn lesson_89_111_341_nothing_is_written_while_nothing_changes() {
     let t = Fixture::new("quiet").await;
     let node = t.node("a", &Value::Null).await;
     t.apply(&t.rule()).await;
-    let settled = |rule: node_readiness_api::NodeReadinessRule| rule.metadata.resource_version;
+    let stable = |rule: node_readiness_api::NodeReadinessRule| rule.metadata.resource_version;
     let held = |status: &node_readiness_api::NodeReadinessRuleStatus| {
         status.nodes.is_some_and(|nodes| nodes.held == 1)
     };
-    let before = settled(t.expect_status("quiet", held).await);
+    let before = stable(t.expect_status("quiet", held).await);
     // A heartbeat of the node, then a change of another rule, which has every node planned anew.
     t.report(&node, "example.com/Unrelated", "True").await;
     let mut other = t.rule();
@@ -189,5 +189,5 @@ async fn lesson_89_111_341_nothing_is_written_while_nothing_changes() {
     other["spec"]["nodeSelector"] = json!({"matchLabels": {"test": "nothing"}});
     t.apply(&other).await;
     t.expect_status("quiet-2", |status| !status.conditions.is_empty()).await;
-    assert_eq!(settled(t.expect_status("quiet", held).await), before);
+    assert_eq!(stable(t.expect_status("quiet", held).await), before);
 }

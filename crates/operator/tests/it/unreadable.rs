@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::harness::{eventually, poll};
-use crate::restarts::World;
+use crate::restarts::Environment;
 
 const KEY: &str = "readiness.k8s.io/readable";
 
@@ -37,7 +37,7 @@ fn node(name: &str) -> Node {
 /// conditions. The API server takes times in both that this program's library does not.
 #[tokio::test]
 async fn a_time_that_cannot_be_read_stops_nothing_else() {
-    let world = World::new("odd-times", 8).await;
+    let environment = Environment::new("odd-times", 8).await;
     let end_of_days = "9999-12-31T00:00:00Z";
     let managed = json!([{
         "manager": "x", "operation": "Update", "time": end_of_days,
@@ -52,64 +52,70 @@ async fn a_time_that_cannot_be_read_stops_nothing_else() {
         let patch = patch.to_string();
         let mut arguments = vec!["patch", resource, "odd", "--type=merge", "-p", &patch];
         arguments.extend((resource == "node").then_some("--subresource=status"));
-        world.try_kubectl(&arguments).unwrap();
+        environment.try_kubectl(&arguments).unwrap();
     };
-    let running = world.operator();
-    world.apply(&rule("odd", "continuous")).await;
+    let running = environment.operator();
+    environment.apply(&rule("odd", "continuous")).await;
     for name in ["odd", "n"] {
-        world.nodes().create(&PostParams::default(), &node(name)).await.unwrap();
+        environment.nodes().create(&PostParams::default(), &node(name)).await.unwrap();
     }
-    eventually(&world.nodes(), "n", |node| taints(node) == 1).await;
+    eventually(&environment.nodes(), "n", |node| taints(node) == 1).await;
     odd("node", json!({"status": {"conditions": [condition]}}));
     odd("nrr", json!({"metadata": {"managedFields": managed}, "spec": {"dryRun": false}}));
-    let stored = world.try_kubectl(&["get", "nrr", "odd", "-o", "yaml", "--show-managed-fields"]);
+    let stored =
+        environment.try_kubectl(&["get", "nrr", "odd", "-o", "yaml", "--show-managed-fields"]);
     assert!(stored.unwrap().contains(end_of_days), "the API server keeps it");
     let held = |name: &str| {
         let path = ["get", "node", name, "-o", "jsonpath={.spec.taints[*].key}"];
-        world.try_kubectl(&path).unwrap().contains(KEY)
+        environment.try_kubectl(&path).unwrap().contains(KEY)
     };
     assert!(poll(async || (!held("odd")).then_some(())).await.is_some(), "it is ready");
 
     // Another one, and one that reads all of it at its start.
-    world.nodes().create(&PostParams::default(), &node("later")).await.unwrap();
-    eventually(&world.nodes(), "later", |node| taints(node) == 1).await;
+    environment.nodes().create(&PostParams::default(), &node("later")).await.unwrap();
+    eventually(&environment.nodes(), "later", |node| taints(node) == 1).await;
     drop(running);
-    let _anew = world.operator();
-    world.nodes().create(&PostParams::default(), &node("last")).await.unwrap();
-    eventually(&world.nodes(), "last", |node| taints(node) == 1).await;
-    world.try_kubectl(&["delete", "nrr", "odd", "--timeout=60s"]).unwrap();
-    eventually(&world.nodes(), "last", |node| taints(node) == 0).await;
+    let _anew = environment.operator();
+    environment.nodes().create(&PostParams::default(), &node("last")).await.unwrap();
+    eventually(&environment.nodes(), "last", |node| taints(node) == 1).await;
+    environment.try_kubectl(&["delete", "nrr", "odd", "--timeout=60s"]).unwrap();
+    eventually(&environment.nodes(), "last", |node| taints(node) == 0).await;
 }
 
 #[tokio::test]
-async fn a_rule_that_cannot_be_read_is_told_and_stops_no_other() {
-    let world = World::new("unreadable", 4).await;
+async fn an_unreadable_rule_is_reported_and_stops_no_other() {
+    let environment = Environment::new("unreadable", 4).await;
     // As if a later version of the project knew another mode.
     let mode = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/enforcementMode";
     let patch = json!([{"op": "remove", "path": format!("{mode}/enum")}]).to_string();
     let definition = "crd/nodereadinessrules.readiness.node.x-k8s.io";
-    world.try_kubectl(&["patch", definition, "--type=json", "-p", &patch]).unwrap();
+    environment.try_kubectl(&["patch", definition, "--type=json", "-p", &patch]).unwrap();
     let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/unreadable.json");
     std::fs::write(file, rule("odd", "some-day").to_string()).unwrap();
     let stored =
-        poll(async || world.try_kubectl(&["apply", "--validate=false", "-f", file]).ok()).await;
+        poll(async || environment.try_kubectl(&["apply", "--validate=false", "-f", file]).ok())
+            .await;
     assert!(stored.is_some(), "the new definition is not in force");
 
-    let _operator = world.operator();
-    world.nodes().create(&PostParams::default(), &node("n")).await.unwrap();
-    world.apply(&rule("even", "continuous")).await;
-    eventually(&world.nodes(), "n", |node| taints(node) == 1).await;
+    let _operator = environment.operator();
+    environment.nodes().create(&PostParams::default(), &node("n")).await.unwrap();
+    environment.apply(&rule("even", "continuous")).await;
+    eventually(&environment.nodes(), "n", |node| taints(node) == 1).await;
     let condition = json!({"type": "example.com/Ready", "status": "True"});
     let ready = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
-    world.nodes().patch_status("n", &PatchParams::default(), &ready).await.unwrap();
-    eventually(&world.nodes(), "n", |node| taints(node) == 0).await;
+    environment.nodes().patch_status("n", &PatchParams::default(), &ready).await.unwrap();
+    eventually(&environment.nodes(), "n", |node| taints(node) == 0).await;
 
     let accepted =
         "jsonpath={.status.conditions[?(@.type==\"Accepted\")]['status','reason','message']}";
-    let told = poll(async || {
-        let told = world.try_kubectl(&["get", "nrr", "odd", "-o", accepted]).unwrap();
-        (told.starts_with("False Invalid") && told.contains("some-day")).then_some(())
+    let reported = poll(async || {
+        let reported = environment.try_kubectl(&["get", "nrr", "odd", "-o", accepted]).unwrap();
+        (reported.starts_with("False Invalid") && reported.contains("some-day")).then_some(())
     });
-    assert!(told.await.is_some(), "{:?}", world.try_kubectl(&["get", "nrr", "odd", "-o", "yaml"]));
-    world.try_kubectl(&["delete", "nrr", "odd", "--timeout=60s"]).unwrap();
+    assert!(
+        reported.await.is_some(),
+        "{:?}",
+        environment.try_kubectl(&["get", "nrr", "odd", "-o", "yaml"])
+    );
+    environment.try_kubectl(&["delete", "nrr", "odd", "--timeout=60s"]).unwrap();
 }

@@ -72,19 +72,19 @@ pub async fn serve(address: SocketAddr, setting: &'static str, metrics: Metrics)
 
 /// Listens as soon as that is possible.
 async fn listen(address: SocketAddr, setting: &str) -> TcpListener {
-    let mut told = false;
+    let mut logged = false;
     loop {
         match bind(address).await {
             Ok(listener) => {
                 info!(%address, "serving metrics");
                 return listener;
             }
-            Err(error) if !told => {
+            Err(error) if !logged => {
                 warn!(
                     "{setting}: metrics cannot be served on {address} ({error}) and will be tried \
                      again: give each reporter on the host network a port of its own, or none"
                 );
-                told = true;
+                logged = true;
             }
             Err(_) => {}
         }

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_looked_at_is_told_from_one_that_is_not_there() {
+    fn an_unreadable_file_differs_from_a_missing_one() {
         // Root, as which tests may run, is refused nothing: so this is not tried with real files.
         let of = |kind| ProbeError::of_file(&io::Error::from(kind)).to_string();
         assert_eq!(of(io::ErrorKind::NotFound), "no such file");

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_subject_is_cut_and_the_news_is_kept() {
+    fn a_long_subject_is_cut_and_the_problem_is_kept() {
         let message = message(&"ä".repeat(2048), "connection refused");
         assert_eq!(message.chars().count(), MESSAGE_LIMIT);
         assert!(message.ends_with("...: connection refused"), "{message}");

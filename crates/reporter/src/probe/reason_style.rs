@@ -59,7 +59,10 @@ mod tests {
     const POD: ReasonStyle = ReasonStyle::PodProbe;
     const ENDPOINT: ReasonStyle = ReasonStyle::Endpoint(Roots::Bundled);
 
-    fn judged(reason_style: &ReasonStyle, result: Result<u16, ProbeError>) -> (bool, &'static str) {
+    fn outcome(
+        reason_style: &ReasonStyle,
+        result: Result<u16, ProbeError>,
+    ) -> (bool, &'static str) {
         let outcome = reason_style.outcome("GET /", result);
         (outcome.healthy, outcome.reason)
     }
@@ -76,11 +79,11 @@ mod tests {
             (503, false),
         ] {
             let reason = if healthy { "ProbeSucceeded" } else { "ProbeFailed" };
-            assert_eq!(judged(&POD, Ok(status)), (healthy, reason), "{status}");
+            assert_eq!(outcome(&POD, Ok(status)), (healthy, reason), "{status}");
         }
         let timeout = ProbeError::TimedOut("no complete answer", Duration::from_secs(1));
-        assert_eq!(judged(&POD, Err(timeout)), (false, "ProbeTimedOut"));
-        assert_eq!(judged(&POD, Err(ProbeError::ConnectionRefused)), (false, "ProbeFailed"));
+        assert_eq!(outcome(&POD, Err(timeout)), (false, "ProbeTimedOut"));
+        assert_eq!(outcome(&POD, Err(ProbeError::ConnectionRefused)), (false, "ProbeFailed"));
     }
 
     #[test]
@@ -100,12 +103,12 @@ mod tests {
             (Err(ProbeError::TooManyRedirects), (false, "HealthCheckFailed")),
             (Err(ProbeError::Other), (false, "HealthCheckFailed")),
         ] {
-            assert_eq!(judged(&ENDPOINT, result), expected, "{result:?}");
+            assert_eq!(outcome(&ENDPOINT, result), expected, "{result:?}");
         }
     }
 
     #[test]
-    fn a_message_tells_what_happened_to_what() {
+    fn a_message_names_the_subject_and_the_problem() {
         let outcome = POD.outcome("httpGet http://localhost:9099/", Ok(503));
         assert_eq!(outcome.message, "httpGet http://localhost:9099/: status 503");
     }

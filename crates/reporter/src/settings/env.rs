@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_told() {
+    fn a_setting_without_effect_is_logged() {
         let FromEnv { settings, notes } = with(&[("IMPERSONATE_NODE", "1")]).unwrap();
         assert!(!settings.impersonate);
         assert_eq!(notes.len(), 1, "{notes:?}");

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_was_not_told_its_nodes_address_says_what_to_set() {
+    fn a_pod_without_its_nodes_address_names_the_setting() {
         for handler in ["httpGet", "tcpSocket", "grpc"] {
             let json = format!(
                 r#"{{"rule":"r","heartbeatSeconds":1,"probes":

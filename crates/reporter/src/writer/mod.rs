@@ -42,7 +42,7 @@ pub struct Timing {
     pub backoff: BackoffRange,
     /// How long a due write waits for company: probes of a node start together, and what they find
     /// within this time shares one write.
-    pub settle: Duration,
+    pub propagation: Duration,
 }
 
 impl Timing {
@@ -55,7 +55,7 @@ impl Timing {
                 // Who reports often is soon missed: after an outage none may wait until it is.
                 longest: heartbeat.min(Duration::from_mins(1)),
             },
-            settle: Duration::from_millis(100),
+            propagation: Duration::from_millis(100),
         }
     }
 }
@@ -83,7 +83,7 @@ pub struct Writer {
     /// have been rebooted since.
     started: Timestamp,
     /// The failure that the log told last, so that it is not told again and again.
-    told: Option<String>,
+    logged: Option<String>,
 }
 
 impl Writer {
@@ -97,7 +97,7 @@ impl Writer {
             metrics,
             yields: Yields::default(),
             started: node::whole_seconds(Timestamp::now()),
-            told: None,
+            logged: None,
         }
     }
 
@@ -127,7 +127,7 @@ impl Writer {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = time::sleep(self.timing.settle) => {}
+                () = time::sleep(self.timing.propagation) => {}
             }
             let wanted = verdicts.borrow_and_update().clone();
             match self.pass(&wanted, &stop).await {
@@ -183,7 +183,7 @@ impl Writer {
     }
 
     fn log_success(&mut self, pass: Pass) {
-        self.told = None;
+        self.logged = None;
         match pass {
             Pass::Written => self.metrics.wrote(Write::Success),
             Pass::Unchanged => self.metrics.wrote(Write::Skipped),
@@ -202,11 +202,11 @@ impl Writer {
         if !error.is_conflict() {
             self.metrics.wrote(Write::Error);
         }
-        if error.is_conflict() || self.told.as_ref() == Some(&text) {
+        if error.is_conflict() || self.logged.as_ref() == Some(&text) {
             debug!(?wait, "the Node was not written: {text}");
         } else {
             warn!(?wait, "the Node was not written and will be tried again: {text}");
-            self.told = Some(text);
+            self.logged = Some(text);
         }
         wait
     }

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn new_words_wait_for_their_turn() {
+    fn a_new_message_waits_for_its_interval() {
         let now = Instant::now();
         let state = recorded(Duration::from_secs(10), now, 0.5);
         assert_eq!(wait(&state, &wanted(true, "n"), now), 20);

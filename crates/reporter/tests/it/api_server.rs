@@ -137,7 +137,7 @@ impl ApiServer {
         methods.join(" ")
     }
 
-    fn carry_out(&self, method: &Method, body: &[u8]) -> Response {
+    fn apply(&self, method: &Method, body: &[u8]) -> Response {
         if method == Method::GET {
             return self.node.borrow().to_string().into_response();
         }
@@ -181,7 +181,7 @@ async fn answer(
     };
     server.arrived.send_modify(|arrived| *arrived += 1);
     match trouble {
-        Trouble::None => server.carry_out(&method, &body),
+        Trouble::None => server.apply(&method, &body),
         Trouble::Refused(code) => refusal(code, "refused by the test"),
         Trouble::RetryAfter(code, seconds) => {
             let code = StatusCode::from_u16(code).unwrap();
@@ -189,15 +189,13 @@ async fn answer(
                 .into_response()
         }
         Trouble::AnswerLost => {
-            server.carry_out(&method, &body);
+            server.apply(&method, &body);
             std::future::pending().await
         }
         Trouble::AnswerCut => {
-            beginning(server.carry_out(&method, &body), stream::iter([Err(broken())])).await
+            beginning(server.apply(&method, &body), stream::iter([Err(broken())])).await
         }
-        Trouble::AnswerStalls => {
-            beginning(server.carry_out(&method, &body), stream::pending()).await
-        }
+        Trouble::AnswerStalls => beginning(server.apply(&method, &body), stream::pending()).await,
         Trouble::AnswerEndless => {
             let part = || Ok::<_, io::Error>(Bytes::from_static(&[b' '; 16384]));
             Body::from_stream(stream::repeat_with(part)).into_response()
@@ -205,7 +203,7 @@ async fn answer(
         Trouble::Hang => std::future::pending().await,
         Trouble::Held => {
             server.release.notified().await;
-            server.carry_out(&method, &body)
+            server.apply(&method, &body)
         }
     }
 }

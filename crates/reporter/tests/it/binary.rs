@@ -135,16 +135,19 @@ fn an_unusable_setting_is_logged_and_standard_error_kept_clean() {
 
 #[test]
 fn a_check_of_a_reporter_that_never_lived_says_what_is_missing() {
-    let output =
-        Command::new(BINARY).args(["--check-alive", "/nonexistent"]).env_clear().output().unwrap();
+    let output = Command::new(BINARY)
+        .args(["--check-liveness", "/nonexistent"])
+        .env_clear()
+        .output()
+        .unwrap();
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{line}");
-    assert!(line.contains("/nonexistent") && line.contains("--alive-file"), "{line}");
+    assert!(line.contains("/nonexistent") && line.contains("--liveness-file"), "{line}");
     assert_eq!(line.matches('\n').count(), 1, "{line}");
 }
 
 #[test]
-fn the_program_copies_itself_where_it_is_told_to() {
+fn the_program_copies_itself_to_the_given_directory() {
     let dir = tempfile::tempdir().unwrap();
     let install =
         |dir: &Path| Command::new(BINARY).arg("--install").arg(dir).env_clear().output().unwrap();

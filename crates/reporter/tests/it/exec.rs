@@ -89,7 +89,7 @@ async fn arguments_are_passed_and_not_shown() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_is_told() {
+async fn a_program_that_cannot_run_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("program");
     let path = file.to_str().unwrap();

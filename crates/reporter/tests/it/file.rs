@@ -81,7 +81,7 @@ async fn patterns_match_names_and_do_not_cross_slashes() {
 }
 
 #[tokio::test]
-async fn one_young_match_is_enough_and_old_ones_are_told() {
+async fn one_recent_match_is_enough_and_old_ones_are_reported() {
     let root = node(&["run/a", "run/b"]);
     let now = SystemTime::now();
     age(&root, "run/a", now - Duration::from_mins(10));

@@ -150,7 +150,7 @@ async fn serving_is_a_success_and_the_call_is_what_grpc_asks_for() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_about_its_health_is_told() {
+async fn the_health_status_of_a_server_is_reported() {
     for (answer, words) in [
         (Answer::Body(&[0, 0, 0, 0, 2, 8, 2], "0"), "NOT_SERVING"),
         (Answer::Body(&[0, 0, 0, 0, 0], "0"), "UNKNOWN"),
@@ -166,7 +166,7 @@ async fn what_a_server_says_about_its_health_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_of_grpc_is_told() {
+async fn an_answer_that_is_not_grpc_is_reported() {
     for answer in [
         Answer::Body(b"garbage", "0"),
         Answer::Body(SERVING, "fine"),
@@ -188,20 +188,20 @@ async fn what_is_no_answer_of_grpc_is_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_something_else_is_told() {
+async fn a_server_of_another_protocol_is_reported() {
     let http = Site::start(|_| Reply::status(200)).await;
     let (tls, _) = Site::start_tls(|_| Reply::status(200)).await;
     for port in [http.port, tls.port] {
         let (healthy, words) = found(port).await;
         assert!(!healthy);
         // Which of the two comes first is up to the server.
-        let told = ["not a valid gRPC answer", "connection closed before a complete answer"];
-        assert!(told.contains(&words.as_str()), "{words}");
+        let logged = ["not a valid gRPC answer", "connection closed before a complete answer"];
+        assert!(logged.contains(&words.as_str()), "{words}");
     }
 }
 
 #[tokio::test]
-async fn garbage_and_a_closed_connection_are_told_apart() {
+async fn garbage_differs_from_a_closed_connection() {
     for (bytes, words) in [
         (
             &b"220 mail.example.com ESMTP and more than a frame's head\r\n"[..],

@@ -153,7 +153,7 @@ async fn nobody_listening_is_a_refused_connection() {
 }
 
 #[tokio::test]
-async fn garbage_and_a_closed_connection_are_told_apart() {
+async fn garbage_differs_from_a_closed_connection() {
     let site = Site::start(|path| match path {
         "/garbage" => Reply::Bytes("SSH-2.0-OpenSSH_9.2\r\n\r\n".into()),
         "/closed" => Reply::Bytes(String::new()),
@@ -234,7 +234,7 @@ async fn a_body_is_matched_and_never_shown() {
 }
 
 #[tokio::test]
-async fn a_host_may_be_named_and_a_wrong_name_is_told() {
+async fn a_host_may_be_named_and_a_wrong_name_is_reported() {
     let site = Site::start(|_| Reply::status(200)).await;
     let url = format!("http://127.0.0.1:{}/", site.port);
     assert!(outcome_of(check(&url, ReasonStyle::PodProbe)).await.healthy);
@@ -354,7 +354,7 @@ async fn an_endpoint_must_have_a_certificate_that_the_roots_vouch_for() {
 }
 
 #[tokio::test]
-async fn http_and_https_mixed_up_are_told_apart() {
+async fn http_and_https_mixed_up_are_reported() {
     let (site, _) = Site::start_tls(|_| Reply::status(200)).await;
     let outcome = pod_probe(&site, "/").await;
     assert!(outcome.message.ends_with("not a valid HTTP answer"), "{outcome:?}");

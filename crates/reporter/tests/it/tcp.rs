@@ -54,7 +54,7 @@ async fn a_connection_that_is_not_taken_is_cut_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_none_is_told() {
+async fn an_unknown_name_is_reported() {
     // A label of a name has at most 63 characters, so this asks no server anywhere.
     let host = format!("{}.invalid", "a".repeat(64));
     let subject = format!("tcpSocket {host}:1");

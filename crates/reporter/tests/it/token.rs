@@ -43,7 +43,7 @@ async fn a_new_token_is_used_at_once() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_there_is_told_at_the_start() {
+async fn a_missing_token_is_reported_at_the_start() {
     let server = ApiServer::start(json!([]), &[]).await;
     let error = client(&server, "/nonexistent/token").err().unwrap().to_string();
     assert!(error.contains("/nonexistent/token"), "{error}");

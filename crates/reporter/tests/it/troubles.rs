@@ -96,7 +96,8 @@ async fn a_connection_that_is_never_answered_is_closed_before_the_next() {
     let api = NodeApi::new(client, "node-a".into(), Duration::from_millis(50));
     let pause = Duration::from_millis(50);
     let backoff = BackoffRange { first: pause, longest: pause };
-    let timing = Timing { backoff, settle: Duration::ZERO, ..Timing::new(Duration::from_mins(5)) };
+    let timing =
+        Timing { backoff, propagation: Duration::ZERO, ..Timing::new(Duration::from_mins(5)) };
     let stop = CancellationToken::new();
     let writing =
         tokio::spawn(Writer::new(api, timing, Metrics::default()).run(verdicts, stop.clone()));

@@ -37,7 +37,7 @@ pub(crate) const CONDITION: &str = "example.com/Ready";
 pub(crate) const TIMING: Timing = Timing {
     intervals: Intervals { heartbeat: Duration::from_mins(5), detail: Duration::from_secs(30) },
     backoff: BackoffRange { first: Duration::from_millis(1), longest: Duration::from_millis(10) },
-    settle: Duration::from_millis(20),
+    propagation: Duration::from_millis(20),
 };
 
 pub(crate) fn settings(impersonate: bool) -> Settings {

@@ -310,8 +310,9 @@ mod tests {
         let etcd = etcd(Path::new("/cluster/etcd"), &addresses, &files());
         for (name, address) in addresses.all() {
             assert!(address.to_string().starts_with("127.96.7.1:"), "{name} {address}");
-            let told = etcd.iter().any(|argument| argument.ends_with(&format!("//{address}")));
-            assert_eq!(told, name == "etcd", "{name} {address}");
+            let configured =
+                etcd.iter().any(|argument| argument.ends_with(&format!("//{address}")));
+            assert_eq!(configured, name == "etcd", "{name} {address}");
         }
     }
 

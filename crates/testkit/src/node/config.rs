@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn containerd_is_told_the_full_name_of_the_sandbox_image() {
+    fn containerd_gets_the_full_name_of_the_sandbox_image() {
         let config = containerd(Path::new("/root-dir"), Path::new("/cni"), Path::new("/plugins"));
         assert!(
             config.contains("sandbox_image = \"docker.io/node-readiness/sandbox:local\""),

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counterpart_is_ready_and_then_as_it_is_told() {
+    fn a_test_server_is_ready_and_then_behaves_as_set() {
         let switches = Switches::default();
         let (grpc, http) = (switches.of(TestServer::Grpc), switches.of(TestServer::Http));
         assert_eq!(*grpc.borrow(), Behavior::Ready);

@@ -17,14 +17,17 @@ use super::behavior::{Behavior, Switches, TestServer};
 pub(crate) fn router(switches: Switches, certificate: String) -> Router {
     Router::new()
         .route("/ca", get(|| async { certificate }))
-        .route("/{test_server}", get(tell))
+        .route("/{test_server}", get(behavior_of))
         .route("/{test_server}/{behavior}", put(set))
         .with_state(Arc::new(switches))
 }
 
 type Answer = (StatusCode, String);
 
-async fn tell(State(switches): State<Arc<Switches>>, Path(test_server): Path<String>) -> Answer {
+async fn behavior_of(
+    State(switches): State<Arc<Switches>>,
+    Path(test_server): Path<String>,
+) -> Answer {
     match TestServer::from_str(&test_server, false) {
         Ok(test_server) => (StatusCode::OK, name(*switches.of(test_server).borrow())),
         Err(error) => (StatusCode::NOT_FOUND, error),

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_answers_as_it_is_in_the_mood_to() {
+    async fn it_answers_by_its_behavior() {
         let ready = answered(Behavior::Ready).await;
         assert!(ready.starts_with("HTTP/1.1 200 OK\r\n"), "{ready}");
         assert!(ready.ends_with("\r\n\r\nstate: ready\n"), "{ready}");

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{net::UnixListener, sync::watch};
 
-use super::{behavior::Behavior, ports::await_mood};
+use super::{behavior::Behavior, ports::await_behavior};
 
 /// How long ago the old file was written.
 const OLD: Duration = Duration::from_hours(1);
@@ -29,14 +29,14 @@ pub(crate) async fn socket(
                 let listener = UnixListener::bind(&path)?;
                 tokio::select! {
                     error = accept(&listener) => return Err(error),
-                    changed = await_mood(&mut behavior, |behavior| behavior != Behavior::Ready) => changed?,
+                    changed = await_behavior(&mut behavior, |behavior| behavior != Behavior::Ready) => changed?,
                 };
                 continue;
             }
             Behavior::Failing => drop(File::create(&path)?),
             _ => {}
         }
-        await_mood(&mut behavior, |behavior| behavior != now).await?;
+        await_behavior(&mut behavior, |behavior| behavior != now).await?;
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn file(
             Behavior::Failing => write(&path, SystemTime::now() - OLD)?,
             _ => remove(&path)?,
         }
-        await_mood(&mut behavior, |behavior| behavior != now).await?;
+        await_behavior(&mut behavior, |behavior| behavior != now).await?;
     }
 }
 

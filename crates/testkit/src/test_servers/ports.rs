@@ -21,7 +21,7 @@ where
 {
     let current = behavior.clone();
     loop {
-        await_mood(&mut behavior, |behavior| behavior != Behavior::Gone).await?;
+        await_behavior(&mut behavior, |behavior| behavior != Behavior::Gone).await?;
         let listener = TcpListener::bind(address).await?;
         loop {
             tokio::select! {
@@ -29,7 +29,7 @@ where
                     let behavior = *current.borrow();
                     tokio::spawn(answer(accepted?.0, behavior));
                 }
-                gone = await_mood(&mut behavior, |behavior| behavior == Behavior::Gone) => {
+                gone = await_behavior(&mut behavior, |behavior| behavior == Behavior::Gone) => {
                     gone?;
                     break;
                 }
@@ -39,12 +39,12 @@ where
 }
 
 /// What the TCP test server does: it accepts, and that is all.
-pub(crate) async fn hang_up(stream: TcpStream, _mood: Behavior) {
+pub(crate) async fn hang_up(stream: TcpStream, _behavior: Behavior) {
     drop(stream);
 }
 
 /// Waits for a behavior. It fails when nobody can change behaviors any more.
-pub(crate) async fn await_mood(
+pub(crate) async fn await_behavior(
     behavior: &mut watch::Receiver<Behavior>,
     is_it: impl Fn(Behavior) -> bool,
 ) -> io::Result<Behavior> {

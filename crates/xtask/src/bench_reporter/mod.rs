@@ -38,10 +38,10 @@ const LOOPBACK: LoopbackNet = LoopbackNet::new(7);
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Time between two lines that say that it goes on.
-const TELL_EVERY: Duration = Duration::from_secs(15);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Time from the first report to the measurement, in which connections and threads of the start end.
-const SETTLE: Duration = Duration::from_secs(15);
+const WARM_UP: Duration = Duration::from_secs(15);
 
 /// How to measure.
 #[derive(clap::Args)]
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     progress.say("starting a reporter with 10 probes");
     let running = process::reporter(reporter, &host_root, &pod, LOOPBACK.server())?;
     await_reports(&api, &running)?;
-    thread::sleep(SETTLE);
+    thread::sleep(WARM_UP);
 
     let window = Duration::from_secs(options.seconds);
     let before = (running.usage()?, api.requests()?);
@@ -133,7 +133,7 @@ fn wait(window: Duration, progress: &Progress) -> Duration {
     let begun = Instant::now();
     progress.say(&format!("measuring for {window:?}"));
     while let Some(left) = window.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
-        thread::sleep(left.min(TELL_EVERY));
+        thread::sleep(left.min(PROGRESS_INTERVAL));
         progress.say(&format!("measured for {:.0} s", begun.elapsed().as_secs_f64()));
     }
     begun.elapsed()

@@ -215,23 +215,23 @@ mod tests {
     }
 
     #[test]
-    fn a_nodes_way_from_held_to_open_is_told_once() {
+    fn the_release_of_a_node_is_shown_once() {
         let mut view = View::default();
         let gated = node("False", &json!([{"key": TAINT, "effect": "NoSchedule"}]), "held");
         assert!(view.see_node(&gated).is_empty());
         assert!(view.node("node-a").is_gated());
 
         let open = node("True", &json!([]), "released");
-        let told = view.see_node(&open);
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].ends_with("CalicoReady: False -> True"), "{told:?}");
-        assert!(told[1].ends_with("NetworkReady is off"), "{told:?}");
+        let reported = view.see_node(&open);
+        assert_eq!(reported.len(), 2, "{reported:?}");
+        assert!(reported[0].ends_with("CalicoReady: False -> True"), "{reported:?}");
+        assert!(reported[1].ends_with("NetworkReady is off"), "{reported:?}");
         assert!(view.node("node-a").is_open());
         assert!(view.see_node(&open).is_empty());
     }
 
     #[test]
-    fn a_pods_life_is_told_in_four_lines() {
+    fn a_pods_log_has_four_lines() {
         let pod = |ending: Value, node: Value, conditions: Value| -> Pod {
             serde_json::from_value(json!({
                 "metadata": {"name": "app", "deletionTimestamp": ending},
@@ -245,7 +245,7 @@ mod tests {
         let ready = json!([{"type": "Ready", "status": "True"}]);
         let (never, now) = (json!(null), json!("2026-11-24T08:00:00Z"));
         let mut view = View::default();
-        let mut told = vec![
+        let mut reported = vec![
             view.see_pod(&pod(never.clone(), json!(null), json!([]))),
             view.see_pod(&pod(never.clone(), json!(null), waits.clone())),
             view.see_pod(&pod(never.clone(), json!(null), waits)),
@@ -254,12 +254,12 @@ mod tests {
         ];
         assert!(view.runs_on("app", "node-a"));
         let last = pod(now, json!("node-a"), ready);
-        told.push(view.see_pod(&last));
+        reported.push(view.see_pod(&last));
         assert!(!view.runs_on("app", "node-a"));
-        told.push(view.lose_pod(&last));
-        let told: Vec<_> = told.into_iter().flatten().collect();
+        reported.push(view.lose_pod(&last));
+        let reported: Vec<_> = reported.into_iter().flatten().collect();
         assert_eq!(
-            told,
+            reported,
             [
                 "pod app is Pending: no node takes it",
                 "pod app runs on node-a",

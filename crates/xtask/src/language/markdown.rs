@@ -1,0 +1,156 @@
+//! Links and line lengths of Markdown pages.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Component, Path, PathBuf},
+};
+
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+use super::{LINE, too_long};
+use crate::workspace;
+
+/// What a page links to, and what others can link to in it.
+struct Page {
+    /// Line and destination.
+    links: Vec<(usize, String)>,
+    anchors: HashSet<String>,
+    /// Lines of code and tables, which are not prose.
+    verbatim: HashSet<usize>,
+}
+
+/// Problems of all pages, which may link to each other.
+pub(super) fn check(texts: &[(PathBuf, String)]) -> Vec<String> {
+    let pages: HashMap<&Path, Page> =
+        texts.iter().map(|(path, text)| (path.as_path(), Page::parse(text))).collect();
+    let mut problems = Vec::new();
+    for (path, text) in texts {
+        let (page, name) = (&pages[path.as_path()], path.display());
+        for (line, link) in &page.links {
+            if let Some(problem) = broken(path, link, &pages) {
+                problems.push(format!("{name}:{line}: {link}: {problem}"));
+            }
+        }
+        let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        let long = lines.filter(|(number, line)| {
+            // A long link has no place to break.
+            line.chars().count() > LINE
+                && !page.verbatim.contains(number)
+                && !line.contains("](http")
+        });
+        problems.extend(long.map(|(number, _)| too_long(&name.to_string(), number)));
+    }
+    problems
+}
+
+/// Why a link of a page leads nowhere. Links to other hosts are not tried.
+fn broken(from: &Path, link: &str, pages: &HashMap<&Path, Page>) -> Option<String> {
+    if link.contains("://") || link.starts_with("mailto:") {
+        return None;
+    }
+    let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let path = match target {
+        "" => from.to_owned(),
+        target => normal(&from.parent().unwrap_or(Path::new("")).join(target)),
+    };
+    if !pages.contains_key(path.as_path()) && !workspace::root().join(&path).exists() {
+        return Some("there is no such file".to_owned());
+    }
+    if anchor.is_empty() {
+        return None;
+    }
+    let page = pages.get(path.as_path())?;
+    (!page.anchors.contains(anchor)).then(|| format!("{} has no such heading", path.display()))
+}
+
+/// A path without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(normal.pop()),
+            Component::CurDir => {}
+            other => normal.push(other),
+        }
+    }
+    normal
+}
+
+impl Page {
+    fn parse(text: &str) -> Self {
+        let mut page =
+            Self { links: Vec::new(), anchors: HashSet::new(), verbatim: HashSet::new() };
+        let line_of = |offset: usize| text[..offset].matches('\n').count() + 1;
+        let mut heading: Option<String> = None;
+        let events = Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter();
+        for (event, range) in events {
+            match event {
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    page.links.push((line_of(range.start), dest_url.into_string()));
+                }
+                Event::Start(Tag::CodeBlock(_) | Tag::Table(_)) => {
+                    page.verbatim.extend(line_of(range.start)..=line_of(range.end));
+                }
+                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::Text(part) | Event::Code(part) => {
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&part);
+                    }
+                }
+                Event::End(TagEnd::Heading(_)) => {
+                    let anchor = heading.take().map(|heading| page.free_anchor(&heading));
+                    page.anchors.extend(anchor);
+                }
+                _ => {}
+            }
+        }
+        page
+    }
+
+    /// The anchor of a heading, as GitHub and mdBook form it: a repeated one has a number.
+    fn free_anchor(&self, heading: &str) -> String {
+        let kept = heading.chars().filter_map(|letter| match letter {
+            ' ' => Some('-'),
+            '-' | '_' => Some(letter),
+            letter if letter.is_alphanumeric() => Some(letter.to_ascii_lowercase()),
+            _ => None,
+        });
+        let anchor: String = kept.collect();
+        let numbered = (1..).map(|number| format!("{anchor}-{number}"));
+        let mut candidates = std::iter::once(anchor.clone()).chain(numbered);
+        candidates.find(|candidate| !self.anchors.contains(candidate)).unwrap_or(anchor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        check(&[("docs/page.md".into(), text.to_owned())])
+    }
+
+    #[test]
+    fn links_to_files_and_headings_are_followed() {
+        let good = "# A `page`, twice\n\n## Twice\n\n## Twice\n\n[a](#a-page-twice) [b](#twice-1) \
+                    [c](../README.md) [d](../crates) [e](https://example.com/nothing)\n";
+        assert_eq!(problems(good), [""; 0]);
+        let bad = "# Page\n\n[a](#none)\n\n[b](none.md) ![c](none.svg)\n";
+        assert_eq!(
+            problems(bad),
+            [
+                "docs/page.md:3: #none: docs/page.md has no such heading",
+                "docs/page.md:5: none.md: there is no such file",
+                "docs/page.md:5: none.svg: there is no such file",
+            ]
+        );
+    }
+
+    #[test]
+    fn prose_is_short_lines_and_code_and_tables_are_as_long_as_they_are() {
+        let long = "x".repeat(LINE + 1);
+        assert_eq!(problems(&long).len(), 1);
+        assert_eq!(problems(&format!("```\n{long}\n```\n")), [""; 0]);
+        assert_eq!(problems(&format!("| a |\n| --- |\n| {long} |\n")), [""; 0]);
+    }
+}
