@@ -64,6 +64,11 @@ test: ## Run every check and test
 	$(call say-if-first)
 	$(XTASK) test
 
+.PHONY: docs
+docs: ## Build the docs as a book, dist/book/html/index.html
+	$(call say-if-first)
+	$(XTASK) docs
+
 .PHONY: bench
 bench: ## Measure the operator against the API server's own speed (NODES=1000, RULES=1)
 	$(call say-if-first)

@@ -6,6 +6,7 @@ mod bench_release;
 mod bench_reporter;
 mod cluster;
 mod demo;
+mod docs;
 mod generate;
 mod images;
 mod language;
@@ -31,6 +32,8 @@ enum Command {
     Demo(demo::Options),
     /// Generate the manifests and the reference that are derived from Rust types
     Generate(generate::Options),
+    /// Build the docs as a book
+    Docs,
     /// Run every check and test
     Test(test::Options),
     /// Measure the operator against what the API server bears
@@ -59,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Cluster(command) => cluster::run(command),
         Command::Demo(options) => demo::run(&options),
         Command::Generate(options) => generate::run(&options),
+        Command::Docs => docs::run(),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Images(options) => images::run(&options),

@@ -10,6 +10,9 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use super::{LINE, too_long};
 use crate::workspace;
 
+/// The table of contents.
+const SUMMARY: &str = "docs/SUMMARY.md";
+
 /// What a page links to, and what others can link to in it.
 struct Page {
     /// Line and destination.
@@ -23,7 +26,7 @@ struct Page {
 pub(super) fn check(texts: &[(PathBuf, String)]) -> Vec<String> {
     let pages: HashMap<&Path, Page> =
         texts.iter().map(|(path, text)| (path.as_path(), Page::parse(text))).collect();
-    let mut problems = Vec::new();
+    let mut problems = not_listed(&pages);
     for (path, text) in texts {
         let (page, name) = (&pages[path.as_path()], path.display());
         for (line, link) in &page.links {
@@ -40,6 +43,20 @@ pub(super) fn check(texts: &[(PathBuf, String)]) -> Vec<String> {
         });
         problems.extend(long.map(|(number, _)| too_long(&name.to_string(), number)));
     }
+    problems
+}
+
+/// Pages that the table of contents lacks, so that nobody finds them in the book.
+fn not_listed(pages: &HashMap<&Path, Page>) -> Vec<String> {
+    let Some(summary) = pages.get(Path::new(SUMMARY)) else { return Vec::new() };
+    let docs = Path::new(SUMMARY).parent().unwrap_or(Path::new(""));
+    let listed: HashSet<PathBuf> =
+        summary.links.iter().map(|(_, link)| normal(&docs.join(link))).collect();
+    let missing =
+        pages.keys().filter(|page| **page != Path::new(SUMMARY) && !listed.contains(**page));
+    let mut problems: Vec<_> =
+        missing.map(|page| format!("{}: {SUMMARY} does not list it", page.display())).collect();
+    problems.sort();
     problems
 }
 
@@ -144,6 +161,18 @@ mod tests {
                 "docs/page.md:5: none.svg: there is no such file",
             ]
         );
+    }
+
+    #[test]
+    fn the_table_of_contents_lists_every_page() {
+        let page = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
+        let pages = [
+            page(SUMMARY, "[a](guides/a.md) [r](../README.md)\n"),
+            page("docs/guides/a.md", ""),
+            page("README.md", ""),
+            page("docs/b.md", ""),
+        ];
+        assert_eq!(check(&pages), ["docs/b.md: docs/SUMMARY.md does not list it"]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
 }
 
 /// The files that git tracks, relative to the workspace's root.
-fn tracked_files() -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn tracked_files() -> anyhow::Result<Vec<PathBuf>> {
     let root = workspace::root();
     // CI's user may not own the clone.
     let safe = format!("safe.directory={}", root.display());
