@@ -67,7 +67,7 @@ pub const REPORTER_PROGRAM: &str = "node-readiness-reporter";
 /// A small directory of its own that a reporter can write to, in memory.
 pub const REPORTER_RUN_DIR: &str = "/run/node-readiness";
 
-/// File in [`REPORTER_RUN_DIR`] by which a reporter shows that it is alive.
+/// File in [`REPORTER_RUN_DIR`] by which a reporter shows its liveness.
 pub const REPORTER_LIVENESS_FILE: &str = "liveness";
 
 /// Environment variable with the name of the node that a reporter runs on.

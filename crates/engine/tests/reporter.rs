@@ -341,7 +341,7 @@ fn a_stuck_process_is_found_without_a_port() {
     let pod = pod(&probing());
     let container = serde_json::to_value(&pod.containers[0]).unwrap();
     let command = &container["livenessProbe"]["exec"]["command"];
-    let file = "/run/node-readiness/alive";
+    let file = "/run/node-readiness/liveness";
     assert_eq!(command, &json!(["/node-readiness-reporter", format!("--check-liveness={file}")]));
     assert_eq!(container["args"][1], format!("--liveness-file={file}"));
     let mount = json!({"name": "run", "mountPath": "/run/node-readiness"});

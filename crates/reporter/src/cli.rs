@@ -22,13 +22,13 @@ Options:
                                 METRICS_BIND_ADDRESS
       --host-root <DIR>         Where the node's directories are that file and unixSocket probes
                                 look into [default: /host]
-      --live-file <FILE>       Write the time there every 15 seconds, for --check-live
+      --liveness-file <FILE>       Write the time there every 15 seconds, for --check-live
       --log-format <FORMAT>     text or json [default: text]
       --log-level <LEVEL>       error, warn, info, debug or trace [default: info]
   -v, --v <NUMBER>              The same as klog has it: debug from 4 on
       --termination-log <FILE>  Where a fatal error is also written, if that file exists
                                 [default: /dev/termination-log]
-      --check-live <FILE>      Only find out whether the reporter that writes this file is stuck:
+      --check-liveness <FILE>      Only find out whether the reporter that writes this file is stuck:
                                 exit with 0 if it is not. For a liveness probe
       --install <DIR>           Only copy this program into a directory, for a container of another
                                 image to run
@@ -93,8 +93,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
         match argument {
             Arg::Long("config") => args.config = Some(parser.value()?.into()),
             Arg::Long("host-root") => args.host_root = parser.value()?.into(),
-            Arg::Long("live-file") => args.liveness_file = Some(parser.value()?.into()),
-            Arg::Long("check-live") => return Ok(Command::CheckLiveness(parser.value()?.into())),
+            Arg::Long("liveness-file") => args.liveness_file = Some(parser.value()?.into()),
+            Arg::Long("check-liveness") => {
+                return Ok(Command::CheckLiveness(parser.value()?.into()));
+            }
             Arg::Long("install") => return Ok(Command::Install(parser.value()?.into())),
             Arg::Long("log-format") => {
                 args.log_format = parser.value()?.parse_with(|value| match value {
@@ -140,7 +142,7 @@ mod tests {
         let expected = Args {
             config: Some("/etc/c.json".into()),
             host_root: "/node".into(),
-            liveness_file: Some("/run/live".into()),
+            liveness_file: Some("/run/liveness".into()),
             log_format: Format::Json,
             log_level: Level::DEBUG,
             termination_log: "/tmp/log".into(),
@@ -149,14 +151,14 @@ mod tests {
             "--config",
             "/etc/c.json",
             "--host-root=/node",
-            "--live-file=/run/live",
+            "--liveness-file=/run/liveness",
             "--log-format=json",
             "--log-level",
             "debug",
             "--termination-log=/tmp/log",
         ];
         assert_eq!(parsed(&arguments).unwrap(), Command::Run(expected));
-        assert_eq!(parsed(&["--check-live", "f"]).unwrap(), Command::CheckLiveness("f".into()));
+        assert_eq!(parsed(&["--check-liveness", "f"]).unwrap(), Command::CheckLiveness("f".into()));
         assert_eq!(parsed(&["--install=d"]).unwrap(), Command::Install("d".into()));
         assert_eq!(parsed(&["--help"]).unwrap(), Command::Help);
         assert_eq!(parsed(&["-V"]).unwrap(), Command::Version);
@@ -179,7 +181,7 @@ mod tests {
         for (arguments, named) in [
             (&["--confg", "x"][..], "--confg"),
             (&["--config"], "--config"),
-            (&["--check-live"], "--check-live"),
+            (&["--check-liveness"], "--check-liveness"),
             (&["--install"], "--install"),
             (&["--log-format", "xml"], "--log-format"),
             (&["--log-level", "loud"], "--log-level"),

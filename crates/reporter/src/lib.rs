@@ -14,7 +14,7 @@
 //! | [`yields`] | what is left to reporters of other rules | no |
 //! | [`writer`] | the one task that reads and writes the Node | to the API server |
 //! | [`metrics`] | what Prometheus may scrape | serves them where asked to |
-//! | [`alive`] | by what kubelet sees that the process is not stuck | a file |
+//! | [`liveness`] | by what kubelet sees that the process is not stuck | a file |
 //! | [`install`] | brings the program into another image | copies itself |
 //!
 //! Invariants: one task writes; a write carries the `resourceVersion` that was read and every field

@@ -32,8 +32,8 @@ const LIMIT: i64 = 60;
 pub enum NotLive {
     /// The file cannot be read.
     #[error(
-        "--check-live {}: the file cannot be read ({source}): start the reporter with \
-         --live-file, and mount a directory there that it can write to", path.display()
+        "--check-liveness {}: the file cannot be read ({source}): start the reporter with \
+         --liveness-file, and mount a directory there that it can write to", path.display()
     )]
     Unreadable {
         /// The file.
@@ -42,7 +42,7 @@ pub enum NotLive {
         source: io::Error,
     },
     /// The file holds something else.
-    #[error("--check-live {}: the file holds no time: is it what --live-file names?", .0.display())]
+    #[error("--check-liveness {}: the file holds no time: is it what --liveness-file names?", .0.display())]
     NoTime(PathBuf),
     /// It was not written lately.
     #[error("the reporter is stuck: its last sign of life is {0} s old")]
@@ -62,7 +62,7 @@ pub async fn beat(file: PathBuf) -> Infallible {
         let written = write(&file);
         if let (Err(error), false) = (&written, failing) {
             warn!(
-                "--live-file {}: the file cannot be written ({error}): mount a directory \
+                "--liveness-file {}: the file cannot be written ({error}): mount a directory \
                  there that this process can write to, or its liveness probe will fail",
                 file.display()
             );
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_beat_is_live_until_it_is_old() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("live");
+        let file = dir.path().join("liveness");
         assert!(matches!(check(&file), Err(NotLive::Unreadable { .. })));
         write(&file).unwrap();
         check(&file).unwrap();
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_beat_is_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("live");
+        let file = dir.path().join("liveness");
         let beating = tokio::spawn(beat(file.clone()));
         time::timeout(Duration::from_secs(20), async {
             while check(&file).is_err() {

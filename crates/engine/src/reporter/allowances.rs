@@ -151,7 +151,7 @@ fn not_allowed(field: &str, value: &str, flag: &str) -> Refusal {
     Refusal {
         reason: "NotAllowed",
         message: format!(
-            "{field} is {value}, which this operator was not reported to allow: start it with {flag}, or change the rule"
+            "{field} is {value}, which this operator does not allow: start it with {flag}, or change the rule"
         ),
     }
 }

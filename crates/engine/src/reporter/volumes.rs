@@ -26,7 +26,7 @@ pub(super) fn config(config_map: &str) -> Mounted {
     Mounted { volume, mount: read_only("config", REPORTER_CONFIG_DIR) }
 }
 
-/// Where a reporter shows that it is alive. In memory: no disk of the node is written for that.
+/// Where a reporter shows its liveness. In memory: no disk of the node is written for that.
 pub(super) fn run() -> Mounted {
     let source = EmptyDirVolumeSource {
         medium: Some("Memory".to_owned()),

@@ -183,14 +183,14 @@ mod tests {
         let stale = || Outcome::Stale("the server rejected our request".to_owned());
         assert_eq!(stale().after(0, "n"), stale());
         assert_eq!(stale().after(3, "n"), stale());
-        let Outcome::Failed(failure) = stale().after(4, "n") else { panic!("it is failure") };
+        let Outcome::Failed(failure) = stale().after(4, "n") else { panic!("it is a failure") };
         assert_eq!(failure.reason, "Conflict");
         for part in ["after 4 writes", "the server rejected our request", "kubectl get node n "] {
             assert!(failure.message.contains(part), "{}", failure.message);
         }
         let busy = || Outcome::Busy(Duration::from_secs(1));
         assert_eq!(busy().after(3, "n"), busy());
-        let Outcome::Failed(failure) = busy().after(4, "n") else { panic!("it is failure") };
+        let Outcome::Failed(failure) = busy().after(4, "n") else { panic!("it is a failure") };
         assert_eq!(failure.reason, "TooManyRequests");
         assert_eq!(Outcome::Written.after(9, "n"), Outcome::Written);
     }

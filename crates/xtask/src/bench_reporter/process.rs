@@ -85,7 +85,7 @@ pub(super) fn reporter(
     command.args(["--mount", "--propagation", "private", "--"]);
     command.args(["sh", "-euc", IN_A_POD, "in-a-pod"]).arg(&pod.credentials).arg(program);
     command.arg("--config").arg(&pod.config).arg("--host-root").arg(host_root);
-    command.arg("--liveness-file").arg(dir.join("alive"));
+    command.arg("--liveness-file").arg(dir.join("liveness"));
     command.env("NODE_NAME", NODE);
     command.env("KUBERNETES_SERVICE_HOST", server.to_string());
     command.env("KUBERNETES_SERVICE_PORT", "6443");
