@@ -3,18 +3,17 @@
 #   docker build --target operator --tag node-readiness/operator:v0.1.0 .
 #   docker build --target reporter --tag node-readiness/reporter:v0.1.0 .
 #
-# `cargo xtask images` makes the same images without Docker: same flags, target, profile and lock
-# file, and those are the ones that the tests run. Cache mounts need BuildKit, Docker's default
-# since version 23.
+# `cargo xtask images` builds the same images without Docker, with the same flags, target, profile and lock
+# file. The tests run those. Cache mounts need BuildKit, Docker's default since version 23.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
-# rust-toolchain.toml stays outside (.dockerignore): this image brings the toolchain, and the file
-# would make rustup fetch another one with tools that a build does not use.
+# .dockerignore excludes rust-toolchain.toml: this image has the toolchain, and the file would make rustup fetch
+# another one with tools that a build does not use.
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
-# Both programs in one build, so that they share it. The target is named because RUSTFLAGS then does
-# not reach build scripts and procedural macros, which cannot be static.
+# One build for both programs. With a named target, RUSTFLAGS do not apply to build scripts and procedural macros,
+# which cannot be static.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     set -eu; \
@@ -28,7 +27,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 
 FROM scratch AS operator
 COPY --from=build /out/node-readiness-operator /node-readiness-operator
-# A number, so that kubelet can tell that it is not root. It needs no entry in a passwd file.
+# A number, so that kubelet can check that it is not root. It needs no entry in a passwd file.
 USER 65532:65532
 ENTRYPOINT ["/node-readiness-operator"]
 

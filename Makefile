@@ -1,11 +1,11 @@
-# What people do with this project, one target each. What takes more than a command
-# is a subcommand of `cargo xtask`.
+# One target for each task of a user or developer. Tasks of more than one command are subcommands of
+# `cargo xtask`.
 
-# How many nodes the local cluster has; 0 is a control plane only.
+# Number of nodes of the local cluster; 0 is a control plane only.
 NODES ?= 2
-# How many rules `make bench` has, beside NODES (there 1000).
+# Number of rules of `make bench`. Its NODES are 1000 by default.
 RULES ?= 1
-# Which Kubernetes it looks like: 1.37, 1.35 (gate on) or 1.34 (without the feature).
+# The Kubernetes version that the local cluster emulates: 1.37, 1.35 (gate on) or 1.34 (without the feature).
 KUBE ?= 1.37
 # Names of the images: $(IMG_PREFIX)/operator:$(IMG_TAG) and so on.
 IMG_PREFIX ?= node-readiness
@@ -13,29 +13,28 @@ IMG_TAG ?= v$(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
 
 XTASK := cargo xtask
 
-# The cluster to work on is what KUBECONFIG names, else the local one while there is one, else kubectl's
-# own choice. It is looked up when a recipe runs, so that `make cluster-up install deploy` works.
+# The cluster to work on: the one that KUBECONFIG names, else the local one if it exists, else kubectl's
+# default. Make evaluates this when a recipe runs, so `make cluster-up install deploy` works.
 LOCAL_KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
-# Not empty when that is the local cluster, whose nodes take images from here.
+# Not empty for the local cluster, whose nodes take images from this checkout.
 LOCAL = $(filter $(LOCAL_KUBECONFIG),$(or $(KUBECONFIG),$(shell ls $(LOCAL_KUBECONFIG) 2>/dev/null)))
 KUBECTL = $(if $(LOCAL),$(CURDIR)/.cluster/bin/kubectl --kubeconfig $(LOCAL_KUBECONFIG),kubectl)
-# Name of the kind cluster that kubectl works on, if it does: its nodes take images from Docker.
+# Name of the kind cluster, if kubectl works on one: its nodes take images from Docker.
 KIND = $(if $(LOCAL),,$(patsubst kind-%,%,$(filter kind-%,$(shell kubectl config current-context 2>/dev/null))))
-# Not empty when the images have the names under which they are in no registry.
+# Not empty if the images have their default names, which are in no registry.
 UNPUBLISHED = $(filter file,$(origin IMG_PREFIX))
-# Not empty when `make deploy` loads images from here and has done so before: their names are the same
-# then, and Kubernetes replaces pods only when it is told to. Make looks before it begins to deploy,
-# since it expands a recipe as a whole.
+# Not empty if `make deploy` loads images from this checkout and has done so before. The names of the images
+# stay the same, so the pods need a restart. Make expands a recipe as a whole, so it checks this before it deploys.
 REDEPLOY = $(if $(LOCAL)$(and $(KIND),$(UNPUBLISHED)),$(shell $(KUBECTL) -n nrr-system get $(OPERATOR) --ignore-not-found -o name))
-# How many operators run. One of them writes, and the others stand by.
+# Number of replicas. One of them leads, and the others stand by.
 REPLICAS ?= 2
-# How long `make deploy` waits for them.
+# How long `make deploy` waits for the replicas.
 DEPLOY_TIMEOUT ?= 180s
-# Flags to give the operator beyond those of config/manager, such as --guard=strict.
+# Flags of the operator in addition to those of config/manager, such as --guard=strict.
 OPERATOR_FLAGS ?=
-# Whether undeploy and uninstall are content with what is not there.
+# Whether undeploy and uninstall ignore missing objects.
 ignore-not-found ?= false
-# What the operator makes for itself, and no manifest names.
+# The label of objects that the operator creates and no manifest names.
 MANAGED := app.kubernetes.io/managed-by=node-readiness-operator
 OPERATOR := deployment/nrr-controller-manager
 CRD := crds/readiness.node.x-k8s.io_nodereadinessrules.yaml
@@ -55,7 +54,7 @@ help: ## Show this help
 ##@ Try and test
 
 .PHONY: demo
-demo: ## Show the main job on a real cluster of two nodes, from nothing
+demo: ## Show the project at work on a new cluster of two real nodes
 	$(call say-if-first)
 	$(XTASK) demo
 
@@ -85,7 +84,7 @@ bench-reporter: ## Measure a reporter's memory, CPU, requests and image size
 	$(XTASK) bench-reporter
 
 .PHONY: bench-release
-bench-release: ## Measure how long a node waits once its agent answers, on two real nodes
+bench-release: ## Measure how long a node waits after its agent answers, on two real nodes
 	$(call say-if-first)
 	$(XTASK) bench-release
 
@@ -140,12 +139,12 @@ cluster-up: ## Start a local cluster without Docker (NODES=2, KUBE=1.37)
 	$(XTASK) cluster up --nodes $(NODES) --kube $(KUBE)
 
 .PHONY: cluster-down
-cluster-down: ## End it, and what killed tests and benchmarks of this checkout left
+cluster-down: ## End it, and what killed tests and benchmarks left
 	$(XTASK) cluster down
 
 .PHONY: kind-up
 kind-up: ## With Docker instead: create a kind cluster with the feature gate on
-	$(if $(LOCAL),@echo "the local cluster is what make works on: make cluster-down and unset KUBECONFIG first" >&2; exit 1)
+	$(if $(LOCAL),@echo "make works on the local cluster: run make cluster-down and unset KUBECONFIG first" >&2; exit 1)
 	kind create cluster --config $(KIND_CONFIG) --image kindest/node:v1.35.0
 
 ##@ Images
@@ -170,10 +169,10 @@ docker-build-reporter: ## With Docker: build the reporter's image
 kind-load: docker-build docker-build-reporter ## With Docker: build both and load them into kind
 	kind load docker-image $(IMG_PREFIX)/operator:$(IMG_TAG) $(IMG_PREFIX)/reporter:$(IMG_TAG) $(if $(KIND),--name $(KIND))
 
-# cargo says nothing while it compiles what runs the tasks.
+# cargo prints nothing while it compiles xtask.
 define say-if-first
 	@test -x $${CARGO_TARGET_DIR:-target}/debug/node-readiness-xtask || \
-		echo "compiling what runs the tasks first, which takes a minute or two"
+		echo "compiling the task runner first, which takes a minute or two"
 endef
 
 # Adds one of the flags, on a line of its own.
@@ -182,7 +181,7 @@ define OPERATOR_FLAG_PATCH
     - {op: add, path: /spec/template/spec/containers/0/args/-, value: "$(flag)"}
 endef
 
-# One operator needs no budget: it would only be in the way of who drains its node.
+# A single replica needs no budget, which would only block the drain of its node.
 define WITHOUT_DISRUPTION_BUDGET
 
 - patch: |-
@@ -194,8 +193,8 @@ define WITHOUT_DISRUPTION_BUDGET
       namespace: nrr-system
 endef
 
-# config/default with the images that IMG_PREFIX and IMG_TAG name. The reporters' image is not one
-# that a manifest runs, so kustomize cannot find it by itself.
+# config/default with the images that IMG_PREFIX and IMG_TAG name. No manifest runs the reporters' image,
+# so kustomize cannot replace it.
 define OVERLAY_KUSTOMIZATION
 resources:
 - ../../config/default
@@ -222,11 +221,11 @@ overlay:
 	@mkdir -p $(OVERLAY)
 	@echo "$$OVERLAY_KUSTOMIZATION" > $(OVERLAY)/kustomization.yaml
 
-# Rules go while the operator runs: it takes their taints off the nodes and only then lets them go.
+# Rules are deleted while the operator runs, because it removes their taints before their finalizers.
 define delete-rules
 	@if $(KUBECTL) get -f $(CRD) >/dev/null 2>&1; then \
-		echo "deleting all NodeReadinessRules first, so that the operator cleans the nodes"; \
+		echo "deleting all NodeReadinessRules first, so that the operator cleans up the nodes"; \
 		$(KUBECTL) delete nodereadinessrules --all --timeout=120s || { \
-			echo "some rules are still there: is the operator running? See kubectl -n nrr-system get pods" >&2; exit 1; }; \
+			echo "some rules still exist: is the operator running? See kubectl -n nrr-system get pods" >&2; exit 1; }; \
 	fi
 endef

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Waits until the operator runs as it was deployed. If it does not in time, prints what its pods wait for.
+# Waits until the operator runs as deployed. After the timeout, prints what its pods wait for.
 #
 # usage: hack/await-operator.sh TIMEOUT KUBECTL [ARGUMENT...]
 set -eu
@@ -11,7 +11,7 @@ if "$@" -n nrr-system rollout status deployment/nrr-controller-manager --timeout
   exit 0
 fi
 
-# A line for each pod, and one for each thing that it waits for.
+# One line for each pod, and one for each reason why it waits.
 waiting='{{range .items}}{{.metadata.name}} on {{or .spec.nodeName "no node"}}: {{.status.phase}}
 {{range .status.conditions}}{{if and (eq .type "PodScheduled") (eq .status "False")}}  {{.reason}}: {{.message}}
 {{end}}{{end}}{{range .status.containerStatuses}}{{$name := .name}}{{with .state.waiting}}  {{$name}} waits: {{.reason}}{{with .message}}: {{.}}{{end}}

@@ -66,7 +66,7 @@ fn markdown(name: &str, results: &Results, rows: &[Row]) -> anyhow::Result<Strin
     let mut text = String::new();
     let Results { nodes, rules, node_bytes, machine, at, .. } = results;
     writeln!(text, "# {nodes} nodes, rules: {rules}\n")?;
-    writeln!(text, "Measured {at} on {machine}. A node is {node_bytes} bytes of JSON.\n")?;
+    writeln!(text, "Measured {at}\non {machine}.\nA node is {node_bytes} bytes of JSON.\n")?;
     writeln!(text, "| figure | found | bar | |\n| --- | --- | --- | --- |")?;
     for row in rows {
         let Row { figure, found, bar, .. } = row;
@@ -87,8 +87,7 @@ fn markdown(name: &str, results: &Results, rows: &[Row]) -> anyhow::Result<Strin
         let churn = memory.churn_kib.iter().map(|kib| (kib / 1024).to_string());
         writeln!(
             text,
-            "Memory was measured with nodes of {} bytes and {} rules: {} MiB at most, and in {} s of \
-             churn {} MiB.",
+            "Memory was measured with nodes of {} bytes and {} rules: {} MiB at most.\nIn {} s of churn: {} MiB.",
             memory.node_bytes,
             memory.rules,
             memory.most_resident_kib / 1024,

@@ -14,12 +14,15 @@ const HEADER: &str = "\
 # API reference
 
 Every field of a NodeReadinessRule with the limits that the API server enforces, generated from the
-CustomResourceDefinition. The [user guide](user-guide.md) says what they are good for, the
-[examples](../examples/fields/) show each in use.
+CustomResourceDefinition. The [guide](guides/write-a-rule.md) explains them, and the
+[examples](../examples/fields/README.md) show each in use.
 
 Types of Kubernetes itself are named and not expanded; `kubectl explain` shows their fields, for example
 `kubectl explain nodereadinessrules.spec.reporter.resources`.
 ";
+
+/// The most characters of a line of prose.
+const LINE: usize = 116;
 
 /// Where the schema embeds a type of Kubernetes, and which.
 const EMBEDDED: [(&str, &str); 5] = [
@@ -75,7 +78,7 @@ fn resource(out: &mut String, spec: &Value, version: &Value) {
 
 /// The section of an object, and after it those of the objects in it.
 fn object(out: &mut String, path: &str, schema: &Value) {
-    let _ = write!(out, "\n## `{path}`\n\n{}\n", prose(schema));
+    let _ = write!(out, "\n## `{path}`\n\n{}\n", textwrap::fill(&prose(schema), LINE));
     let fields = || properties(schema).into_iter().flatten();
     let rows = fields().map(|(name, field)| row(path, schema, name, field));
     table(out, &["field", "type", "required", "default", "limits", "meaning"], rows);
@@ -192,7 +195,9 @@ fn rules_of(path: &str, schema: &Value) -> Vec<String> {
     let item = |rule: &Value| {
         let field = format!("{path}{}", text(&rule["fieldPath"]));
         let message = text(&rule["message"]);
-        format!("- `{field}`: {message}\n\n  ```cel\n  {}\n  ```", text(&rule["rule"]))
+        let rule_text = format!("- `{field}`: {message}");
+        let item = textwrap::fill(&rule_text, textwrap::Options::new(LINE).subsequent_indent("  "));
+        format!("{item}\n\n  ```cel\n  {}\n  ```", text(&rule["rule"]))
     };
     rules.map(item).collect()
 }
