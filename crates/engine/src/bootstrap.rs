@@ -1,33 +1,33 @@
-//! The node annotation that says a bootstrap-only rule is done with a node.
+//! The node annotation of a completed bootstrap-only rule.
 
 use node_readiness_api::{BOOTSTRAP_COMPLETED_PREFIX, EnforcementMode};
 use serde_json::json;
 
 use crate::{Node, Rule, RuleSet};
 
-/// Key of the annotation for a rule.
+/// Returns the key of the annotation for a rule.
 pub(crate) fn key(rule: &Rule) -> String {
     format!("{BOOTSTRAP_COMPLETED_PREFIX}{}", rule.uid)
 }
 
-/// Value of the annotation for a rule.
+/// Returns the value of the annotation for a rule.
 pub(crate) fn value(rule: &Rule) -> String {
     json!({"rule-name": rule.name}).to_string()
 }
 
-/// Whether a rule is done with a node. An older controller wrote the rule's name in place of its
+/// Returns whether a rule was completed on a node. An older controller wrote the rule's name in place of its
 /// uid, which still counts.
 pub(crate) fn is_recorded(node: &Node, rule: &Rule) -> bool {
     suffixes(node).any(|suffix| *suffix == *rule.uid || suffix == rule.name)
 }
 
-/// Uids, or names, of the rules that are recorded as done with a node.
+/// Returns the uids, or names, of the rules that were completed on a node.
 pub(crate) fn suffixes(node: &Node) -> impl Iterator<Item = &str> {
     node.annotations().filter_map(|(key, _)| key.strip_prefix(BOOTSTRAP_COMPLETED_PREFIX))
 }
 
-/// Keys of the annotations on a node that no rule needs any more, or whose rule begins anew. Of a rule
-/// that cannot be read it is not known whether it does.
+/// Returns the keys of the annotations that no rule needs any more, or whose rule starts again. The annotation
+/// of an unreadable rule stays.
 pub(crate) fn obsolete<'n>(
     node: &'n Node,
     rules: &RuleSet,

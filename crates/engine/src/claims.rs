@@ -1,4 +1,4 @@
-//! Reading and writing the record of claims on a node.
+//! Reads and writes the record of claims on a node.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,20 @@ use serde_json::value::RawValue;
 
 use crate::{Node, NodeCondition, bootstrap, node};
 
-/// The record of a node, as it was read.
+/// The record of a node, as read.
 #[derive(Debug, Default)]
 pub(crate) struct Recorded {
     /// Its claims.
     pub(crate) claims: Claims,
-    /// Whether these are all that it says.
+    /// Whether the record has nothing else.
     pub(crate) whole: bool,
 }
 
-/// The claims recorded on a node.
+/// Returns the claims recorded on a node.
 ///
-/// A claim that does not parse counts as none, and the others stand: a rule that still covers the
-/// node takes its taint again. A claim on a taint that no rule may manage is dropped, because whoever
-/// can write a node's annotations must not be able to have the operator remove other controllers'
-/// taints.
+/// A claim that does not parse counts as missing, and the others stay valid. A rule that still covers the node
+/// makes its claim again. A claim on a taint that no rule may manage is ignored, because whoever can write a
+/// node's annotations must not be able to make the operator remove other controllers' taints.
 pub(crate) fn recorded(node: &Node) -> Recorded {
     let Some(record) = node.annotation(CLAIMS_ANNOTATION) else {
         return Recorded { claims: Claims::new(), whole: true };
@@ -37,27 +36,27 @@ pub(crate) fn recorded(node: &Node) -> Recorded {
         is_manageable(&claim.taint.key).then_some((rule, claim))
     });
     let claims: Claims = claims.collect();
-    // A record without claims is not written, so one that is there is damaged.
+    // A record without claims is never written, so an empty one is damaged.
     let whole = !claims.is_empty() && claims.len() == number;
     Recorded { claims, whole }
 }
 
-/// The text of a record.
+/// Returns the text of a record.
 pub(crate) fn to_record(claims: &impl Serialize) -> String {
     serde_json::to_string(claims).expect("claims are strings and a timestamp")
 }
 
-/// Whether a claim says that the rule holds the node.
+/// Returns whether the rule holds the node.
 pub(crate) fn is_held(claim: &Claim) -> bool {
     claim.state == ClaimState::Held
 }
 
-/// Whether a claim on a held node records that this heartbeat of a condition counts no more: it is the
+/// Returns whether a held node's claim records this heartbeat of a condition as one that does not count: the
 /// last one before it stopped, or before the node's last boot.
 ///
-/// Version 0.1.0 did not record heartbeats. Of its claims, conditions count as stale that were not
-/// written after the claim: who was held for another cause has a later heartbeat, since somebody wrote
-/// the change that the node waited for.
+/// Version 0.1.0 did not record heartbeats. With its claims, a condition counts as stale if it was not written
+/// after the claim. A node that is held for another cause has a later heartbeat, because somebody wrote the
+/// change that the node waited for.
 pub(crate) fn records_as_expired(claim: &Claim, condition: &NodeCondition) -> bool {
     let heartbeat = condition.heartbeat();
     if !is_held(claim) {
@@ -70,14 +69,14 @@ pub(crate) fn records_as_expired(claim: &Claim, condition: &NodeCondition) -> bo
     }
 }
 
-/// Whether a node still carries anything of a rule that is to be removed: a claim, or the mark of its
-/// bootstrap. What a node that is being deleted carries goes with it.
+/// Returns whether a node still carries a claim or a bootstrap annotation of a deleted rule. Nodes that are
+/// being deleted do not count.
 pub fn has_record_of(node: &Node, rule_name: &str, rule_uid: &str) -> bool {
     if node.is_terminating() {
         return false;
     }
-    // Most records do not name the rule, which is seen sooner than it is parsed. A rule's name has
-    // no character that JSON escapes.
+    // Searching the text is faster than parsing it, and most records do not name the rule. A rule's name has no
+    // character that JSON escapes.
     let named = node.annotation(CLAIMS_ANNOTATION).is_some_and(|text| text.contains(rule_name));
     (named && recorded(node).claims.contains_key(rule_name))
         || bootstrap::suffixes(node).any(|suffix| suffix == rule_uid || suffix == rule_name)

@@ -1,4 +1,4 @@
-//! What one rule wants of one node.
+//! The decision of one rule about one node.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use crate::heartbeats::Heartbeats;
 use crate::max_unavailable::{CoveredNodes, RegressedNodes};
 use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, bootstrap, claims, node, reboot};
 
-/// How long after its creation a rule waits for the first verdict of its own probes on a node that was
-/// in service before: longer than reporters take to start.
+/// How long after its creation a rule waits for the first verdict of its own probes on a node that was in
+/// service before. Reporters start faster.
 const PENDING_FOR: Duration = Duration::from_mins(2);
 
-/// What a plan depends on beside the node and the rules.
+/// What a plan depends on in addition to the node and the rules.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanContext<'a> {
-    /// The time to record changes under.
+    /// The time that records of changes get.
     pub now: Timestamp,
-    /// For how long the operator has been running, by a clock that does not jump.
+    /// How long the operator has been running, by a monotonic clock.
     pub uptime: Duration,
-    /// Which conditions still beat.
+    /// The heartbeats of conditions.
     pub heartbeats: &'a Heartbeats,
-    /// How many nodes rules hold because they regressed.
+    /// The nodes that rules hold because they regressed.
     pub regressed_nodes: &'a RegressedNodes,
-    /// How many nodes rules cover.
+    /// The nodes that rules cover.
     pub covered_nodes: &'a CoveredNodes,
 }
 
-/// How a node stands to a rule that covers it.
+/// The state of a node with respect to a rule that covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeState {
     /// The conditions are not met: the rule holds its taint on the node.
@@ -39,46 +39,44 @@ pub enum NodeState {
     Ready,
     /// The conditions were met once, and the rule is bootstrap-only.
     Bootstrapped,
-    /// The conditions are no longer met, and the node is not held because the rule holds as many
-    /// regressed nodes as it may.
+    /// The conditions are no longer met, and the node is not held because `maxUnavailable` is used up.
     Deferred,
-    /// The node was in service before the rule was created, and the first verdict of the rule's own
-    /// probes is still to come.
+    /// The node was in service before the rule was created, and the rule's own probes have not reported yet.
     Pending,
 }
 
-/// What a rule wants of a node.
+/// What a rule intends for a node.
 pub(crate) enum Intent {
-    /// Keep the taint on it, for this cause.
+    /// Keep the taint on the node, for this cause.
     Hold(HoldCause),
-    /// The node regressed, and the rule holds as many of those as it may: leave it released.
+    /// Leave the node released, although it regressed, because `maxUnavailable` is used up.
     Defer,
-    /// The node was in service before the rule, which does not know yet: leave it as it is.
+    /// Leave the node unchanged, because it was in service before the rule and the first verdict is missing.
     Wait,
-    /// The conditions are met: let go of the taint.
+    /// Remove the taint, because the conditions are met.
     Release,
-    /// The conditions of a bootstrap-only rule are met for the first time: let go of the taint and
-    /// of the node.
+    /// Remove the taint and record the bootstrap, because the conditions of a bootstrap-only rule are met for
+    /// the first time.
     Complete,
-    /// Nothing: the rule does not cover the node. What it claims goes.
+    /// Remove the claim, because the rule does not cover the node.
     Withdraw,
-    /// Nothing any more: the rule is bootstrap-only and was completed here. What it claims goes, and so
-    /// does its taint if somebody puts it on again.
+    /// Remove the claim, and the taint if somebody added it again, because the bootstrap-only rule was
+    /// completed on this node.
     Completed,
-    /// The rule changes nothing: what it claims stays.
+    /// Change nothing and keep the claim.
     Freeze,
 }
 
-/// A rule with what it wants of the node, and how the node stands to it if it covers it.
+/// A rule with its intent for the node, and the node's state if the rule covers it.
 pub(crate) struct Decision<'r> {
     pub rule: &'r Rule,
     pub intent: Intent,
     pub state: Option<(NodeState, Evaluation)>,
-    /// When to look again although nothing changes.
+    /// When to requeue the node although nothing changes.
     pub recheck_in: Option<Duration>,
 }
 
-/// What a rule wants of a node, and how the node stands to it if it covers it.
+/// Returns the rule's intent for a node, and the node's state if the rule covers it.
 pub(crate) fn decide<'r>(
     node: &Node,
     rule: &'r Rule,
@@ -130,13 +128,12 @@ pub(crate) fn decide<'r>(
     Decision { rule, intent, state: Some((state, evaluation)), recheck_in }
 }
 
-/// Whether a condition that the rule's own probes decide was there before they reported it, such as one
-/// that the reporter of an earlier rule wrote. Where older rules probe it as well, the oldest one's
-/// reporter writes it.
+/// Returns whether a condition of the rule's own probes was there before they reported it, such as one that an
+/// earlier rule's reporter wrote. If older rules probe it too, the oldest covering rule's reporter writes it.
 ///
-/// A node that the rule has let go of was reported on. On one that it holds the record has the heartbeat
-/// that does not count. Of any other a condition counts that was written after the rule was created, by
-/// the node's clock or before the operator's eyes.
+/// On a released node, the probes have reported. On a held node, the record has the heartbeat that does not
+/// count. On any other node, a condition counts if it was written after the rule was created, by the node's
+/// clock or as the operator observed it.
 fn is_leftover(
     node: &Node,
     condition: &NodeCondition,
@@ -151,7 +148,7 @@ fn is_leftover(
     }
     let writer = rules.iter().find(|other| other.probes(type_) && other.covers(node));
     let created = writer.unwrap_or(rule).created;
-    // One without a heartbeat is not written by a reporter, and has nothing to tell old from new by.
+    // A condition without a heartbeat was not written by a reporter, and its age is unknown.
     if condition.heartbeat().is_none() || condition.heartbeat() > node::seconds_of(&Time(created)) {
         return false;
     }
@@ -163,8 +160,8 @@ fn is_leftover(
     !heartbeats.has_beaten_within(node, type_, uptime, age)
 }
 
-/// For how long yet a node whose conditions are not met is left alone because it was in service before
-/// the rule was created, and the rule's own probes have not said anything about it.
+/// Returns how much longer a node stays pending: it was in service before the rule, and the rule's own probes
+/// have not reported yet.
 fn pending_for(
     node: &Node,
     rule: &Rule,
@@ -175,12 +172,12 @@ fn pending_for(
     if !was_in_service(node, rule, claim) || evaluation.awaits_own_probes(rule) != Some(true) {
         return None;
     }
-    // A clock that is behind that of the API server counts as if the rule had just been created.
+    // If the local clock is behind the API server's, the rule counts as just created.
     let age = Duration::try_from(now.duration_since(rule.created)).unwrap_or_default();
     PENDING_FOR.checked_sub(age).filter(|left| !left.is_zero())
 }
 
-/// Whether the node was in service before the rule was created, and the rule has not touched it.
+/// Returns whether the node was in service before the rule was created, and the rule has not changed it yet.
 fn was_in_service(node: &Node, rule: &Rule, claim: Option<&Claim>) -> bool {
     claim.is_none()
         && node.joined_before(rule.created)
@@ -188,9 +185,9 @@ fn was_in_service(node: &Node, rule: &Rule, claim: Option<&Claim>) -> bool {
         && !bootstrap::is_recorded(node, rule)
 }
 
-/// Whether to hold a node whose conditions are not met. New nodes and rebooted ones always are, and those
-/// that are held stay so; those that the rule had released, or that were in service before it and failed
-/// its own probes, only while it may hold more of them.
+/// Decides whether to hold a node whose conditions are not met. The rule always holds new and rebooted nodes
+/// and keeps held ones. It holds nodes that it had released, or that were in service before it and failed its
+/// own probes, only if `maxUnavailable` permits.
 fn hold(
     node: &Node,
     rule: &Rule,
@@ -198,8 +195,7 @@ fn hold(
     evaluation: &Evaluation,
     context: &PlanContext<'_>,
 ) -> (Intent, NodeState) {
-    // A node that a bootstrap-only rule was done with is one that it released, whatever the rule has
-    // become since.
+    // A rule that was bootstrap-only and completed has released the node, even if it was edited since.
     let recorded = claim.and_then(|claim| claim.cause).filter(|_| claim.is_some_and(is_held));
     if evaluation.has_outdated() || recorded == Some(HoldCause::Rebooted) {
         return (Intent::Hold(HoldCause::Rebooted), NodeState::Held);
@@ -228,7 +224,7 @@ fn hold(
     (Intent::Hold(cause), NodeState::Held)
 }
 
-/// How long until the first of a rule's conditions will have been silent for too long.
+/// Returns the time until the first of a rule's conditions becomes stale.
 fn next_silence(rule: &Rule, silent_for: impl Fn(&str) -> Option<Duration>) -> Option<Duration> {
     let conditions = rule.conditions.iter().zip(&rule.stale_after);
     let left = conditions.filter_map(|(condition, stale_after)| {

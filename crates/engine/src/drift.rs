@@ -1,4 +1,4 @@
-//! Whether an object in the cluster is still what was generated.
+//! The difference between an object in the cluster and the generated one.
 
 use serde_json::Value;
 
@@ -7,9 +7,9 @@ use crate::quantity;
 /// Members that hold quantities by resource.
 const QUANTITIES: [&str; 2] = ["limits", "requests"];
 
-/// The places at which `live` is not what `wanted` says, as field paths, each with what is there.
+/// Returns the fields in which `live` differs from `wanted`, as field paths with the live value.
 ///
-/// A list that has more or fewer items is one place. See [`contains`] for what makes a difference.
+/// A list with more or fewer items is one difference. See [`contains`] for what counts.
 pub fn differences(live: &Value, wanted: &Value) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     collect(live, wanted, "", &mut found);
@@ -25,7 +25,7 @@ fn collect(live: &Value, wanted: &Value, path: &str, found: &mut Vec<(String, Va
             for (key, wanted) in wanted {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 match live.get(key) {
-                    // Quantities are compared by amount, which takes the member that they are in.
+                    // Quantities are compared by amount, which depends on their parent member.
                     Some(live) if QUANTITIES.contains(&key.as_str()) => {
                         if !has_amounts(live, wanted) {
                             found.push((path, live.clone()));
@@ -46,11 +46,11 @@ fn collect(live: &Value, wanted: &Value, path: &str, found: &mut Vec<(String, Va
     }
 }
 
-/// Whether `live` has everything that `wanted` says. What the API server or others added beside it
-/// does not matter; lists must be alike, item by item, and quantities be the same amounts.
+/// Returns whether `live` has all fields of `wanted`. Fields that the API server or others added do not count.
+/// Lists must be equal item by item, and quantities must be the same amount.
 ///
-/// A field that was generated once and is no more does not show here; the digest annotation on
-/// each generated object differs then.
+/// A field that is no longer generated is not found here. The digest annotation of each generated object
+/// differs then.
 pub fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
@@ -67,7 +67,7 @@ pub fn contains(live: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// Whether `live` has these quantities. The API server adds requests where there are limits only.
+/// Returns whether `live` has these quantities. The API server adds requests for limits.
 fn has_amounts(live: &Value, wanted: &Value) -> bool {
     let (Value::Object(live), Value::Object(wanted)) = (live, wanted) else {
         return contains(live, wanted);
@@ -80,7 +80,7 @@ fn has_amounts(live: &Value, wanted: &Value) -> bool {
     })
 }
 
-/// Whether a value is one that the API server leaves out.
+/// Returns whether the API server omits this value.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -1,4 +1,4 @@
-//! Whether a node meets a rule's conditions.
+//! The evaluation of a rule's conditions on a node.
 
 use std::time::Duration;
 
@@ -9,37 +9,37 @@ use smallvec::SmallVec;
 
 use crate::{Node, NodeCondition, Rule, claims};
 
-/// How many conditions a rule has at most for what was found to take no memory of its own: as many as
-/// fit where the pointer to it would be. There is an evaluation for each node and rule.
+/// The number of conditions that are stored inline: as many as fit in the space of a pointer. There is an
+/// evaluation for each node and rule.
 const FEW: usize = 16;
 
-/// How a node stands to a rule's conditions.
+/// The evaluation of a rule's conditions on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evaluation {
     /// Whether the rule's policy is satisfied.
     pub satisfied: bool,
-    /// Each of the rule's conditions as it was found on the node, in the rule's order.
+    /// Each of the rule's conditions as found on the node, in the rule's order.
     pub found: SmallVec<[Found; FEW]>,
 }
 
-/// How one condition was found on a node.
+/// What was found of one condition on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The node does not have it.
+    /// The node does not have the condition.
     Absent,
-    /// It has this status.
+    /// The condition has this status.
     Status(ConditionStatus),
-    /// Its heartbeat stopped for longer than the rule allows: it counts as Unknown.
+    /// The condition is stale: its heartbeat stopped for longer than the rule allows. It counts as Unknown.
     Stale,
-    /// It was reported before the node's last boot and not since: it counts as Unknown.
+    /// The condition was reported before the node's last boot and not since. It counts as Unknown.
     Outdated,
-    /// It is one that the rule's own probes decide, and was there before they reported it: it counts as
+    /// The rule's own probes decide the condition, and it was there before they reported it. It counts as
     /// Unknown.
     Leftover,
 }
 
 impl Found {
-    /// The status that the node has, as far as it can be told.
+    /// Returns the status that the node has, as far as it is known.
     fn current(self) -> ConditionStatus {
         match self {
             Self::Status(status) => status,
@@ -49,7 +49,7 @@ impl Found {
         }
     }
 
-    /// The status that counts, given what an absent condition counts as.
+    /// Returns the status that counts, given the default for a missing condition.
     fn counts_as(self, default: Option<ConditionStatus>) -> ConditionStatus {
         match (self, default) {
             (Self::Absent, Some(default)) => default,
@@ -63,10 +63,10 @@ impl Found {
 }
 
 impl Evaluation {
-    /// Evaluates a node against a rule's conditions. `claim` is the rule's record on the node;
-    /// `silent_for` is how long the operator has seen no new heartbeat of a condition,
-    /// `is_outdated` whether one was reported before a boot that is not recorded yet, and `is_leftover`
-    /// whether one that the rule's own probes decide was there before they reported it.
+    /// Evaluates a node against a rule's conditions. `claim` is the rule's claim on the node, `silent_for`
+    /// returns the time without a new heartbeat of a condition, `is_outdated` whether it was reported before a
+    /// boot that is not recorded yet, and `is_leftover` whether it was there before the rule's own probes
+    /// reported it.
     pub fn of(
         node: &Node,
         rule: &Rule,
@@ -111,32 +111,32 @@ impl Evaluation {
         Self { satisfied, found }
     }
 
-    /// Whether the node lacks one of the conditions, even where a default stands in for it.
+    /// Returns whether the node lacks one of the conditions, even if a default applies.
     pub fn has_missing(&self) -> bool {
         self.found.contains(&Found::Absent)
     }
 
-    /// Whether the heartbeat of one of the conditions stopped.
+    /// Returns whether one of the conditions is stale.
     pub fn has_stale(&self) -> bool {
         self.found.contains(&Found::Stale)
     }
 
-    /// Whether the conditions are met but for those whose heartbeat stopped.
+    /// Returns whether the conditions would be met without the stale ones.
     pub(crate) fn is_unmet_by_staleness_alone(&self, rule: &Rule) -> bool {
         self.has_stale() && self.unmet(rule).all(|(_, found)| found == Found::Stale)
     }
 
-    /// Whether one of the conditions was reported before the node's last boot and not since.
+    /// Returns whether one of the conditions was reported before the node's last boot and not since.
     pub(crate) fn has_outdated(&self) -> bool {
         self.found.contains(&Found::Outdated)
     }
 
-    /// Whether the next heartbeat of one of the conditions changes how it counts.
+    /// Returns whether the next heartbeat of one of the conditions changes the evaluation.
     pub fn awaits_heartbeat(&self) -> bool {
         self.has_stale() || self.has_outdated() || self.found.contains(&Found::Leftover)
     }
 
-    /// Types of the conditions that do not count because of their heartbeat.
+    /// Returns the types of the conditions that do not count because of their heartbeat.
     pub(crate) fn expired_types<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = &'r str> {
         let found = rule.conditions.iter().zip(&self.found);
         let expired =
@@ -144,8 +144,8 @@ impl Evaluation {
         expired.map(|(condition, _)| &*condition.type_)
     }
 
-    /// Whether conditions that the rule's own probes decide are what is amiss, and if so whether
-    /// their first verdict, which may mend that, is still to come.
+    /// Returns `Some` if only conditions of the rule's own probes are not met: whether their first verdict is
+    /// still missing and could change that.
     pub(crate) fn awaits_own_probes(&self, rule: &Rule) -> Option<bool> {
         let is_decided = |found: Found| matches!(found, Found::Status(_) | Found::Stale);
         let mut unmet = self.unmet(rule);
@@ -162,7 +162,7 @@ impl Evaluation {
         }
     }
 
-    /// The same in the form of the rule's status.
+    /// Returns the evaluation in the form of the rule's status.
     pub fn results(&self, rule: &Rule) -> Vec<ConditionEvaluation> {
         rule.conditions
             .iter()
@@ -176,7 +176,7 @@ impl Evaluation {
             .collect()
     }
 
-    /// What is amiss, for people: `example.com/Ready is False, must be True`.
+    /// Describes the conditions that are not met: `example.com/Ready is False, must be True`.
     pub fn describe_unmet(&self, rule: &Rule) -> String {
         let unmet = rule.conditions.iter().zip(&self.found).zip(&rule.stale_after).filter_map(
             |((condition, found), stale_after)| {
@@ -192,12 +192,12 @@ impl Evaluation {
         if unmet.is_empty() { "kubelet does not report".to_owned() } else { unmet }
     }
 
-    /// Types of the conditions that are amiss, in the rule's order.
+    /// Returns the types of the conditions that are not met, in the rule's order.
     pub fn unmet_types<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = &'r str> {
         self.unmet(rule).map(|(condition, _)| &*condition.type_)
     }
 
-    /// The conditions that are amiss, as they were found.
+    /// Returns the conditions that are not met, as found.
     fn unmet<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = (&'r ConditionRequirement, Found)> {
         let found = rule.conditions.iter().zip(self.found.iter().copied());
         found.filter(|(condition, found)| !found.satisfies(condition))

@@ -1,4 +1,4 @@
-//! What was found and done, node by node: the memory between node path and rule status.
+//! The evaluations of nodes, as they were applied. A rule's status is made from them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::{Evaluation, NodePlan, NodeState, TaintState};
 
-/// What is known of one node under one rule.
+/// The evaluation of one node under one rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// `metadata.generation` of the rule that this is about.
+    /// `metadata.generation` of the evaluated rule.
     pub generation: Option<i64>,
-    /// How the node stands to the rule.
+    /// The state of the node.
     pub state: NodeState,
-    /// How its conditions were found.
+    /// The evaluation of the conditions.
     pub evaluation: Evaluation,
-    /// What the rule does to it: what was applied, not what was planned.
+    /// The state of the taint as it was applied.
     pub taint_state: TaintState,
-    /// When this came to be so.
+    /// When the evaluation last changed.
     pub since: Timestamp,
     /// Why the node could not be written, if it could not.
     pub failure: Option<Arc<Failure>>,
 }
 
 impl Entry {
-    /// Whether this says the same as another, since whenever.
+    /// Returns whether both are equal except for their time.
     fn agrees(&self, other: &Self) -> bool {
         let Self { generation, state, evaluation, taint_state, since: _, failure } = self;
         (*generation, *state, *taint_state) == (other.generation, other.state, other.taint_state)
@@ -42,9 +42,9 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Every entry, by rule and node.
+/// Every evaluation, by rule and node.
 ///
-/// It is written from what was *applied*, so that a status cannot tell what was only intended.
+/// It is recorded after the plan was *applied*, so a status cannot report a mere plan.
 #[derive(Debug, Default)]
 pub struct Evaluations {
     /// By uid of the rule and name of the node.
@@ -52,8 +52,8 @@ pub struct Evaluations {
 }
 
 impl Evaluations {
-    /// Enters how a node was found, and why it could not be written if it could not. Returns the
-    /// uids of the rules for which that is news.
+    /// Records the results of a plan, and the failure if it was not applied. Returns the uids of the rules
+    /// whose evaluation of the node changed.
     pub fn record(
         &mut self,
         node: &str,
@@ -63,7 +63,7 @@ impl Evaluations {
     ) -> HashSet<Arc<str>> {
         let covering: HashSet<&str> = plan.results.iter().map(|f| &*f.rule_uid).collect();
         let mut changed = self.remove(node, |uid| !covering.contains(uid));
-        // All entries of a node share its name and its failure.
+        // All evaluations of a node share its name and its failure.
         let failure = failure.cloned().map(Arc::new);
         let mut name: Option<Arc<str>> = None;
         for result in &plan.results {
@@ -90,17 +90,17 @@ impl Evaluations {
         changed
     }
 
-    /// Forgets a node that is gone. Returns the uids of the rules that covered it.
+    /// Removes a deleted node. Returns the uids of the rules that covered it.
     pub fn forget(&mut self, node: &str) -> HashSet<Arc<str>> {
         self.remove(node, |_| true)
     }
 
-    /// Forgets a rule that is gone.
+    /// Removes a deleted rule.
     pub fn forget_rule(&mut self, uid: &str) {
         self.rules.remove(uid);
     }
 
-    /// Forgets every node that is not named.
+    /// Removes every node that does not exist.
     pub fn retain(&mut self, exists: impl Fn(&str) -> bool) -> HashSet<Arc<str>> {
         let gone: HashSet<Arc<str>> = self
             .rules
@@ -112,12 +112,12 @@ impl Evaluations {
         gone.iter().flat_map(|node| self.forget(node)).collect()
     }
 
-    /// What is known of a node under a rule.
+    /// Returns the evaluation of a node under a rule.
     pub fn entry(&self, rule_uid: &str, node: &str) -> Option<&Entry> {
         self.rules.get(rule_uid)?.get(node)
     }
 
-    /// Entries of a rule by node.
+    /// Returns the evaluations of a rule, by node.
     pub fn of(&self, rule_uid: &str) -> impl Iterator<Item = (&str, &Entry)> {
         self.rules.get(rule_uid).into_iter().flatten().map(|(node, entry)| (&**node, entry))
     }

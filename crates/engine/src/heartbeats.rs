@@ -1,9 +1,8 @@
-//! Which conditions still beat, by observed time.
+//! Heartbeats of conditions, by observed time.
 //!
-//! Staleness trusts no clock but the operator's own watching: what counts is how long the operator
-//! has watched, without interruption, and seen no new heartbeat. So neither a node whose clock is
-//! off, nor an outage of the API server, nor a restart makes a condition stale. Kubernetes' node
-//! lifecycle controller works on observed time for the same reason.
+//! Staleness depends only on the operator's own watch: on how long the operator has watched, without
+//! interruption, and has seen no new heartbeat. So neither a node's clock, nor an outage of the API server, nor
+//! a restart makes a condition stale. Kubernetes' node lifecycle controller also works on observed time.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -11,42 +10,42 @@ use std::time::Duration;
 
 use crate::{Interned, Node, NodeCondition};
 
-/// Heartbeats of every node, as they were observed. Times are given as the operator's uptime, which
-/// never jumps, and kept as time spent watching, which stands still while the watch is interrupted.
+/// The observed heartbeats of every node. Times are passed as the operator's uptime and stored as time spent
+/// watching, which does not advance while the watch is interrupted.
 #[derive(Debug, Default)]
 pub struct Heartbeats {
     /// By name of the node.
     nodes: HashMap<String, Observed>,
-    /// For how long the watch was interrupted, up to the last time it went on.
+    /// The total time of interruptions until the last one ended.
     missed: Duration,
-    /// Since when it is interrupted, if it is.
+    /// When the present interruption began, if there is one.
     interrupted: Option<Duration>,
 }
 
-/// What was observed of one node.
+/// The observations of one node.
 #[derive(Debug)]
 struct Observed {
     boot_id: Option<Box<str>>,
     /// When the node was first seen, in milliseconds.
     since: u64,
-    /// When another boot was seen than before, in milliseconds.
+    /// When a change of the boot was seen, in milliseconds.
     rebooted: Option<u64>,
     /// By type of the condition.
     beats: Box<[(Interned, Beat)]>,
 }
 
-/// What was observed of one condition's heartbeat, in little space: there is one for each condition of
-/// each node.
+/// The observation of one condition's heartbeat. It is small, because there is one for each condition of each
+/// node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Beat {
-    /// The heartbeat as the condition has it, by whatever clock. Only whether it changes matters.
+    /// The heartbeat's value, by any clock. Only changes of it matter.
     value: Option<NonZeroU32>,
-    /// When it was first seen to be this, in milliseconds.
+    /// When this value was first seen, in milliseconds.
     seen: u64,
 }
 
 impl Heartbeats {
-    /// Notes a node as it is now. Returns whether any of its conditions beat.
+    /// Records a node's heartbeats. Returns whether any of its conditions has a new one.
     pub fn observe(&mut self, node: &Node, uptime: Duration) -> bool {
         let watched = u64::try_from(self.watched(uptime).as_millis()).unwrap_or(u64::MAX);
         let known = self.nodes.get(node.name());
@@ -82,36 +81,36 @@ impl Heartbeats {
         self.interrupted.get_or_insert(uptime);
     }
 
-    /// Notes that the watch goes on. What was missed is held against nobody.
+    /// Counts silence again. The time of the interruption counts for no condition.
     pub fn resume(&mut self, uptime: Duration) {
         if let Some(since) = self.interrupted.take() {
             self.missed += uptime.saturating_sub(since);
         }
     }
 
-    /// Time spent watching.
+    /// Returns the time spent watching.
     fn watched(&self, uptime: Duration) -> Duration {
         self.interrupted.unwrap_or(uptime).saturating_sub(self.missed)
     }
 
-    /// Forgets a node that is gone.
+    /// Removes a deleted node.
     pub fn forget(&mut self, node: &str) {
         self.nodes.remove(node);
     }
 
-    /// Forgets every node that is not named.
+    /// Removes every node that is not named.
     pub fn retain(&mut self, exists: &HashSet<&str>) {
         self.nodes.retain(|node, _| exists.contains(node.as_str()));
     }
 
-    /// Uninterrupted watching since the last new heartbeat of a node's condition; `None` for one that
-    /// was never observed.
+    /// Returns the time spent watching since the last new heartbeat of a node's condition; `None` if it was
+    /// never observed.
     pub fn silent_for(&self, node: &Node, type_: &str, uptime: Duration) -> Option<Duration> {
         let beat = find(&self.nodes.get(node.name())?.beats, type_)?;
         Some(self.watched(uptime).saturating_sub(Duration::from_millis(beat.seen)))
     }
 
-    /// Whether a condition was seen to beat within the last while, as long as that is.
+    /// Returns whether a new heartbeat of a condition was seen within this time.
     pub(crate) fn has_beaten_within(
         &self,
         node: &Node,
@@ -126,8 +125,8 @@ impl Heartbeats {
         })
     }
 
-    /// Whether a condition beat after the node's last boot; `None` where that was not observed: the node
-    /// had booted before the first look at it, or both were seen at once.
+    /// Returns whether a new heartbeat of a condition was seen after the node's last boot; `None` if that was
+    /// not observed: the node had booted before, or both were seen at once.
     pub(crate) fn is_reported_since_boot(&self, node: &Node, type_: &str) -> Option<bool> {
         let observed = self.nodes.get(node.name())?;
         let (rebooted, beat) = (observed.rebooted?, find(&observed.beats, type_)?);

@@ -1,8 +1,7 @@
-//! Text that many nodes have in common, kept once.
+//! Text that many nodes share, stored once.
 //!
-//! Names of labels, conditions and taints, and most of their values, are the same on every node of a
-//! cluster. Kept once a node they are most of what a node takes; kept once they are nothing. That two
-//! nodes share them is not to be seen from outside.
+//! Names of labels, conditions and taints, and most of their values, are the same on every node of a cluster.
+//! Stored for each node, they would be most of its memory.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -13,27 +12,27 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text, which others may share.
+/// A text that is stored once for all that use it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Interned(Arc<str>);
 
-/// All texts that are in use, and some that are no more.
+/// All texts in use, and some that are no longer used.
 #[derive(Default)]
 struct Pool {
     texts: HashSet<Arc<str>>,
-    /// How many bytes may still come in until texts that nobody uses are dropped.
+    /// How many bytes may be added before unused texts are dropped.
     left: usize,
 }
 
-/// How many bytes may come in at least.
+/// The minimum of these bytes.
 const LEAST: usize = 64 * 1024;
 
 static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
 
 impl Interned {
-    /// The text, shared with all who have the same.
+    /// Returns the shared text.
     pub(crate) fn new(text: &str) -> Self {
-        // A panic elsewhere leaves a set of texts as it is.
+        // A panic elsewhere leaves the set of texts intact.
         Self(POOL.lock().unwrap_or_else(PoisonError::into_inner).share(text))
     }
 }
@@ -52,8 +51,8 @@ impl Pool {
         text
     }
 
-    /// Drops what nobody uses. That it is done again after an eighth of what is left bounds both the
-    /// memory and the time that this takes for each text.
+    /// Drops unused texts. The next time is after an eighth of the remaining bytes, which bounds both memory
+    /// and time.
     fn drop_unused(&mut self) {
         self.texts.retain(|text| Arc::strong_count(text) > 1);
         let used: usize = self.texts.iter().map(|text| text.len()).sum();

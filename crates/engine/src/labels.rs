@@ -92,10 +92,10 @@ impl<'de, K: Keep> Deserialize<'de> for Kept<K> {
     }
 }
 
-/// Which labels a rule wants of a node.
+/// The labels that a rule selects.
 ///
-/// kube's [`Selector`] reads the rule and says the same, but of a map that owns every one of its
-/// strings, which a node does not have here.
+/// kube's [`Selector`] has the same meaning, but needs a map that owns all of its strings, which a node does
+/// not have here.
 #[derive(Clone, Debug)]
 pub(crate) struct CompiledSelector(Box<[Expression]>);
 

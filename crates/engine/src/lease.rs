@@ -1,8 +1,8 @@
-//! Who of several operators may write, decided over one Lease (coordination.k8s.io/v1).
+//! The decision who of several operators leads, over one Lease (coordination.k8s.io/v1).
 //!
-//! A [`Candidate`] is told what was read and written, and says what to do. It reads no clock and
-//! compares none across machines: times are the uptime of its own process, and `renewTime` is for
-//! people. Its claim to lead ends by itself, whatever the Lease in the cluster says by then.
+//! A [`Candidate`] takes what was read and written, and returns what to do. It reads no clock and compares none
+//! across machines: times are the uptime of its own process, and `renewTime` is for people. Its claim to lead
+//! ends by itself, whatever the Lease in the cluster says by then.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ObjectMeta;
 
-/// How long others leave a Lease alone that they see nobody renew.
+/// How long other candidates leave an unrenewed Lease alone.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// How long a claim lasts without renewal, counted from before the renewal was sent.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How often the Lease is looked at, and renewed by its holder.
+/// How often a candidate reads the Lease, and its holder renews it.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// How long after the end of a claim the last write begun under it may take. It leaves a second of
-/// the time before another may lead, for clocks that do not run at the same rate.
+/// How long after the end of a claim its last write may take. One second remains before another operator may
+/// lead, for clocks that run at different rates.
 pub const LANDING: Duration = Duration::from_secs(4);
 
 const _: () = assert!(
@@ -29,7 +29,7 @@ const _: () = assert!(
     "a write begun as leader must have ended before another may lead"
 );
 
-/// One who would lead.
+/// A candidate for leadership.
 #[derive(Debug)]
 pub struct Candidate {
     identity: String,
@@ -38,50 +38,50 @@ pub struct Candidate {
     claim: Option<Duration>,
 }
 
-/// A Lease as it was last seen.
+/// A Lease as last seen.
 #[derive(Debug)]
 struct Seen {
     lease: Lease,
-    /// Uptime at which it was first seen to be this.
+    /// Uptime at which this version was first seen.
     since: Duration,
 }
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Write this Lease: replace the one it was made from, or create it if it has no
-    /// resourceVersion. The resourceVersion is what keeps two candidates from both succeeding.
+    /// Write this Lease: replace the one that it was made from, or create it if it has no resourceVersion. The
+    /// resourceVersion keeps two candidates from both succeeding.
     Write(Box<Lease>),
-    /// Another holds it, and so for at least this long unless it is released.
+    /// Another candidate holds the Lease for at least this long, unless it releases it.
     Wait(Duration),
-    /// It is over for one who led.
+    /// The leadership is lost.
     Lost(Loss),
 }
 
-/// Why a leader leads no more.
+/// Why the leadership was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// It was not renewed in time.
+    /// The Lease was not renewed in time.
     Expired,
     /// The Lease names another holder, or none.
     Taken(String),
 }
 
 impl Candidate {
-    /// One who knows nothing of the Lease yet. No two candidates may have the same identity.
+    /// Creates a candidate that has not seen the Lease. Each candidate needs a unique identity.
     pub fn new(identity: String) -> Self {
         Self { identity, seen: None, claim: None }
     }
 
-    /// The uptime at which its claim to lead ends, if it has one.
+    /// Returns the uptime at which the claim to lead ends, if there is one.
     pub fn claim(&self) -> Option<Duration> {
         self.claim
     }
 
-    /// Takes in the Lease as it was read, `None` if there is none. `uptime` is that of the answer.
+    /// Records the Lease as read, `None` if there is none. `uptime` is that of the answer.
     pub fn observe(&mut self, lease: Option<Lease>, uptime: Duration) {
         match (lease, &mut self.seen) {
-            // Someone deleted it. The claim of its last holder does not end by that.
+            // Somebody deleted the Lease. That does not end the claim of its last holder.
             (None, seen) => {
                 if let Some(seen) = seen {
                     seen.lease.metadata = ObjectMeta::default();
@@ -92,8 +92,8 @@ impl Candidate {
         }
     }
 
-    /// Takes in that a Lease was written. `sent` is the uptime from before the request was sent:
-    /// nobody can have seen this renewal earlier, so nobody's wait for it ends earlier either.
+    /// Records that a Lease was written. `sent` is the uptime before the request was sent: nobody can have seen
+    /// this renewal earlier, so nobody's wait ends earlier.
     pub fn written(&mut self, lease: Lease, sent: Duration) {
         if holder(&lease) == Some(self.identity.as_str()) {
             self.claim = Some(sent + RENEW_DEADLINE);
@@ -101,7 +101,7 @@ impl Candidate {
         self.seen = Some(Seen { lease, since: sent });
     }
 
-    /// What to do about the Lease as it was last seen. `now` is for `renewTime` alone.
+    /// Decides what to do. `now` is only for `renewTime`.
     pub fn decide(&self, uptime: Duration, now: Timestamp) -> Decision {
         let holder = self.seen.as_ref().and_then(|seen| holder(&seen.lease));
         let ours = holder == Some(self.identity.as_str());
@@ -121,8 +121,8 @@ impl Candidate {
         }
     }
 
-    /// The Lease as it is written by a leader who ends and has stopped writing: others need not
-    /// wait. `None` for one who does not hold it. It claims nothing from then on.
+    /// Returns the Lease to write when a leader ends and has stopped writing, so that others need not wait.
+    /// `None` if it is not the holder. The claim ends.
     pub fn release(&mut self, now: Timestamp) -> Option<Lease> {
         self.claim.take()?;
         let mut lease = self.seen.take()?.lease;
@@ -131,13 +131,13 @@ impl Candidate {
         }
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(String::new());
-        // The API server wants it positive; client-go writes the same.
+        // The API server requires a positive value; client-go writes the same.
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(now));
         Some(lease)
     }
 
-    /// The Lease as it was last seen, held by this candidate.
+    /// Returns the Lease as last seen, held by this candidate.
     fn held(&self, now: Timestamp) -> Lease {
         let mut lease = self.seen.as_ref().map(|seen| seen.lease.clone()).unwrap_or_default();
         let LeaseSpec {
@@ -150,7 +150,7 @@ impl Candidate {
             strategy: _,
         } = lease.spec.get_or_insert_default();
         if holder_identity.as_deref() != Some(self.identity.as_str()) {
-            // The first holder is no transition.
+            // The first holder is not a transition.
             let transitions =
                 holder_identity.is_some().then_some(1 + lease_transitions.unwrap_or(0));
             *lease_transitions = Some(transitions.unwrap_or(0));
@@ -164,8 +164,7 @@ impl Candidate {
 }
 
 impl Seen {
-    /// The uptime from which the Lease may be taken from its holder, if nothing changes: after as
-    /// long as the holder promised to renew it in.
+    /// Returns the uptime from which another candidate may take the Lease, if nothing changes.
     fn expiry(&self) -> Duration {
         let spec = self.lease.spec.as_ref();
         let seconds = spec.and_then(|spec| spec.lease_duration_seconds);

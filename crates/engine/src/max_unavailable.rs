@@ -1,6 +1,6 @@
-//! How many nodes each rule holds because they regressed, against its `maxUnavailable`.
+//! The nodes that each rule holds because they regressed, against its `maxUnavailable`.
 //!
-//! The count is taken from the records on the nodes, so a restart of the operator changes nothing.
+//! The count comes from the records on the nodes, so a restart of the operator changes nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{Node, Rule, RuleSet, claims};
 
-/// Which nodes each rule covers whose limit depends on how many they are, by uid.
+/// The covered nodes of each rule whose limit is a percentage, by uid.
 #[derive(Debug, Default)]
 pub struct CoveredNodes(HashMap<Arc<str>, HashSet<String>>);
 
@@ -27,7 +27,7 @@ impl CoveredNodes {
         covered_nodes
     }
 
-    /// Counts one node anew under the same rules.
+    /// Counts one node again under the same rules.
     pub fn follow(&mut self, rules: &RuleSet, node: &Node) {
         for (uid, covered) in &mut self.0 {
             if rules.by_uid(uid).is_some_and(|rule| rule.covers(node)) {
@@ -40,27 +40,27 @@ impl CoveredNodes {
         }
     }
 
-    /// Forgets a node that is gone.
+    /// Removes a deleted node.
     pub fn forget(&mut self, node: &str) {
         for covered in self.0.values_mut() {
             covered.remove(node);
         }
     }
 
-    /// How many nodes a rule covers, if its limit depends on it.
+    /// Returns how many nodes a rule covers, if its limit is a percentage.
     pub fn of(&self, rule: &Rule) -> usize {
         self.0.get(&rule.uid).map_or(0, HashSet::len)
     }
 }
 
-/// Nodes held by regression, by the name of the rule.
+/// The nodes that are held because they regressed, by the name of the rule.
 #[derive(Debug, Default)]
 pub struct RegressedNodes {
     rules: HashMap<String, HashSet<String>>,
 }
 
 impl RegressedNodes {
-    /// Counts anew from the records of every node.
+    /// Counts again from the records of every node.
     pub fn recount<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Self {
         let mut regressed_nodes = Self::default();
         for node in nodes {
@@ -69,8 +69,8 @@ impl RegressedNodes {
         regressed_nodes
     }
 
-    /// Counts one node anew from its record, for who watches another operator write it. A node that is
-    /// being deleted takes no room.
+    /// Counts one node again from its record, for a standby that watches another operator write it. A node that
+    /// is being deleted takes no room.
     pub fn follow(&mut self, node: &Node) {
         if node.is_terminating() {
             return self.forget(node.name());
@@ -80,32 +80,32 @@ impl RegressedNodes {
         self.set(node.name(), &held.map(|(rule, _)| rule).collect::<Vec<_>>());
     }
 
-    /// Whether a rule that covers so many nodes may hold one more, or this one again.
+    /// Returns whether a rule that covers this many nodes may hold this node.
     pub fn admits(&self, rule: &Rule, node: &str, covered: usize) -> bool {
         let held = self.rules.get(&rule.name);
         held.is_some_and(|held| held.contains(node))
             || held.map_or(0, HashSet::len) < limit(rule, covered)
     }
 
-    /// How many more nodes a rule that covers so many may hold.
+    /// Returns how many more nodes a rule that covers this many may hold.
     pub fn room(&self, rule: &Rule, covered: usize) -> usize {
         let held = self.rules.get(&rule.name).map_or(0, HashSet::len);
         limit(rule, covered).saturating_sub(held)
     }
 
-    /// Notes that a rule holds a node that regressed. Returns whether that is new.
+    /// Records that a rule holds a regressed node. Returns whether that is new.
     pub fn hold(&mut self, rule: &str, node: &str) -> bool {
         self.rules.entry(rule.to_owned()).or_default().insert(node.to_owned())
     }
 
-    /// Notes that a rule no longer holds a node.
+    /// Records that a rule no longer holds a node.
     pub fn release(&mut self, rule: &str, node: &str) {
         if let Some(held) = self.rules.get_mut(rule) {
             held.remove(node);
         }
     }
 
-    /// Notes that just these rules hold a node.
+    /// Records that exactly these rules hold a node.
     pub fn set(&mut self, node: &str, rules: &[String]) {
         self.forget(node);
         for rule in rules {
@@ -113,7 +113,7 @@ impl RegressedNodes {
         }
     }
 
-    /// Forgets every node that is not named.
+    /// Removes every node that is not named.
     pub fn retain(&mut self, exists: &HashSet<&str>) {
         self.rules.retain(|_, held| {
             held.retain(|node| exists.contains(node.as_str()));
@@ -121,7 +121,7 @@ impl RegressedNodes {
         });
     }
 
-    /// Forgets a node that is gone.
+    /// Removes a deleted node.
     pub fn forget(&mut self, node: &str) {
         self.rules.retain(|_, held| {
             held.remove(node);
@@ -130,13 +130,13 @@ impl RegressedNodes {
     }
 }
 
-/// Whether a rule's limit is a percentage of the nodes that it covers.
+/// Returns whether a rule's limit is a percentage of the covered nodes.
 fn is_relative(rule: &Rule) -> bool {
     matches!(rule.max_unavailable, Some(IntOrString::String(_)))
 }
 
-/// A rule's limit in nodes. A percentage is rounded up, as a DaemonSet's or a disruption budget's
-/// is, so that a small cluster is not left without one.
+/// Returns a rule's limit in nodes. A percentage is rounded up, as in a DaemonSet or PodDisruptionBudget, so a
+/// small cluster has a limit of at least one.
 fn limit(rule: &Rule, covered: usize) -> usize {
     match &rule.max_unavailable {
         None => usize::MAX,

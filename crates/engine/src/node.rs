@@ -1,7 +1,7 @@
-//! What is kept of a node: what a decision can depend on, and nothing else.
+//! The slim node: only what a decision can depend on.
 //!
-//! A Node on the wire is 10 to 50 KB; what remains of it here is under one. Most of what is left
-//! out, such as images and heartbeats' bookkeeping, changes often and decides nothing.
+//! A Node on the wire has 10 to 50 KB, and less than 1 KB of it is kept here. Most of the rest, such as images,
+//! changes often and decides nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,15 +17,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::interned::Interned;
 use crate::labels::{All, Kept, Labels, Own};
 
-/// A node, slim. It is read from the API server as a Node and never written back.
+/// A slim node. It is read from the API server as a Node and never written back.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "k8s_openapi::api::core::v1::Node")]
 #[serde(from = "Read")]
 pub struct Node {
-    /// What identifies the node and this version of it. Labels and annotations are not in it.
+    /// Identifies the node and its version, without labels and annotations.
     pub metadata: ObjectMeta,
     labels: Labels,
-    /// This project's only; `None` where the node has none of whomever.
+    /// This project's annotations; `None` if the node has no annotations at all.
     annotations: Option<Labels>,
     taints: Box<[Taint]>,
     /// By type.
@@ -33,7 +33,7 @@ pub struct Node {
     boot_id: Option<Box<str>>,
 }
 
-/// A node as it is read: whatever is not named here is skipped where it stands.
+/// A node as read. Fields without a name here are skipped.
 #[derive(Deserialize)]
 struct Read {
     metadata: ReadMetadata,
@@ -106,16 +106,16 @@ impl From<Read> for Node {
     }
 }
 
-/// A taint as the API server has it, to the last field: a patch names the taints that it was
-/// computed from, and a field that was dropped on the way would make each such patch fail.
+/// A taint with all of its fields. A patch tests the taints that it was made from, so a dropped field would
+/// make it fail.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Taint {
     /// Key.
     pub key: Interned,
-    /// Value, which Kubernetes leaves out where it is empty.
+    /// Value. Kubernetes omits an empty one.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub value: Interned,
-    /// Effect, as text: other controllers' taints may have one that rules do not.
+    /// Effect, as text, because other controllers' taints may have unknown effects.
     pub effect: Interned,
     /// Everything else, such as `timeAdded`.
     #[serde(flatten)]
@@ -123,8 +123,8 @@ pub struct Taint {
 }
 
 impl Taint {
-    /// Whether this is the taint that a rule means. Kubernetes tells taints apart by key and
-    /// effect; the value is an attribute.
+    /// Returns whether this is the rule's taint. Kubernetes identifies taints by key and effect; the value is
+    /// an attribute.
     pub fn is(&self, taint: &RuleTaint) -> bool {
         *self.key == *taint.key && *self.effect == *taint.effect.as_str()
     }
@@ -157,8 +157,8 @@ pub struct NodeCondition {
 }
 
 impl NodeCondition {
-    /// When the condition was last written, by the clock of whoever wrote it: seconds since 1970, in as
-    /// few bits as tell two heartbeats apart. Kubernetes writes no fractions of them.
+    /// When the condition was last written, by its writer's clock, in seconds since 1970. Kubernetes writes no
+    /// fractions.
     pub fn heartbeat(&self) -> Option<NonZeroU32> {
         self.heartbeat
     }
@@ -168,7 +168,7 @@ impl NodeCondition {
         self.transition
     }
 
-    /// The heartbeat as a time, to be recorded. It is exact until 2106.
+    /// Returns the heartbeat as a time, for the record. It is exact until 2106.
     pub(crate) fn heartbeat_time(&self) -> Option<Time> {
         Timestamp::from_second(self.heartbeat?.get().into()).ok().map(Time)
     }
@@ -185,7 +185,7 @@ impl Node {
         &self.labels
     }
 
-    /// This project's annotation of that key.
+    /// Returns this project's annotation with that key.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(key)
     }
@@ -195,23 +195,22 @@ impl Node {
         self.annotations.iter().flat_map(Labels::iter)
     }
 
-    /// Whether the node has any annotations, of whomever. A patch cannot add the first one without
-    /// the map.
+    /// Returns whether the node has any annotations. A patch cannot add the first one without the map.
     pub fn has_annotations(&self) -> bool {
         self.annotations.is_some()
     }
 
-    /// Taints of the node, of whomever.
+    /// Returns all taints of the node.
     pub fn taints(&self) -> &[Taint] {
         &self.taints
     }
 
-    /// Whether the node carries a rule's taint.
+    /// Returns whether the node carries a rule's taint.
     pub fn carries(&self, taint: &RuleTaint) -> bool {
         self.taints.iter().any(|t| t.is(taint))
     }
 
-    /// Status of the condition of that type, if the node has it.
+    /// Returns the status of the condition of that type, if the node has it.
     pub fn condition(&self, type_: &str) -> Option<ConditionStatus> {
         self.find_condition(type_).map(|condition| condition.status)
     }
@@ -222,22 +221,22 @@ impl Node {
         Some(&self.conditions[found])
     }
 
-    /// The boot that the node runs, which kubelet reports: another one after each reboot.
+    /// Returns the boot that kubelet reports, which changes with each reboot.
     pub fn boot_id(&self) -> Option<&str> {
         self.boot_id.as_deref()
     }
 
-    /// Whether the node joined the cluster before that time.
+    /// Returns whether the node joined the cluster before that time.
     pub(crate) fn joined_before(&self, time: Timestamp) -> bool {
         self.metadata.creation_timestamp.as_ref().is_some_and(|joined| joined.0 < time)
     }
 
-    /// Whether the node is being deleted and waits for somebody's finalizer. Nothing brings it back.
+    /// Returns whether the node is being deleted and waits for somebody's finalizer.
     pub fn is_terminating(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// Whether kubelet reports the node as Ready.
+    /// Returns whether kubelet reports the node as Ready.
     pub fn is_ready(&self) -> bool {
         self.condition("Ready") == Some(ConditionStatus::True)
     }
@@ -252,8 +251,8 @@ fn unknown() -> ConditionStatus {
     ConditionStatus::Unknown
 }
 
-/// The API server takes any text for the status of a node condition. One node with an odd one must
-/// not keep the operator from reading all the others.
+/// The API server accepts any text as the status of a node condition. One node with an invalid one must not
+/// keep the operator from reading all others.
 fn lenient_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ConditionStatus, D::Error> {
     Ok(match String::deserialize(deserializer)?.as_str() {
         "True" => ConditionStatus::True,
@@ -262,13 +261,13 @@ fn lenient_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conditio
     })
 }
 
-/// The API server takes any year of four digits, which is more than there are here. As with a status,
-/// one node with an odd heartbeat must not keep the operator from reading all the others: it has none.
+/// The API server accepts any year of four digits. One node with an invalid heartbeat must not keep the
+/// operator from reading all others, so it counts as missing.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
     deserializer.deserialize_any(Seconds)
 }
 
-/// A time in the form in which a heartbeat is kept; see [`NodeCondition::heartbeat`].
+/// A time in the form of a heartbeat; see [`NodeCondition::heartbeat`].
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as is wanted")]
 pub(crate) fn seconds_of(time: &Time) -> Option<NonZeroU32> {
     NonZeroU32::new(time.0.as_second() as u32)

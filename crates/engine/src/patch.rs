@@ -1,8 +1,8 @@
 //! The one patch of a node: taints and records, together or not at all.
 //!
-//! It is a JSON Patch (RFC 6902) that first tests what it was computed from. A change of taints or
-//! records by anybody else in the meantime makes it fail as a whole; a heartbeat does not, since it
-//! touches neither. A merge patch would overwrite other controllers' taints instead.
+//! It is a JSON Patch (RFC 6902) that first tests the state that it was made from. A concurrent change of
+//! taints or records makes the whole patch fail. A heartbeat does not, because it changes neither. A merge
+//! patch would overwrite other controllers' taints.
 
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation, jsonptr};
 use jsonptr::PointerBuf;
@@ -11,30 +11,30 @@ use serde_json::{Map, Value, json};
 
 use crate::{Node, Taint};
 
-/// What is to be recorded on a node beside its taints.
+/// The records to change on a node in addition to its taints.
 pub(crate) struct Records<'n> {
-    /// What becomes of the record of claims.
+    /// The change of the record of claims.
     pub claims: Record,
-    /// Completion annotations to set, as key and value.
+    /// Bootstrap annotations to set, as key and value.
     pub completed: Vec<(String, String)>,
-    /// Keys of completion annotations to remove.
+    /// Keys of bootstrap annotations to remove.
     pub obsolete: Vec<&'n str>,
-    /// What becomes of the recorded boot.
+    /// The change of the recorded boot.
     pub boot_id: Record,
 }
 
-/// What becomes of a record.
+/// The change of a record.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Record {
-    /// It stays as it is.
+    /// Keep it.
     Keep,
-    /// It becomes this text.
+    /// Write this text.
     Write(String),
-    /// It goes.
+    /// Remove it.
     Remove,
 }
 
-/// The patch that brings `node` to these taints and records, or `None` where it is there.
+/// Returns the patch that changes `node` to these taints and records, or `None` if nothing changes.
 pub(crate) fn conditional(node: &Node, taints: &[Taint], records: &Records<'_>) -> Option<Patch> {
     let changes: Vec<_> =
         taint_change(node, taints).into_iter().chain(record_changes(node, records)).collect();
@@ -46,13 +46,13 @@ pub(crate) fn conditional(node: &Node, taints: &[Taint], records: &Records<'_>) 
     Some(Patch(operations))
 }
 
-/// Tests that the node is still what the plan was computed from.
+/// Returns operations that test the state that the plan was made from.
 fn preconditions(node: &Node) -> Vec<PatchOperation> {
-    // Kubernetes' JSON Patch takes a missing member for null, which is how absence is tested.
+    // In Kubernetes' JSON Patch a missing member equals null, so null tests for absence.
     let current = if node.taints().is_empty() { Value::Null } else { to_value(node.taints()) };
     let mut tests = vec![test(["spec", "taints"], current)];
     if let Some(uid) = &node.metadata.uid {
-        // A node that was deleted and made again under the same name starts anew.
+        // A node that was deleted and created again under the same name has another uid.
         tests.insert(0, test(["metadata", "uid"], json!(uid)));
     }
     if node.has_annotations() {
@@ -110,7 +110,7 @@ fn remove<const N: usize>(path: [&str; N]) -> PatchOperation {
     PatchOperation::Remove(RemoveOperation { path: pointer(path) })
 }
 
-/// A JSON Pointer (RFC 6901) of these members; slashes in them are escaped.
+/// Returns a JSON Pointer (RFC 6901) of these members, with escaped slashes.
 fn pointer<const N: usize>(path: [&str; N]) -> PointerBuf {
     PointerBuf::from_tokens(path)
 }

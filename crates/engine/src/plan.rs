@@ -1,8 +1,8 @@
-//! What one node's taints and records should be, over all rules at once.
+//! The plan for one node: its taints and records, over all rules at once.
 //!
-//! The desired taints of a node are the union over the rules that cover it and are not satisfied.
-//! So rules that share a taint cannot fight over it: it stays while any of them wants it. Taints
-//! and records change in one patch, conditional on the state that it was computed from.
+//! The desired taints of a node are the union over the covering rules that hold it. So rules that share a taint
+//! cannot fight over it: it stays while any of them holds the node. Taints and records change in one patch,
+//! conditional on the state that the plan was made from.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,62 +20,60 @@ use crate::patch::{self, Record, Records};
 use crate::taints::{Change, Taints};
 use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, Taint, bootstrap, claims, reboot};
 
-/// What to do about one node, and what was found on the way.
+/// What to change on one node, and the state of the node for each rule.
 #[derive(Debug, Default)]
 pub struct NodePlan {
-    /// The patch that brings the node to where it should be; `None` where it is there.
+    /// The patch that changes the node as planned; `None` if nothing changes.
     pub patch: Option<json_patch::Patch>,
-    /// A hash of what the patch makes of the node, apart from times. A plan that finds a node changed
-    /// back has the same as the one before. 0 without a patch.
+    /// A hash of the patched node without times. It is the same again if somebody changed the node back. 0
+    /// without a patch.
     pub content_hash: u64,
-    /// What the patch does to taints, for events and metrics.
+    /// The patch's changes to taints, for events and metrics.
     pub changes: Vec<Change>,
-    /// How the node stands to each rule that covers it, once the patch is applied.
+    /// The state of the node for each rule that covers it, after the patch.
     pub results: Vec<RuleResult>,
-    /// Names of the rules that hold the node because it regressed, once the patch is applied.
+    /// Names of the rules that hold the node because it regressed, after the patch.
     pub regressed: Vec<String>,
-    /// Names of the bootstrap-only rules that are done with the node, once the patch is applied, and
-    /// were not before.
+    /// Names of the bootstrap-only rules that the patch completes on the node.
     pub completed: Vec<String>,
-    /// When the node has to be looked at again although nothing about it changes: a condition then
-    /// has been silent for too long.
+    /// When to requeue the node although nothing changes, because a condition then becomes stale.
     pub recheck_in: Option<Duration>,
 }
 
-/// How a node stands to a rule that covers it.
+/// The result of one rule for the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleResult {
     /// Uid of the rule.
     pub rule_uid: Arc<str>,
-    /// `metadata.generation` of the rule that this is about.
+    /// `metadata.generation` of the rule that was evaluated.
     pub generation: Option<i64>,
-    /// How the node stands to it.
+    /// The state of the node.
     pub state: NodeState,
-    /// How its conditions were found.
+    /// The evaluation of the rule's conditions.
     pub evaluation: Evaluation,
-    /// What the rule does to the node as it is.
+    /// The taint before the patch.
     pub before: TaintState,
-    /// What it does once the patch is applied.
+    /// The taint after the patch.
     pub after: TaintState,
 }
 
-/// What a rule does to a node.
+/// The state of a rule's taint on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaintState {
-    /// Whether the node carries the rule's taint, for whatever reason.
+    /// Whether the node carries the rule's taint, for any reason.
     pub tainted: bool,
-    /// Whether the node's record says that the rule holds it.
+    /// Whether the node's record states that the rule holds it.
     pub held: bool,
-    /// Whether it says that another rule holds it by the same taint, which then stays whatever this one
-    /// wants. Told of a dry run, which is the only one to ask.
+    /// Whether the record states that another rule holds the node by the same taint, which then stays. Set only
+    /// for a dry run.
     pub held_by_another: bool,
 }
 
-/// Claims by the name of the rule; those that stay as they are are borrowed from the record.
+/// Claims by the name of the rule. Unchanged claims are borrowed from the record.
 type NextClaims<'a> = BTreeMap<&'a str, Cow<'a, Claim>>;
 
-/// Plans a node over all rules. A node that is being deleted keeps what it has, and no rule counts it:
-/// nothing is to land there any more, and it is not to stand in the way of the others.
+/// Plans a node over all rules. A node that is being deleted stays unchanged, and no rule counts it, because no
+/// pod can start there and it must not use up `maxUnavailable`.
 pub fn plan(node: &Node, rules: &RuleSet, context: &PlanContext<'_>) -> NodePlan {
     if node.is_terminating() {
         return NodePlan::default();

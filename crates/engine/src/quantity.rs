@@ -1,10 +1,10 @@
-//! Whether two quantities are the same amount.
+//! Compares Kubernetes quantities by amount.
 //!
-//! The API server writes them in its own way: who asks for `1000m` or `1024Mi` reads `1` and `1Gi`. Only
-//! comparing is needed here, which is less than any library does.
+//! The API server normalizes quantities: `1000m` becomes `1`, and `1024Mi` becomes `1Gi`. Only comparison is
+//! needed here, which is less than a library does.
 
-/// An amount in billionths, the smallest part that Kubernetes tells apart; `None` for what is no
-/// quantity (`k8s.io/apimachinery/pkg/api/resource`).
+/// Returns an amount in billionths, the smallest part in Kubernetes; `None` if it is not a quantity
+/// (`k8s.io/apimachinery/pkg/api/resource`).
 fn nanos(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
@@ -12,11 +12,11 @@ fn nanos(text: &str) -> Option<i128> {
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
     let amount = digits.checked_mul(unit(suffix)?)?;
     let parts = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    // What is smaller than the smallest part is rounded up.
+    // A smaller amount is rounded up.
     Some(amount.div_euclid(parts) + i128::from(amount.rem_euclid(parts) > 0))
 }
 
-/// How many billionths one of a unit has.
+/// Returns the billionths of one unit.
 fn unit(suffix: &str) -> Option<i128> {
     const ONE: i128 = 1_000_000_000;
     Some(match suffix {
@@ -43,7 +43,7 @@ fn unit(suffix: &str) -> Option<i128> {
     })
 }
 
-/// Whether two texts are quantities, and the same.
+/// Returns whether two texts are quantities of the same amount.
 pub(crate) fn are_equal(a: &str, b: &str) -> bool {
     nanos(a).is_some_and(|amount| nanos(b) == Some(amount))
 }

@@ -1,24 +1,24 @@
-//! What the operator and its reporters may do, as typed values.
+//! The permissions of the operator and its reporters, as typed values.
 //!
-//! The operator's own roles in `config/` are generated from here, and so is what a reporter is
-//! granted, so that neither can drift from what the code needs.
+//! The operator's own roles in `config/` and the permissions of reporters are generated from here, so they
+//! cannot drift from the code.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use node_readiness_api::{GROUP, LEASE_NAME};
 
-/// Where the operator serves its metrics, and the non-resource URL that a reader needs to `get`.
+/// The path of the operator's metrics, and the non-resource URL that a reader needs to `get`.
 pub const METRICS_PATH: &str = "/metrics";
 
-/// Lets a reporter impersonate the node that its pod runs on, and no other.
+/// Permits a reporter to impersonate the node of its pod, and no other.
 ///
 /// KEP-5284: the API server takes the node from the token, which is bound to the pod.
 pub fn impersonate_own_node() -> Vec<PolicyRule> {
     vec![rule("authentication.k8s.io", "nodes", &["impersonate:associated-node"])]
 }
 
-/// What a reporter may do as its node: read it, and update its status.
+/// The permissions of a reporter as its node: read it, and update its status.
 ///
-/// KEP-5284: an action is allowed only where both this and the node's own permissions allow it.
+/// KEP-5284: an action needs this permission and the node's own permission.
 pub fn update_own_status() -> Vec<PolicyRule> {
     vec![
         rule("", "nodes", &["impersonate-on:associated-node:get"]),
@@ -26,13 +26,13 @@ pub fn update_own_status() -> Vec<PolicyRule> {
     ]
 }
 
-/// What a reporter may do as its ServiceAccount where nodes cannot be impersonated: read nodes, and
-/// update their status. A [policy](crate::admission::own_conditions) limits that to its own node.
+/// The permissions of a reporter as its ServiceAccount, if nodes cannot be impersonated: read nodes, and update
+/// their status. A [policy](crate::admission::own_conditions) limits that to its own node.
 pub fn update_any_status() -> Vec<PolicyRule> {
     vec![rule("", "nodes", &["get"]), rule("", "nodes/status", &["update"])]
 }
 
-/// What the operator needs in the whole cluster.
+/// The operator's permissions in the whole cluster.
 pub fn operator_cluster_rules() -> Vec<PolicyRule> {
     let mut rules = vec![
         rule(GROUP, "nodereadinessrules", &["list", "watch", "patch"]),
@@ -49,28 +49,28 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
         let verbs = ["get", "list", "watch", "create", "patch", "delete"];
         rules.push(rule(group, resource, &verbs));
     }
-    // The API server lets nobody grant what they do not hold, so the operator holds exactly what
-    // it grants to reporters. Without the verb escalate it can grant nothing wider.
+    // The API server lets nobody grant what they do not hold, so the operator holds exactly what it grants to
+    // reporters. Without the verb escalate it can grant nothing wider.
     rules.extend(impersonate_own_node());
     rules.extend(update_own_status());
     rules.extend(update_any_status());
     rules
 }
 
-/// What the operator needs in the reporters' namespace.
+/// The operator's permissions in the reporters' namespace.
 pub fn operator_reporters_rules() -> Vec<PolicyRule> {
     let verbs = ["get", "list", "watch", "create", "patch", "delete"];
     vec![
         rule("", "serviceaccounts", &verbs),
         rule("", "configmaps", &verbs),
         rule("apps", "daemonsets", &verbs),
-        // What keeps reporters from running, for the status.
+        // For the status: what keeps reporters from running.
         rule("", "pods", &["list", "watch"]),
         rule("", "events", &["list"]),
     ]
 }
 
-/// What the operator needs to tell who may read its metrics: whose a token is, and what they may do.
+/// The operator's permissions to check readers of its metrics.
 pub fn metrics_auth_rules() -> Vec<PolicyRule> {
     vec![
         rule("authentication.k8s.io", "tokenreviews", &["create"]),
@@ -78,7 +78,7 @@ pub fn metrics_auth_rules() -> Vec<PolicyRule> {
     ]
 }
 
-/// What it takes to read the operator's metrics over HTTPS.
+/// The permission to read the operator's metrics over HTTPS.
 pub fn metrics_reader_rules() -> Vec<PolicyRule> {
     vec![PolicyRule {
         non_resource_urls: Some(vec![METRICS_PATH.to_owned()]),
@@ -87,8 +87,7 @@ pub fn metrics_reader_rules() -> Vec<PolicyRule> {
     }]
 }
 
-/// What the operator needs in its own namespace: the one Lease. What does not exist has no name
-/// that creating could be limited to.
+/// The operator's permissions in its own namespace: the one Lease. A create cannot be limited to a name.
 pub fn operator_lease_rules() -> Vec<PolicyRule> {
     let leases = |verbs: &[&str]| rule("coordination.k8s.io", "leases", verbs);
     let held = PolicyRule {

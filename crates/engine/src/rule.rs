@@ -1,4 +1,4 @@
-//! Rules as the engine uses them: compiled once, as often as they change.
+//! Rules as the engine uses them: compiled once for each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::Node;
 use crate::labels::CompiledSelector;
 use crate::reporter::NodeSet;
 
-/// After how many heartbeats what a reporter said counts no more, unless the rule says otherwise.
+/// The number of heartbeats after which a condition becomes stale, unless the rule sets a time.
 const HEARTBEATS: u32 = 3;
 
-/// The fewest that a rule may say. A reporter that sees no change is silent for one, and for a tenth more
-/// so that not all of them write at the same time.
+/// The smallest number of heartbeats that a rule may set. A reporter renews an unchanged condition after one
+/// heartbeat plus up to a tenth.
 const FEWEST_HEARTBEATS: u32 = 2;
 
 /// A rule that can be evaluated.
@@ -30,49 +30,48 @@ const FEWEST_HEARTBEATS: u32 = 2;
 pub struct Rule {
     /// Name of the rule.
     pub name: String,
-    /// Uid of the rule, which a rule of the same name made later does not share. What is known of
-    /// each node names it.
+    /// Uid of the rule. A rule that is created later under the same name has another one. Evaluations and
+    /// labels use it.
     pub uid: Arc<str>,
-    /// `metadata.generation` of the spec that this is.
+    /// `metadata.generation` of the compiled spec.
     pub generation: Option<i64>,
     /// The taint that it manages.
     pub taint: RuleTaint,
     /// The conditions that it requires.
     pub conditions: Vec<ConditionRequirement>,
-    /// For each of them, how long it may be without a heartbeat. [`RuleSet`] sets the defaults, which
-    /// depend on other rules.
+    /// For each condition, the longest time without a heartbeat. [`RuleSet`] sets the defaults, which depend on
+    /// other rules.
     pub stale_after: Vec<Option<Duration>>,
-    /// For each of them, whether a reboot of the node voids what was reported before it.
+    /// For each condition, whether a reboot of the node voids earlier reports.
     pub reset_by_reboot: Vec<bool>,
-    /// The conditions that its own probes decide.
+    /// The conditions of the rule's own probes.
     pub probed: Vec<String>,
-    /// By which permissions its reporters write.
+    /// The access of its reporters.
     pub access: ReporterAccess,
-    /// How they are reported, in the order of `probed`.
+    /// The reporting intervals, in the order of `probed`.
     paces: Vec<Pace>,
     /// How its conditions are combined.
     pub policy: ConditionPolicy,
     /// When it applies.
     pub mode: EnforcementMode,
-    /// Whether it only says what it would do.
+    /// Whether it only reports what it would do.
     pub dry_run: bool,
-    /// Whether it keeps everything as it is.
+    /// Whether it is suspended.
     pub suspend: bool,
-    /// How many nodes it may hold because they regressed.
+    /// The maximum number of nodes that it holds because they regressed.
     pub max_unavailable: Option<IntOrString>,
-    /// Whether it is being deleted, and so wants nothing any more.
+    /// Whether it is being deleted.
     pub deleting: bool,
     /// When it was created.
     pub created: Timestamp,
-    /// The nodes that it covers unless it is being deleted, as its reporters' affinity says it.
+    /// The nodes that it covers unless it is being deleted, in the form for its reporters' affinity.
     pub nodes: NodeSet,
-    /// The same as the rule says it.
+    /// The selector of the spec.
     pub node_selector: LabelSelector,
     selector: CompiledSelector,
 }
 
-/// Why a rule cannot be evaluated. The CRD's schema lets no such rule through; this is for rules
-/// that were stored before it was so.
+/// Why a rule cannot be evaluated. The CRD's schema refuses such rules, but older ones may be stored.
 #[derive(Debug, Error)]
 pub enum Rejection {
     /// The API server sets these on every object.
@@ -91,9 +90,10 @@ pub enum Rejection {
 }
 
 impl Rule {
-    /// Compiles a rule as it was read.
+    /// Compiles a rule.
     ///
     /// # Errors
+    ///
     /// When the selector cannot be evaluated.
     pub fn compile(object: &NodeReadinessRule) -> Result<Self, Rejection> {
         let metadata = &object.metadata;
@@ -138,50 +138,49 @@ impl Rule {
         })
     }
 
-    /// What rules are ordered by, oldest first. Times of creation are in whole seconds.
+    /// The order of rules, oldest first. Creation times are in whole seconds.
     pub(crate) fn age(&self) -> (Timestamp, &str) {
         (self.created, &self.name)
     }
 
-    /// Whether the rule writes no node, though it is there.
+    /// Returns whether the rule exists and writes no node.
     pub fn is_frozen(&self) -> bool {
         (self.dry_run || self.suspend) && !self.deleting
     }
 
-    /// Whether a reboot of a node voids any of the rule's conditions.
+    /// Returns whether a reboot of a node voids any of the rule's conditions.
     pub(crate) fn is_reset_by_reboots(&self) -> bool {
         self.reset_by_reboot.contains(&true)
     }
 
-    /// Whether one of the rule's own probes decides a condition.
+    /// Returns whether one of the rule's own probes decides a condition.
     pub fn probes(&self, type_: &str) -> bool {
         self.probed.iter().any(|probed| probed == type_)
     }
 
-    /// Whether the rule covers a node. A rule that is being deleted covers none, and a node that is being
-    /// deleted is covered by none.
+    /// Returns whether the rule covers a node. A rule that is being deleted covers no node, and no rule covers
+    /// a node that is being deleted.
     pub fn covers(&self, node: &Node) -> bool {
         !self.deleting && !node.is_terminating() && self.selects(node)
     }
 
-    /// Whether the rule's selector matches a node, so that its reporters run there.
+    /// Returns whether the rule's selector matches a node, so its reporters run there.
     pub fn selects(&self, node: &Node) -> bool {
         self.selector.matches(node.labels())
     }
 }
 
-/// How long a condition may be without a heartbeat, as the rule says.
+/// Returns the staleness limit that the rule sets for a condition.
 fn own_limit(condition: &ConditionRequirement) -> Option<Duration> {
     condition.stale_after_seconds.map(|seconds| Duration::from_secs(seconds.into()))
 }
 
-/// How often a condition is reported, in seconds.
+/// The reporting intervals of a condition, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
     /// The longest time between two reports.
     heartbeat: u32,
-    /// How long a reporter that starts on a node where all is well needs for its first verdict, before
-    /// which it reports nothing.
+    /// The longest time from a reporter's start on a healthy node to its first verdict.
     warm_up: u32,
 }
 
@@ -209,13 +208,11 @@ impl Pace {
     }
 }
 
-/// Sees to it that no healthy reporter is silent for too long for a rule whose own probe decides the
-/// condition.
+/// Raises the staleness limits of the rule's own conditions so that no healthy reporter is late.
 ///
-/// A condition without a limit of its own gets three heartbeats, or as long as it takes until a reporter was
-/// started anew shortly before its next heartbeat, of the slowest reporter that may write it, which can be
-/// another rule's. One with a limit gets two heartbeats at least: rules may be stored that are older than
-/// the schema's asking for that.
+/// The default limit is three heartbeats of the slowest reporter that may write the condition, which can belong
+/// to another rule. It is longer if a reporter that restarts just before its heartbeat needs longer. A set
+/// limit is at least two heartbeats, because stored rules may be older than this check of the schema.
 fn allow_for_slow_reporters(rules: &mut [Rule]) {
     let mut slowest: BTreeMap<String, Pace> = BTreeMap::new();
     for rule in &*rules {
@@ -244,8 +241,7 @@ fn allow_for_slow_reporters(rules: &mut [Rule]) {
 
 /// Every rule of the cluster, oldest first.
 ///
-/// Age decides between rules that disagree, so that adding a rule never changes what an existing
-/// one does.
+/// The older rule decides where rules disagree, so a new rule never changes the effect of an existing one.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
@@ -262,8 +258,7 @@ pub struct Unreadable {
 }
 
 impl RuleSet {
-    /// Collects rules. Whatever an unreadable one did stays as it is until somebody repairs or
-    /// deletes it.
+    /// Collects rules. The effects of an unreadable rule stay until somebody corrects or deletes it.
     pub fn new(
         rules: impl IntoIterator<Item = Rule>,
         unreadable: impl IntoIterator<Item = Unreadable>,
@@ -276,7 +271,7 @@ impl RuleSet {
         Self { rules, unreadable }
     }
 
-    /// Whether two sets make the same of every node. Writing a rule's status changes no such thing.
+    /// Returns whether both sets evaluate every node alike. A write of a rule's status changes nothing here.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         let version =
             |rule: &Rule| (rule.name.clone(), rule.uid.clone(), rule.generation, rule.deleting);
@@ -289,12 +284,12 @@ impl RuleSet {
         self.rules.iter()
     }
 
-    /// The rule of that name, if it can be evaluated.
+    /// Returns the rule with that name, if it can be evaluated.
     pub fn get(&self, name: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.name == name)
     }
 
-    /// The conditions that reporters write as their nodes.
+    /// Returns the conditions that reporters write as their nodes.
     pub fn written_as_nodes(&self) -> BTreeSet<String> {
         let as_nodes = self.rules.iter().filter(|rule| {
             !rule.deleting && rule.access == ReporterAccess::ConstrainedImpersonation
@@ -302,24 +297,24 @@ impl RuleSet {
         as_nodes.flat_map(|rule| rule.probed.iter().cloned()).collect()
     }
 
-    /// Whether a rule's reporters go on as they are, whatever the rule says: it is suspended, or cannot be
+    /// Returns whether a rule's reporters keep their configuration, because the rule is suspended or cannot be
     /// evaluated.
     pub fn keeps_reporters(&self, uid: &str) -> bool {
         self.unreadable.iter().any(|unreadable| unreadable.uid == uid)
             || self.by_uid(uid).is_some_and(|rule| rule.suspend && !rule.deleting)
     }
 
-    /// The rule of that uid, if it can be evaluated.
+    /// Returns the rule with that uid, if it can be evaluated.
     pub fn by_uid(&self, uid: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| *rule.uid == *uid)
     }
 
-    /// The rules that cannot be evaluated.
+    /// Returns the rules that cannot be evaluated.
     pub fn unreadable(&self) -> &[Unreadable] {
         &self.unreadable
     }
 
-    /// Whether a rule of that name exists and cannot be evaluated.
+    /// Returns whether a rule with that name exists and cannot be evaluated.
     pub fn is_unreadable(&self, name: &str) -> bool {
         self.unreadable.iter().any(|unreadable| unreadable.name == name)
     }

@@ -1,4 +1,4 @@
-//! The rules' taints on one node: which should be there, which may be changed, and what that does.
+//! The rules' taints on one node: which are desired, which may change, and the resulting changes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,25 +12,25 @@ use crate::{Interned, RuleSet, Taint};
 /// A change to one taint of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Name of the rule that the change is made for.
+    /// Name of the rule that causes the change.
     pub rule: String,
     /// The taint.
     pub taint: RuleTaint,
-    /// What happens to it.
+    /// The kind of the change.
     pub kind: ChangeKind,
-    /// Whether it goes because somebody put it on a node that the rule had let go of: a provider that
-    /// adds startup taints late, or an autoscaler that puts them back.
+    /// Whether it removes a taint that somebody added to a released node: a provider that adds startup taints
+    /// late, or an autoscaler that adds them again.
     pub reappeared: bool,
 }
 
-/// What happens to a taint.
+/// The kind of a change to a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It was not there and comes.
+    /// The rule adds the taint.
     Added,
-    /// It was there without a record, set by kubelet or by hand, and a rule holds it from now on.
+    /// A rule takes over a taint without a claim, which kubelet or a person had set.
     Adopted,
-    /// It goes.
+    /// The rule removes the taint.
     Removed,
 }
 
@@ -44,53 +44,52 @@ impl fmt::Display for ChangeKind {
     }
 }
 
-/// The rules' taints on one node, seen from three sides.
+/// The rules' taints on one node.
 pub(crate) struct Taints<'a> {
-    /// Those that rules want on the node, each with the rule's name. Of rules that want the same key
-    /// and effect with different values, the oldest decides.
+    /// The taints that rules hold the node with, each with the rule's name. If rules want the same key and
+    /// effect with different values, the oldest rule decides.
     desired: Vec<(&'a RuleTaint, &'a str)>,
-    /// What there is to know of taints, by key and effect. One that is not here is somebody else's.
+    /// What is known of taints, by key and effect. A taint that is missing here belongs to somebody else.
     known: BTreeMap<(&'a str, &'a str), Known<'a>>,
 }
 
-/// What there is to know of one taint.
+/// What is known of one taint.
 #[derive(Default)]
 struct Known<'a> {
     /// Whether the node carries it.
     there: bool,
-    /// Which of the desired taints it is, if it is one.
+    /// The index among the desired taints, if it is one.
     desired: Option<usize>,
-    /// The taint with the rule that has a hand in it: what is claimed, and what belongs to rules that
-    /// act on the node now. No other may be changed by the plan.
+    /// The taint with the rule that manages it: a claimed taint, or the taint of a rule that acts on the node
+    /// now. The plan may change no other taint.
     managed: Option<(&'a RuleTaint, &'a str)>,
-    /// What the node's record says of it.
+    /// What the node's record states about it.
     recorded: RecordedTaint,
-    /// Whether a frozen rule holds it. It stays if it is there, and does not come back if not.
+    /// Whether a frozen rule holds it. It then stays if it is there, and does not come back otherwise.
     kept: bool,
 }
 
-/// What a node's record says of a taint, over all rules that have a hand in it.
+/// What a node's record states about a taint, over all rules that manage it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum RecordedTaint {
     /// Nothing.
     #[default]
     Unknown,
-    /// A rule had let go of the node.
+    /// A rule had released the node.
     Released,
-    /// A rule holds the node by it.
+    /// A rule holds the node with it.
     Held,
 }
 
 impl Known<'_> {
-    /// Whether the node is to carry it.
+    /// Returns whether the node carries the taint after the patch.
     fn stays(&self) -> bool {
         self.desired.is_some() || (self.there && (self.managed.is_none() || self.kept))
     }
 }
 
 impl<'a> Taints<'a> {
-    /// The taints that follow from what every rule wants of a node that carries these, and from its
-    /// record.
+    /// Derives the taints from every rule's intent, the node's present taints and its record.
     pub(crate) fn of(
         decisions: &[Decision<'a>],
         recorded: &'a Claims,
@@ -98,8 +97,7 @@ impl<'a> Taints<'a> {
         current: &'a [Taint],
     ) -> Self {
         let mut taints = Self { desired: Vec::new(), known: BTreeMap::new() };
-        // A claim says more exactly than mere interest which rule lets go of a taint, so claims come
-        // first.
+        // A claim names the rule that holds the taint, so claims take precedence over intents.
         for (name, claim) in recorded.iter().filter(|(_, claim)| is_held(claim)) {
             let known = taints.entry(&claim.taint);
             known.managed.get_or_insert((&claim.taint, name));
@@ -156,13 +154,13 @@ impl<'a> Taints<'a> {
         }
     }
 
-    /// Whether the node carries a rule's taint now, and whether it is to.
+    /// Returns whether the node carries a rule's taint before and after the patch.
     pub(crate) fn before_and_after(&self, taint: &RuleTaint) -> (bool, bool) {
         let known = self.known.get(&(&*taint.key, taint.effect.as_str()));
         known.map_or((false, false), |known| (known.there, known.stays()))
     }
 
-    /// The node's taints with those of rules as they should be, and all others untouched.
+    /// Returns the node's taints after the patch. Taints of others stay unchanged.
     pub(crate) fn merged(&self, current: &[Taint]) -> Vec<Taint> {
         let stay = current.iter().filter_map(|taint| {
             let Some(known) = self.known.get(&(&*taint.key, &*taint.effect)) else {
@@ -179,7 +177,7 @@ impl<'a> Taints<'a> {
         stay.chain(missing.map(|(wanted, _)| Taint::from(*wanted))).collect()
     }
 
-    /// What that does to the taints that are there.
+    /// Returns the changes to the present taints.
     pub(crate) fn changes(&self) -> Vec<Change> {
         let change = |taint: &RuleTaint, rule: &str, kind, reappeared| Change {
             rule: rule.to_owned(),

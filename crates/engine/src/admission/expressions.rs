@@ -1,15 +1,14 @@
-//! What may change of a Node, in CEL.
+//! CEL expressions for the permitted changes of a Node.
 //!
-//! A list of fields that must not change would miss those that a later Kubernetes adds. So these
-//! expressions go the other way round, over whatever fields an object has, and name what may change.
-//! `dyn` keeps the API server's type checker from warning of that.
+//! A list of forbidden fields would miss fields of later Kubernetes versions. So these expressions name the
+//! permitted changes and compare all other fields. `dyn` avoids warnings of the API server's type checker.
 
-/// How long reason and message of a condition may be that a reporter writes, in characters each. The
-/// API server has no such limit, everybody who watches nodes would pay for longer ones, and with some
-/// more a Node is too large to be written any more.
+/// The maximum length of a condition's reason and message, in characters each. The API server has no such
+/// limit. Longer ones would cost every watch of nodes, and much longer ones could make a Node too large to
+/// write.
 const LONGEST_TEXT: usize = 1024;
 
-/// Variables that [`own_conditions_only`] uses. `types` are the conditions that may change.
+/// The variables of [`own_conditions_only`]. `types` are the conditions that may change.
 pub(super) fn variables<'a>(
     types: impl IntoIterator<Item = &'a str>,
 ) -> Vec<(&'static str, String)> {
@@ -23,7 +22,7 @@ pub(super) fn variables<'a>(
     ]
 }
 
-/// That a Node changes in no other way than that conditions of `types` do, and each message.
+/// The expression that only conditions of `types` change, with its message.
 pub(super) fn own_conditions_only(who: &str) -> Vec<(String, String)> {
     let others = "filter(c, !(c.type in variables.types))";
     vec![
@@ -60,12 +59,12 @@ pub(super) fn own_conditions_only(who: &str) -> Vec<(String, String)> {
     ]
 }
 
-/// That a text, if it is there, is no longer than it may be.
+/// The expression that a text, if present, is not too long.
 fn short(text: &str) -> String {
     format!("(!has({text}) || size({text}) <= {LONGEST_TEXT})")
 }
 
-/// That two maps are equal but for these keys.
+/// The expression that two maps are equal except for these keys.
 fn unchanged(new: &str, old: &str, but: &[&str]) -> String {
     let but = list(but.iter().copied());
     format!(
@@ -74,7 +73,7 @@ fn unchanged(new: &str, old: &str, but: &[&str]) -> String {
     )
 }
 
-/// A list of strings. JSON's escapes are among CEL's.
+/// Returns a list of strings in CEL. CEL accepts JSON's escapes.
 fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     let items: Vec<_> =
         items.into_iter().map(|item| serde_json::Value::from(item).to_string()).collect();

@@ -1,8 +1,8 @@
-//! The guard around whoever acts as a node.
+//! The guard: policies for everybody who acts as a node.
 //!
-//! Constrained impersonation (KEP-5284) lets a reporter act as its Node on the status of that Node,
-//! and through it the API server takes more than a status: labels, annotations, capacity. RBAC cannot
-//! say less. So a policy does.
+//! Constrained impersonation (KEP-5284) permits a reporter to act as its Node on the status of that Node. The
+//! API server accepts more than a status there: labels, annotations, capacity. RBAC cannot express less, so a
+//! policy does.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,20 @@ use node_readiness_api::TAINT_PREFIX;
 
 use super::{BoundPolicy, Terms, expressions, metadata};
 
-/// What the guard keeps nodes from.
+/// How strict the guard is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strength {
-    /// No node may change the operator's records on it, which no kubelet ever does.
+    /// No node may change the operator's records on it. No kubelet does that.
     #[default]
     Records,
-    /// And an impersonated node may change nothing but the conditions that rules probe. It is told
-    /// from a kubelet by what authentication leaves: a client certificate always brings an identifier
-    /// of the credential (from Kubernetes 1.32 on), and impersonation brings nothing. A kubelet that
-    /// authenticates in another way, such as through a webhook or proxy, may look impersonated.
+    /// In addition, an impersonated node may change only conditions that rules probe. Authentication
+    /// distinguishes it from a kubelet: a client certificate adds an identifier of the credential (since
+    /// Kubernetes 1.32), and impersonation adds nothing. A kubelet that authenticates in another way, such as
+    /// through a webhook or proxy, may look impersonated.
     Strict,
 }
 
-/// The policies of the guard. `types` are the conditions that reporters write as their nodes.
+/// Returns the policies of the guard. `types` are the conditions that reporters write as their nodes.
 pub fn guard(strength: Strength, types: &BTreeSet<String>) -> Vec<BoundPolicy> {
     match strength {
         Strength::Records => vec![records()],
@@ -31,7 +31,7 @@ pub fn guard(strength: Strength, types: &BTreeSet<String>) -> Vec<BoundPolicy> {
     }
 }
 
-/// Whoever is a node, impersonated or not.
+/// Everybody who acts as a node, impersonated or not.
 const IS_NODE: (&str, &str) = ("is-node", "'system:nodes' in request.userInfo.groups");
 
 fn records() -> BoundPolicy {

@@ -1,11 +1,11 @@
 //! The policies (`ValidatingAdmissionPolicy`) that the operator generates.
 //!
-//! RBAC says who may update the status of a Node; what of it may change is said here. There are two
-//! families: [`guard`], once for the cluster, for whoever acts as a node, and [`own_conditions`], once
+//! RBAC decides who may update the status of a Node. These policies decide what may change. There are two
+//! families: [`guard`], once for the cluster, for everybody who acts as a node, and [`own_conditions`], once
 //! for each rule whose reporters act as their ServiceAccount.
 //!
-//! Only policies are made here. That one is in force before what it limits may act, and as long as it
-//! may, is a matter of order, and the operator's.
+//! This module only generates policies. The operator applies them before the permissions that they limit, and
+//! deletes them after those.
 
 mod expressions;
 mod guard;
@@ -24,27 +24,27 @@ use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL};
 pub use guard::{Strength, guard};
 pub use own_conditions::own_conditions;
 
-/// A policy and the binding that puts it in force, under one name.
+/// A policy with its binding, under one name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BoundPolicy {
-    /// What is checked.
+    /// The policy.
     pub policy: ValidatingAdmissionPolicy,
-    /// That it is checked.
+    /// The binding that puts it in force.
     pub binding: ValidatingAdmissionPolicyBinding,
 }
 
-/// What makes one [`BoundPolicy`] differ from another.
+/// What distinguishes one [`BoundPolicy`] from another.
 struct Terms {
     operations: &'static [&'static str],
-    /// Names and expressions: whose requests are checked.
+    /// Names and expressions that select the requests to check.
     whose: Vec<(&'static str, String)>,
     variables: Vec<(&'static str, String)>,
-    /// Expressions, and what to tell whose request does not meet them.
+    /// Expressions, each with the message for requests that fail it.
     validations: Vec<(String, String)>,
 }
 
 impl Terms {
-    /// The guard of a Node and its status on these terms. What cannot be evaluated is refused.
+    /// Makes a policy for nodes and their status. It refuses requests that it cannot evaluate.
     fn bind(self, metadata: ObjectMeta) -> BoundPolicy {
         let Self { operations, whose, variables, validations } = self;
         let nodes = NamedRuleWithOperations {
@@ -93,7 +93,7 @@ impl Terms {
     }
 }
 
-/// Metadata of what the operator generates for itself.
+/// Returns the metadata of an object that belongs to the operator.
 fn metadata(name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),

@@ -1,18 +1,18 @@
 //! The policy for reporters that act as their ServiceAccount.
 //!
-//! RBAC lets that ServiceAccount update the status of every Node. The policy reads from the token
-//! which Node the pod runs on: the API server puts it into tokens that are bound to a pod (KEP-4193,
-//! from Kubernetes 1.30 on by default), and a token without it opens nothing.
+//! RBAC permits that ServiceAccount to update the status of every Node. The policy reads from the token which
+//! Node the pod runs on. The API server adds that to tokens that are bound to a pod (KEP-4193, since Kubernetes
+//! 1.30 by default). A token without it permits nothing.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{BoundPolicy, Terms, expressions};
 
-/// Where authentication leaves the name of the Node that a token's pod runs on.
+/// The key under which authentication adds the name of the token's Node.
 const NODE_CLAIM: &str = "authentication.kubernetes.io/node-name";
 
-/// The policy that lets this ServiceAccount change nothing but conditions of `types` of the Node that
-/// its pod runs on.
+/// Returns the policy that permits this ServiceAccount to change only conditions of `types` of its pod's own
+/// Node.
 pub fn own_conditions<'a>(
     metadata: ObjectMeta,
     namespace: &str,

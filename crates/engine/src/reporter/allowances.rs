@@ -1,7 +1,7 @@
-//! What rules may ask of reporters, and the checks that they do not ask for more.
+//! The limits of what rules may ask of reporters.
 //!
-//! Who may write a rule need not be a node's administrator. So a rule alone cannot run programs on
-//! nodes, reach into the network or look into files: each of these takes a flag of the operator.
+//! Rule authors do not need administrator rights on nodes. So a rule alone cannot run programs on nodes, reach
+//! into the network or look into files: each of these needs a flag of the operator.
 
 use node_readiness_api::{
     BODY_PATTERN_MEMORY, FileAction, Handler, HttpGetAction, NodeReadinessRule, Probe,
@@ -17,41 +17,41 @@ pub struct Allowances {
     pub exec: bool,
     /// `--allow-root-reporters`: reporters that run as root, which can read what only root can.
     pub root: bool,
-    /// `--allow-reporter-image`: images beside the operator's own, as patterns in which `*` stands for
-    /// any text.
+    /// `--allow-reporter-image`: images other than the operator's own, as patterns in which `*` matches any
+    /// text.
     pub images: Vec<glob::Pattern>,
-    /// `--allow-probe-host`: hosts to probe beside localhost, as such patterns.
+    /// `--allow-probe-host`: hosts to probe other than localhost, as such patterns.
     pub hosts: Vec<glob::Pattern>,
-    /// `--allow-host-path`: directories of the node that may be looked into, with all that is below
-    /// them.
+    /// `--allow-host-path`: directories of the node that probes may look into, with everything below them.
     pub host_paths: Vec<String>,
 }
 
-/// Whether the API server lets a reporter act as its Node (KEP-5284).
+/// Whether the API server supports constrained impersonation (KEP-5284).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConstrainedImpersonation {
-    /// It has not been found out.
+    /// Not detected yet.
     #[default]
     Unknown,
-    /// It does.
+    /// Supported.
     Works,
-    /// It does not.
+    /// Not supported.
     Missing,
 }
 
-/// Why a rule has no reporters although it has probes.
+/// Why a rule with probes has no reporters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// `CamelCase`, for the status.
     pub reason: &'static str,
-    /// What is refused, by which field, and the remedy.
+    /// The refused value, its field and the remedy.
     pub message: String,
 }
 
-/// Whether reporters may run as a rule asks for.
+/// Checks whether a rule asks for no more than is allowed.
 ///
 /// # Errors
-/// The first of the checks that the rule does not pass.
+///
+/// The first check that the rule does not pass.
 pub fn admit(
     rule: &NodeReadinessRule,
     allowances: &Allowances,
@@ -61,7 +61,7 @@ pub fn admit(
     if rule.spec.probes.is_empty() {
         return Ok(());
     }
-    // The API server can do what the rule's access needs.
+    // The API server must support the rule's access.
     if options.access == ReporterAccess::ConstrainedImpersonation
         && impersonation == ConstrainedImpersonation::Missing
     {
@@ -73,13 +73,13 @@ pub fn admit(
                 .to_owned(),
         });
     }
-    // The image is the operator's own, or an allowed one.
+    // The image must be the operator's own, or an allowed one.
     if let Some(image) = &options.image
         && !allowances.images.iter().any(|allowed| allowed.matches(image))
     {
         return Err(not_allowed("spec.reporter.image", image, "--allow-reporter-image"));
     }
-    // Root is allowed where it is asked for.
+    // Root must be allowed.
     if options.run_as_user == Some(0) && !allowances.root {
         return Err(not_allowed("spec.reporter.runAsUser", "0", "--allow-root-reporters"));
     }

@@ -1,4 +1,4 @@
-//! What the reporters of a rule may do, by the rule's access.
+//! The permissions of a rule's reporters, by the rule's access.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -8,17 +8,17 @@ use super::{ReporterNames, Settings};
 use crate::admission::{BoundPolicy, own_conditions};
 use crate::rbac;
 
-/// Permissions, and what limits them.
+/// Permissions, and the policy that limits them.
 pub(super) struct Grants {
-    /// What limits them where RBAC cannot.
+    /// The policy that limits what RBAC cannot limit.
     pub policy: Option<BoundPolicy>,
-    /// What is granted.
+    /// The roles.
     pub roles: Vec<ClusterRole>,
-    /// To whom.
+    /// The bindings.
     pub bindings: Vec<ClusterRoleBinding>,
 }
 
-/// The grants of a rule. `metadata` is that of an object of this name.
+/// Returns the permissions of a rule. `metadata` makes the metadata of an object with this name.
 pub(super) fn grants(
     access: ReporterAccess,
     names: &ReporterNames,

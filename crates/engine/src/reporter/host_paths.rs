@@ -1,12 +1,12 @@
-//! Which directories of the node a rule's probes look into.
+//! The directories of the node that a rule's probes look into.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use node_readiness_api::{Handler, Probe};
 
-/// The directory that has to be there to look for a path or pattern: that before the first pattern,
-/// and before the last part in any case.
+/// Returns the directory that contains a path or pattern: the one before the first pattern, or the parent of
+/// the path.
 pub(super) fn directory(path: &str) -> &str {
     let plain = path.find(['*', '?', '[']).map_or(path, |pattern| &path[..pattern]);
     match plain.rfind('/') {
@@ -15,12 +15,12 @@ pub(super) fn directory(path: &str) -> &str {
     }
 }
 
-/// Whether a directory is another one, or below it.
+/// Returns whether a directory is another one, or below it.
 pub(super) fn is_below(directory: &str, prefix: &str) -> bool {
     Path::new(directory).starts_with(prefix)
 }
 
-/// The directories that probes look into, without those below another.
+/// Returns the directories that probes look into, without those below another one.
 pub(super) fn directories(probes: &[Probe]) -> Vec<&str> {
     let needed = probes.iter().filter_map(|probe| match &probe.handler {
         Handler::UnixSocket(action) => Some(directory(&action.path)),

@@ -1,8 +1,7 @@
 //! The objects that run a rule's probes.
 //!
-//! All of them are derived from the rule alone, owned by it, and applied whole: whoever edits one
-//! sees it come back. There is one ServiceAccount a rule, because what is granted to one subject
-//! adds up.
+//! All of them are generated from the rule alone, and the rule owns them. Each rule has its own ServiceAccount,
+//! because permissions of one subject add up.
 
 mod affinity;
 mod allowances;
@@ -42,40 +41,40 @@ pub use placement::obstacle;
 pub use pods::{ReporterPod, most_frequent_trouble};
 pub use rollout::MaxUnavailable;
 
-/// What the operator was told about reporters when it was started.
+/// The operator's settings for reporters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Namespace that reporters run in.
+    /// The namespace of reporters.
     pub namespace: String,
-    /// Image of the reporters.
+    /// The image of reporters.
     pub image: String,
-    /// What rules may ask for beyond the usual.
+    /// What rules may ask for.
     pub allowances: Allowances,
 }
 
-/// Everything that is generated for one rule with probes, in the order in which it is applied: what
-/// limits a permission is there before the permission, and a pod is not started before it may do what
-/// it is for.
+/// All objects of one rule with probes, in the order in which they are applied: a policy before the permission
+/// that it limits, and a pod after its permissions.
 #[derive(Clone, Debug)]
 pub struct ReporterObjects {
-    /// Who the reporters are.
+    /// The identity of the reporters.
     pub service_account: ServiceAccount,
-    /// What limits what they may do where RBAC cannot.
+    /// The policy that limits what RBAC cannot limit.
     pub policy: Option<BoundPolicy>,
-    /// What they may do.
+    /// The permissions.
     pub roles: Vec<ClusterRole>,
-    /// Grants that.
+    /// The bindings of the permissions.
     pub role_bindings: Vec<ClusterRoleBinding>,
-    /// What they are told.
+    /// The configuration of the reporters.
     pub config_map: ConfigMap,
-    /// Runs them.
+    /// The pods.
     pub daemon_set: DaemonSet,
 }
 
-/// Generates the objects for a rule; `None` for one without probes, with none but those that older
-/// rules make wherever it can apply, or with a selector that contradicts itself.
+/// Generates the objects for a rule. `None` if the rule has no probes, if older rules make all of its probes,
+/// or if its selector matches no node.
 ///
 /// # Errors
+///
 /// When an object cannot be written as JSON, which plain values always can.
 pub fn generate(
     rule: &NodeReadinessRule,
@@ -118,7 +117,7 @@ pub fn generate(
     Ok(Some(ReporterObjects {
         service_account: ServiceAccount {
             metadata: namespaced(&names.namespaced),
-            // The token is projected into the pods, bound to each; nothing else may mount one.
+            // The token is projected into the pods and bound to each. No other pod may mount one.
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         },
@@ -138,7 +137,7 @@ pub fn generate(
     }))
 }
 
-/// The status that each probed condition must have.
+/// Returns the required status of each probed condition.
 fn required(
     conditions: &[ConditionRequirement],
     probes: &[Probe],
@@ -148,14 +147,14 @@ fn required(
     conditions.map(|condition| (condition.type_.clone(), condition.required_status)).collect()
 }
 
-/// A short digest of what was generated, for the digest annotation.
+/// Returns a short digest for the digest annotation.
 pub fn digest(text: &str) -> String {
     let mut head = [0; 8];
     head.copy_from_slice(&Sha256::digest(text)[..8]);
     format!("{:016x}", u64::from_be_bytes(head))
 }
 
-/// The digest of an object as it is generated, before the digest annotation is added to it.
+/// Returns the digest of a generated object before the digest annotation is added.
 ///
 /// # Errors
 /// When the object cannot be written as JSON, which plain values always can.

@@ -2,25 +2,25 @@
 
 use super::digest;
 
-/// Longest part of a rule's name that is taken over. With prefix and suffix a name stays a DNS
-/// label, which is the tightest limit of the objects that bear it.
+/// The longest part of a rule's name that is used. With prefix and suffix a name is a DNS label, the tightest
+/// limit of these objects.
 const MAX_STEM: usize = 35;
 
-/// Names of what is generated for one rule.
+/// Names of the objects of one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReporterNames {
-    /// Of the ServiceAccount, ConfigMap and DaemonSet.
+    /// The ServiceAccount, ConfigMap and DaemonSet.
     pub namespaced: String,
-    /// Of the role that lets a reporter impersonate its node, and of its binding.
+    /// The role that permits a reporter to impersonate its node, and its binding.
     pub impersonator: String,
-    /// Of the role that lets this identity update the node's status, and of its binding.
+    /// The role that permits this identity to update the node's status, and its binding.
     pub status_updater: String,
-    /// Of the policy that limits what they may do, and of its binding.
+    /// The policy that limits the permissions, and its binding.
     pub policy: String,
 }
 
 impl ReporterNames {
-    /// The names for a rule. Different rules get different names.
+    /// Returns the names for a rule. Different rules get different names.
     pub fn of(rule: &str) -> Self {
         let stem = stem(rule);
         Self {
@@ -32,14 +32,14 @@ impl ReporterNames {
     }
 }
 
-/// The rule's name if it is a short DNS label. Otherwise, and where it looks like a name made this
-/// way, what fits of it and a digest of the whole.
+/// Returns the rule's name if it is a short DNS label. Otherwise, and if it looks like a generated one, returns
+/// the start of the name and a digest of the whole.
 fn stem(rule: &str) -> String {
     if rule.len() <= MAX_STEM && !rule.contains('.') && !ends_in_digest(rule) {
         return rule.to_owned();
     }
     let digest = digest(rule);
-    // Rule names are DNS subdomains, so ASCII.
+    // Rule names are DNS subdomains, so they are ASCII.
     let cut: String = rule.replace('.', "-").chars().take(MAX_STEM - digest.len() - 1).collect();
     format!("{}-{digest}", cut.trim_end_matches('-'))
 }

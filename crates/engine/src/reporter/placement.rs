@@ -1,4 +1,4 @@
-//! On which nodes a reporter can run at all.
+//! The nodes on which a reporter can run.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,20 @@ use node_readiness_api::ReporterOptions;
 use super::NodeSet;
 use crate::{Node, Taint};
 
-/// The reporter's program is one for Linux. kubelet sets this label on every node.
+/// The reporter's program is for Linux. kubelet sets this label on every node.
 const OS: (&str, &str) = ("kubernetes.io/os", "linux");
 
-/// Labels of nodes behind which there is no machine that a `DaemonSet` pod could run on: those of Virtual
-/// Kubelet and of AWS Fargate.
+/// Labels of nodes without a machine for `DaemonSet` pods: those of Virtual Kubelet and of AWS Fargate.
 const VIRTUAL: [(&str, &str); 2] =
     [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")];
 
-/// What pods require of a node beside [`affinity`].
+/// What pods require of a node in addition to [`affinity`].
 pub(super) fn node_selector() -> BTreeMap<String, String> {
     let (key, value) = OS;
     BTreeMap::from([(key.to_owned(), value.to_owned())])
 }
 
-/// The affinity of pods that are to run on those of these nodes that are no virtual ones.
+/// Returns the affinity of pods that run on the non-virtual nodes among these.
 pub(super) fn affinity(nodes: &NodeSet) -> Affinity {
     let mut affinity = nodes.affinity().unwrap_or_default();
     let node_affinity = affinity.node_affinity.get_or_insert_with(NodeAffinity::default);
@@ -45,7 +44,7 @@ pub(super) fn affinity(nodes: &NodeSet) -> Affinity {
     affinity
 }
 
-/// Why no reporter with these options can start on a node, in words; `None` if one can.
+/// Returns why no reporter with these options can start on a node; `None` if one can.
 pub fn obstacle(node: &Node, options: &ReporterOptions) -> Option<String> {
     let (key, value) = OS;
     match node.labels().get(key) {
@@ -66,14 +65,14 @@ pub fn obstacle(node: &Node, options: &ReporterOptions) -> Option<String> {
     Some(format!("spec.reporter.tolerations do not tolerate its taint {}:{}", &**key, &**effect))
 }
 
-/// Whether a taint keeps a pod from a node that does not tolerate it. `DaemonSet` pods tolerate those that
-/// Kubernetes itself sets.
+/// Returns whether a taint keeps a pod without a toleration off a node. `DaemonSet` pods tolerate the taints of
+/// Kubernetes itself.
 fn keeps_pods_away(taint: &Taint) -> bool {
     ["NoSchedule", "NoExecute"].contains(&&*taint.effect)
         && !taint.key.starts_with("node.kubernetes.io/")
 }
 
-/// As the scheduler has it (`Toleration.ToleratesTaint` in `k8s.io/api/core/v1`).
+/// The scheduler's rule (`Toleration.ToleratesTaint` in `k8s.io/api/core/v1`).
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let Toleration { key, operator, value, effect, toleration_seconds: _ } = toleration;
     let is_any_or = |wanted: &Option<String>, found: &str| {

@@ -20,20 +20,20 @@ use super::{NodeSet, ReporterNames, Settings, placement};
 const CONTAINER: &str = "reporter";
 const INSTALLER: &str = "install";
 
-/// By default Kubernetes pulls an image with the tag `latest` each time, which fails where images are
+/// By default Kubernetes pulls an image with the tag `latest` each time, which fails for images that were
 /// loaded into the nodes.
 const PULL_POLICY: &str = "IfNotPresent";
 
-/// User id of distroless images' `nonroot`, which needs no entry in a passwd file.
+/// The user id of `nonroot` in distroless images, which needs no entry in a passwd file.
 const NON_ROOT: i64 = 65532;
 
-/// What the pods are made from.
+/// The parts of the pods.
 pub(super) struct Pod<'a> {
     pub names: &'a ReporterNames,
     pub options: &'a ReporterOptions,
     pub settings: &'a Settings,
     pub probes: &'a [node_readiness_api::Probe],
-    /// Nodes to run on.
+    /// The nodes to run on.
     pub nodes: &'a NodeSet,
     pub rule_uid: &'a str,
     /// Digest of the configuration; pods restart when it changes.
@@ -53,12 +53,12 @@ pub(super) fn pod_spec(pod: &Pod<'_>) -> PodSpec {
         mounted.into_iter().map(|Mounted { volume, mount }| (volume, mount)).unzip();
     PodSpec {
         service_account_name: Some(pod.names.namespaced.clone()),
-        // The ServiceAccount says no, so that no other pod gets the token by accident.
+        // The ServiceAccount turns this off, so that no other pod gets the token by accident.
         automount_service_account_token: Some(true),
         init_containers: options.image.is_some().then(|| vec![installer(pod)]),
         containers: vec![container(pod, mounts)],
         host_network: options.host_network.then_some(true),
-        // With the node's network comes the node's resolver.
+        // With the node's network, the pod uses the node's resolver.
         dns_policy: Some(if options.host_network { "Default" } else { "ClusterFirst" }.to_owned()),
         enable_service_links: Some(false),
         node_selector: Some(placement::node_selector()),
@@ -104,22 +104,22 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
         resources: Some(options.resources.clone().map_or_else(resources, requirements)),
         security_context: Some(least_privilege()),
         volume_mounts: Some(mounts),
-        // The reporter says why it ends; what ends it from outside is in the log.
+        // The reporter writes why it ends. If it is ended from outside, the log has the reason.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
 }
 
-/// An environment variable with a field of the pod.
+/// Returns an environment variable with a field of the pod.
 fn pod_field(name: &str, field_path: &str) -> EnvVar {
     let field_ref = ObjectFieldSelector { field_path: field_path.to_owned(), api_version: None };
     let source = EnvVarSource { field_ref: Some(field_ref), ..EnvVarSource::default() };
     EnvVar { name: name.to_owned(), value_from: Some(source), value: None }
 }
 
-/// The port for metrics, where it is the pod's own. On the host network it is not declared: the scheduler
-/// places no two pods on a node that declare one port of it, so that the reporters of a second rule with
-/// that port would never start. The reporter itself goes without metrics where the port is taken.
+/// Returns the port for metrics, if it is the pod's own. On the host network it is not declared, because the
+/// scheduler places no two pods with one host port on a node, so the reporters of a second rule with that port
+/// would never start. The reporter itself runs without metrics if the port is in use.
 fn metrics_port(options: &ReporterOptions) -> Option<Vec<ContainerPort>> {
     let port = options.metrics_port.filter(|_| !options.host_network)?;
     Some(vec![ContainerPort {
@@ -130,8 +130,8 @@ fn metrics_port(options: &ReporterOptions) -> Option<Vec<ContainerPort>> {
     }])
 }
 
-/// Whether the process is stuck, which it is not only because a probe is. Starting the program once a
-/// minute costs less than a listener would, and takes no port of the node.
+/// The liveness probe checks that the process is not stuck. A hanging probe does not make it stuck. Starting
+/// the program once a minute costs less than a listener, and uses no port of the node.
 fn liveness(command: Vec<String>) -> Probe {
     Probe {
         exec: Some(ExecAction { command: Some(command) }),
@@ -143,7 +143,7 @@ fn liveness(command: Vec<String>) -> Probe {
     }
 }
 
-/// Brings the reporter's program into a custom image.
+/// The init container that copies the reporter's program into a custom image.
 fn installer(pod: &Pod<'_>) -> Container {
     let Mounted { mount, .. } = volumes::program();
     Container {
@@ -173,8 +173,7 @@ fn requirements(resources: ReporterResources) -> ResourceRequirements {
     ResourceRequirements { requests: set(requests), limits: set(limits), claims: None }
 }
 
-/// A few times what a reporter was measured to use, and no limit on CPU: throttling a probe would
-/// make it time out.
+/// A few times the measured use of a reporter, without a CPU limit, because a throttled probe would time out.
 fn resources() -> ResourceRequirements {
     let quantity = |text: &str| Quantity(text.to_owned());
     ResourceRequirements {
@@ -187,7 +186,7 @@ fn resources() -> ResourceRequirements {
     }
 }
 
-/// A reporter must run on exactly the nodes that are not ready yet, whatever keeps others off.
+/// A reporter must run on nodes that are not ready yet, so it tolerates every taint.
 fn tolerate_everything() -> Vec<Toleration> {
     vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]
 }

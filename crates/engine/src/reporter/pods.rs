@@ -10,25 +10,25 @@ use kube::Resource;
 use node_readiness_api::RULE_UID_LABEL;
 use serde::Deserialize;
 
-/// How many bytes of what is amiss with a pod are kept.
+/// The maximum length of a pod's problem, in bytes.
 const LONGEST: usize = 512;
 
-/// A reporter's pod, slim.
+/// A slim pod of a reporter.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
 #[serde(from = "Read")]
 pub struct ReporterPod {
-    /// Name, namespace and version. Labels are not in it.
+    /// Name, namespace and version, without labels.
     pub metadata: ObjectMeta,
-    /// Uid of the rule that it reports for.
+    /// Uid of the reporter's rule.
     pub rule_uid: Option<Box<str>>,
-    /// The node that it is on.
+    /// The node of the pod.
     pub node: Option<Box<str>>,
     /// What keeps it from running, in Kubernetes' words.
     pub trouble: Option<Box<str>>,
 }
 
-/// A pod as it is read: whatever is not named here is skipped where it stands.
+/// A pod as read. Fields without a name here are skipped.
 #[derive(Deserialize)]
 struct Read {
     metadata: ObjectMeta,
@@ -93,8 +93,8 @@ fn trouble(status: &ReadStatus) -> Option<String> {
     })
 }
 
-/// What keeps a container from running. One that ends again and again reads the same while it waits as
-/// while it has just ended.
+/// Returns what keeps a container from running. A container that restarts again and again gives the same text
+/// while it waits and just after it ended.
 fn of_container(status: &ContainerStatus) -> Option<String> {
     let ended = |state: &Option<ContainerState>| {
         let terminated = state.as_ref().and_then(|state| state.terminated.as_ref());
@@ -109,7 +109,7 @@ fn of_container(status: &ContainerStatus) -> Option<String> {
         "CrashLoopBackOff" => {
             ended(&status.last_state).or_else(|| Some(words(reason, message.as_deref())))
         }
-        // The two alternate, and the second quotes the first.
+        // The two states alternate, and the second quotes the first.
         "ErrImagePull" | "ImagePullBackOff" => {
             let message = message.as_deref().unwrap_or_default();
             let cause = message.split_once("ErrImagePull: ").map_or(message, |(_, cause)| cause);
@@ -131,7 +131,7 @@ fn words(reason: &str, message: Option<&str>) -> String {
     }
 }
 
-/// What keeps most of these pods from running, and on which node.
+/// Returns the most frequent problem of these pods, with one of its nodes.
 pub fn most_frequent_trouble<'a>(pods: impl Iterator<Item = &'a ReporterPod>) -> Option<String> {
     let mut troubles: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for pod in pods {

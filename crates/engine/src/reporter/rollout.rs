@@ -1,24 +1,23 @@
-//! How many reporters a roll-out replaces at once.
+//! The number of reporters that a rollout replaces at once.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 
-/// How many percent of the reporters a roll-out replaces at once: few enough that an image which does
-/// not start leaves most nodes with the reporter that they have.
+/// The percentage of reporters that a rollout replaces at once. It is so small that an image which does not
+/// start leaves most nodes with their reporter.
 const USUAL: usize = 10;
 
 /// `maxUnavailable` of a DaemonSet, in percent.
 ///
-/// The DaemonSet controller counts a pod on a `NotReady` node as unavailable, whether or not it is up to
-/// date, so that a few broken nodes would use up the allowance and stop the roll-out everywhere else.
-/// While a roll-out is under way their share is added.
+/// The DaemonSet controller counts every pod on a `NotReady` node as unavailable. So a few broken nodes would
+/// use up the allowance and stop the rollout everywhere else. Therefore their share is added during a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxUnavailable(usize);
 
 impl MaxUnavailable {
-    /// For the DaemonSet as it is in the cluster; `not_ready` counts the `NotReady` nodes among those that
-    /// it covers and is called only during a roll-out.
+    /// Returns the value for the DaemonSet in the cluster. `not_ready` counts the covered `NotReady` nodes and
+    /// is called only during a rollout.
     ///
-    /// The share is rounded up to tens, so that nodes that come and go hardly change the object.
+    /// The share is rounded up to tens, so that the object rarely changes.
     pub fn of(live: Option<&DaemonSet>, not_ready: impl FnOnce() -> usize) -> Self {
         let status = live.and_then(|daemon_set| daemon_set.status.as_ref());
         let count = |number: i32| usize::try_from(number).unwrap_or_default();
@@ -63,7 +62,7 @@ mod tests {
             MaxUnavailable::of(Some(&daemon_set(desired, 0)), || not_ready).percent()
         };
         assert_eq!(of(2, 0), "10%");
-        // The API server rounds up: two of two.
+        // The API server rounds up to two of two.
         assert_eq!(of(2, 1), "60%");
         assert_eq!(of(5000, 1), "20%");
         assert_eq!(of(5000, 500), "20%");

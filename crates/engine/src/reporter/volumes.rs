@@ -1,5 +1,5 @@
-//! What the reporters' pods mount: their configuration, a place to say that they live, where need be
-//! the program itself, and the directories of the node that probes look into.
+//! The volumes of the reporters' pods: configuration, liveness file, the program for custom images, and the
+//! directories of the node that probes look into.
 
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount,
@@ -9,10 +9,10 @@ use node_readiness_api::{HOST_ROOT, Probe, REPORTER_CONFIG_DIR, REPORTER_RUN_DIR
 
 use super::host_paths;
 
-/// Where a custom image finds the reporter's program.
+/// The directory of the reporter's program in a custom image.
 pub(super) const PROGRAM_DIR: &str = "/opt/node-readiness";
 
-/// A volume with its place in the container.
+/// A volume with its mount.
 pub(super) struct Mounted {
     pub volume: Volume,
     pub mount: VolumeMount,
@@ -26,7 +26,7 @@ pub(super) fn config(config_map: &str) -> Mounted {
     Mounted { volume, mount: read_only("config", REPORTER_CONFIG_DIR) }
 }
 
-/// Where a reporter shows its liveness. In memory: no disk of the node is written for that.
+/// The directory of the liveness file. It is in memory and writes to no disk of the node.
 pub(super) fn run() -> Mounted {
     let source = EmptyDirVolumeSource {
         medium: Some("Memory".to_owned()),
@@ -38,7 +38,7 @@ pub(super) fn run() -> Mounted {
     Mounted { volume, mount }
 }
 
-/// Where an init container puts the program for a custom image.
+/// The directory into which an init container copies the program for a custom image.
 pub(super) fn program() -> Mounted {
     let source = EmptyDirVolumeSource {
         size_limit: Some(Quantity("32Mi".to_owned())),
@@ -59,15 +59,15 @@ pub(super) fn of_host(probes: &[Probe]) -> Vec<Mounted> {
 fn of_directory(name: &str, directory: &str) -> Mounted {
     let source = HostPathVolumeSource {
         path: directory.to_owned(),
-        // What is to appear in it may be installed later than the reporter, and the other probes of
-        // the rule need not wait for that.
+        // The probed file or socket may be installed later than the reporter, and the rule's other probes must
+        // not wait for it.
         type_: Some("DirectoryOrCreate".to_owned()),
     };
     let place = format!("{HOST_ROOT}{}", directory.trim_end_matches('/'));
     Mounted {
         volume: Volume { host_path: Some(source), ..named(name) },
         mount: VolumeMount {
-            // What is mounted below it later is seen, too.
+            // Mounts that are made below it later are visible too.
             mount_propagation: Some("HostToContainer".to_owned()),
             ..read_only(name, &place)
         },

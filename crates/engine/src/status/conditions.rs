@@ -1,8 +1,8 @@
 //! The conditions `Accepted`, `Ready` and `NodesReady` of a rule.
 //!
-//! `Ready` follows the rules of kstatus, by which Flux, Helm and Argo CD decide whether an applied
-//! object is rolled out: True as soon as the rule is in effect. Nodes that are held do not make it
-//! False, because holding them is what the rule is for; `NodesReady` reports them.
+//! `Ready` follows kstatus, by which Flux, Helm and Argo CD decide whether an object is rolled out: it is True
+//! as soon as the rule is in effect. Held nodes do not make it False, because holding them is the purpose of
+//! the rule. `NodesReady` reports them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -12,10 +12,10 @@ use super::reporters::{self, Reporters};
 use super::{is_ready, saturated};
 use crate::{Entry, Rule};
 
-/// How many nodes a condition's message names at most.
+/// The maximum number of nodes that a condition's message names.
 const MAX_NAMED: usize = 3;
 
-/// A condition before it has its time.
+/// A condition without its transition time.
 pub(super) struct Verdict {
     type_: &'static str,
     /// `True`, `False` or `Unknown`.
@@ -38,7 +38,7 @@ impl Verdict {
         Self { type_, status: "Unknown", reason, message: message.to_owned() }
     }
 
-    /// The same under the name of another condition.
+    /// Returns it under the name of another condition.
     fn into_type(self, type_: &'static str) -> Self {
         Self { type_, ..self }
     }
@@ -48,8 +48,8 @@ pub(super) fn accepted() -> Verdict {
     Verdict::new("Accepted", true, "Accepted", "the rule is valid".to_owned())
 }
 
-/// Whether the rule is in effect: its current spec is evaluated on every node that it covers, the
-/// operator can write at least one of them, and the objects of its reporters are in place.
+/// Whether the rule is in effect: its current spec is evaluated on every covered node, the operator can write
+/// at least one of them, and the objects of its reporters are in place.
 pub(super) fn ready(
     rule: &Rule,
     evaluated: usize,
@@ -65,7 +65,7 @@ pub(super) fn ready(
         let message = format!("none of {matched} nodes could be written; see NodesReady");
         return verdict(false, "NodesFailed", message);
     }
-    // A suspended rule is what its spec says, whatever its reporters are.
+    // A suspended rule is in effect in any state of its reporters.
     if rule.suspend {
         let message = "the rule is suspended: nothing changes until spec.suspend is false";
         return verdict(true, "Suspended", message.to_owned());
@@ -80,7 +80,7 @@ pub(super) fn ready(
     verdict(true, "InEffect", format!("the rule is in effect on {matched} nodes"))
 }
 
-/// Whether all nodes that the rule covers meet its conditions.
+/// Whether all covered nodes meet the conditions.
 pub(super) fn nodes_ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict {
     let NodeCounts { matched, ready, pending, failed, deferred, .. } = counts;
     let verdict = |status, reason, message| Verdict::new("NodesReady", status, reason, message);
@@ -142,7 +142,7 @@ fn evaluating(type_: &'static str, evaluated: usize, matched: u32) -> Option<Ver
     (remaining > 0).then(|| Verdict::new(type_, false, "Evaluating", message))
 }
 
-/// The first few of a list in words, and how many more there are.
+/// Returns the first few of a list in words, and the number of the others.
 pub(super) fn few<T>(mut items: impl Iterator<Item = T>, words: impl Fn(T) -> String) -> String {
     let named: Vec<_> = items.by_ref().take(MAX_NAMED).map(words).collect();
     let named = named.join("; ");
@@ -152,7 +152,7 @@ pub(super) fn few<T>(mut items: impl Iterator<Item = T>, words: impl Fn(T) -> St
     }
 }
 
-/// Gives conditions their times: that of the last transition while the status is as it was.
+/// Sets the times of conditions: an unchanged status keeps the time of its last transition.
 pub(super) fn stamp(
     verdicts: Vec<Verdict>,
     generation: Option<i64>,

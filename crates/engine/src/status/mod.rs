@@ -1,4 +1,4 @@
-//! Folding what is known of a rule into its status.
+//! Makes a rule's status from its evaluations.
 
 mod conditions;
 mod reporters;
@@ -13,13 +13,13 @@ use node_readiness_api::{
 use crate::{Entry, NodeState, Rule};
 pub use reporters::{ReporterReport, Reporters};
 
-/// How many nodes a status names at most in each of its lists.
+/// The maximum number of nodes in each list of a status.
 pub const MAX_NODES: usize = 100;
 
 /// The status of a rule that can be evaluated.
 ///
-/// `covered` is how many nodes it covers, `entries` are what the evaluations has of them; `previous` is
-/// the status as it stands, from which the conditions keep the times of their last transitions.
+/// `covered` is the number of covered nodes, `entries` are their evaluations, and `previous` is the present
+/// status, whose conditions keep their transition times.
 pub fn fold<'a>(
     rule: &Rule,
     covered: usize,
@@ -29,7 +29,7 @@ pub fn fold<'a>(
     now: Timestamp,
 ) -> NodeReadinessRuleStatus {
     let generation = rule.generation;
-    // What was found under an older spec says nothing about this one.
+    // Evaluations of an older spec do not count.
     let entries: Vec<_> = entries.filter(|(_, entry)| entry.generation == generation).collect();
     let counts = count(covered, &entries);
     let named = select(&entries);
@@ -56,8 +56,7 @@ pub fn fold<'a>(
     }
 }
 
-/// The status of a rule that is being deleted while nodes still carry something of it. What was known
-/// of them is kept.
+/// The status of a deleted rule while nodes still carry its taint or record. Earlier results stay.
 pub fn deleting(
     claimed: &[String],
     generation: Option<i64>,
@@ -81,8 +80,7 @@ pub fn deleting(
     }
 }
 
-/// The status of a rule that cannot be evaluated. What was known of its nodes is kept, as is what
-/// the rule did to them.
+/// The status of a rule that cannot be evaluated. Earlier results stay, as do the rule's effects on nodes.
 pub fn rejected(
     cause: &str,
     generation: Option<i64>,
@@ -110,7 +108,7 @@ type Named<'a> = Vec<(&'a str, &'a Entry)>;
 
 fn count(covered: usize, entries: &[(&str, &Entry)]) -> NodeCounts {
     NodeCounts {
-        // A node that was evaluated and is gone by now is still among the entries for a moment.
+        // An evaluation of a node that was just deleted may still exist for a moment.
         matched: saturated(covered.max(entries.len())),
         ready: number(entries, is_ready),
         held: number(entries, |entry| entry.taint_state.held),
@@ -137,8 +135,8 @@ fn is_held(entry: &Entry) -> bool {
     entry.state == NodeState::Held
 }
 
-/// The nodes that the lists name: all while they are few, and beyond that those that need a person,
-/// failed ones before those that are not ready.
+/// The nodes that the lists name: all if they are few, and otherwise those that need a person, failed nodes
+/// before nodes that are not ready.
 fn select<'a>(entries: &[(&'a str, &'a Entry)]) -> Named<'a> {
     if entries.len() <= MAX_NODES {
         return entries.to_vec();
@@ -180,7 +178,7 @@ fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
 
 fn dry_run(entries: &[(&str, &Entry)]) -> DryRunResults {
     let taints_to_add = number(entries, |e| is_held(e) && !e.taint_state.tainted);
-    // What a completed bootstrap finds is not its own, and what another rule holds stays.
+    // A completed bootstrap changes nothing, and a taint that another rule holds stays.
     let taints_to_remove = number(entries, |e| {
         e.state == NodeState::Ready && e.taint_state.tainted && !e.taint_state.held_by_another
     });

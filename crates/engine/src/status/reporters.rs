@@ -1,55 +1,49 @@
-//! What a rule's status tells of its reporters: the condition `ReporterReady`.
-//!
-//! How the reporters came to be as they are is not known here.
+//! The condition `ReporterReady` of a rule.
 
 use node_readiness_api::ReporterStatus;
 
 use super::conditions::{Verdict, few};
 use crate::reporter::{Conflict, Conflicts, Outcome, Refusal};
 
-/// How the reporters of a rule are.
+/// The state of a rule's reporters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reporters {
     /// The rule has no probes.
     None,
-    /// Their objects are in place, and Kubernetes has not looked at the DaemonSet of this namespace
-    /// and name yet.
+    /// Their objects are in place, and Kubernetes has not processed the DaemonSet of this namespace and name
+    /// yet.
     Starting(String),
     /// Their objects are in place.
     Applied {
-        /// What the DaemonSet reports.
+        /// The status of the DaemonSet.
         status: ReporterStatus,
-        /// What somebody else set otherwise than it is generated, which is accepted: the object and the
-        /// field.
+        /// The object and the first field that somebody else set, which the operator accepts.
         changed: Option<String>,
         /// What keeps pods from running or from being created, in Kubernetes' words.
         trouble: Option<String>,
     },
-    /// Their objects could not be put in place; the message names object and cause.
+    /// Their objects could not be applied. The message names object and cause.
     Failed(String),
-    /// Their objects are not in place because another has such a name; the message names it, whose
-    /// it is and the remedy.
+    /// A foreign object has the name of one of their objects. The message names it, its owner and the remedy.
     NameTaken(String),
-    /// They may not run as the rule asks for.
+    /// The rule asks for more than is allowed.
     Refused(Refusal),
-    /// What limits what they may do was written a moment ago, and API servers take a moment to see
-    /// it.
+    /// The policy that limits them was applied a moment ago, and API servers need time to see it.
     AwaitingPolicy,
 }
 
-/// All that there is to report of a rule's reporters.
+/// Everything that `ReporterReady` reports.
 #[derive(Clone, Copy, Debug)]
 pub struct ReporterReport<'a> {
-    /// How they are.
+    /// The state of the reporters.
     pub reporters: &'a Reporters,
-    /// Which of the rule's conditions older rules probe as well.
+    /// The rule's conditions that older rules probe too.
     pub conflicts: &'a Conflicts,
-    /// The nodes that the rule covers and on which no reporter can run, each with why.
+    /// The covered nodes on which no reporter can run, each with the reason.
     pub unsupported: &'a [(String, String)],
 }
 
-/// The condition, for a rule with probes. What keeps reporters from running as they should comes
-/// first.
+/// Returns the condition for a rule with probes. Failures of the objects take precedence.
 pub(super) fn ready(report: &ReporterReport<'_>) -> Option<Verdict> {
     let ReporterReport { reporters, conflicts, unsupported } = *report;
     match reporters {
@@ -60,7 +54,7 @@ pub(super) fn ready(report: &ReporterReport<'_>) -> Option<Verdict> {
     }
 }
 
-/// What a rule is told that covers nodes on which no reporter can run. Nobody reports its conditions there.
+/// The condition of a rule that covers nodes on which no reporter can run.
 fn no_place(unsupported: &[(String, String)], reporters: &Reporters) -> Option<Verdict> {
     let (Reporters::Applied { .. }, false) = (reporters, unsupported.is_empty()) else {
         return None;
@@ -74,7 +68,7 @@ fn no_place(unsupported: &[(String, String)], reporters: &Reporters) -> Option<V
     Some(Verdict::new("ReporterReady", false, "NodesUnsupported", message))
 }
 
-/// How many reporters are ready and what keeps the others from running, to end a sentence with.
+/// Describes how many reporters are ready and what keeps the others from running, as the end of a sentence.
 fn count(reporters: &Reporters) -> String {
     let Reporters::Applied { status, trouble, .. } = reporters else { return String::new() };
     let ReporterStatus { desired, ready, .. } = status;
@@ -83,8 +77,8 @@ fn count(reporters: &Reporters) -> String {
     format!("; {ready} of {desired} reporters of this rule are ready{trouble}")
 }
 
-/// What a rule is told whose conditions older rules probe on nodes that it covers as well. Of several
-/// the one that asks most for a person.
+/// The condition of a rule whose conditions older rules probe on shared nodes. It names the most severe
+/// conflict.
 fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
     let reported = conflicts.iter().filter(|(_, c)| c.met || c.outcome == Outcome::LeftOut);
     let (condition, Conflict { older, outcome, .. }) = reported.max_by_key(|(_, c)| c.outcome)?;
@@ -102,8 +96,8 @@ fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
     Some(Verdict::new("ReporterReady", false, "ProbeConflict", message))
 }
 
-/// What of the reporters is not in place yet, or cannot be. Reporters that do not run on some nodes
-/// are in place: one broken node must not keep a rule from being rolled out.
+/// The objects of the reporters that are not in place. Missing pods do not count, because one broken node must
+/// not fail a rollout.
 pub(super) fn missing(reporters: &Reporters) -> Option<Verdict> {
     match reporters {
         Reporters::None | Reporters::Applied { .. } => None,
