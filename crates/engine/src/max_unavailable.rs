@@ -135,7 +135,7 @@ fn is_relative(rule: &Rule) -> bool {
     matches!(rule.max_unavailable, Some(IntOrString::String(_)))
 }
 
-/// Returns a rule's limit in nodes. A percentage is rounded up, as in a DaemonSet or PodDisruptionBudget, so a
+/// Returns a rule's limit in nodes. A percentage is rounded up, as for a DaemonSet, so a
 /// small cluster has a limit of at least one.
 fn limit(rule: &Rule, covered: usize) -> usize {
     match &rule.max_unavailable {

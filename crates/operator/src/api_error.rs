@@ -1,6 +1,6 @@
-//! What it means when the API server refuses or does not answer, in one place for all that write.
+//! Classifies API errors, for everything that writes.
 //!
-//! What is done about it is not decided here: each path knows whether its write still makes sense.
+//! It does not decide what to do about them: each controller knows whether its write still makes sense.
 
 use std::error::Error;
 
@@ -9,17 +9,17 @@ use node_readiness_engine::Failure;
 
 use crate::leader::NotWritten;
 
-/// Whether a write was refused only because the object had changed since it was read. The watch
-/// brings it as it is now.
+/// Returns whether a write was refused only because the object had changed since it was read. The watch
+/// delivers the new version.
 ///
-/// A test in a JSON Patch that fails and an object that would be invalid are both answered by 422;
-/// only the latter says what is wrong.
+/// The API server answers 422 both for a failed test of a JSON Patch and for an invalid object. Only the latter
+/// has causes.
 pub(crate) fn is_stale(status: &Status) -> bool {
     let has_causes = status.details.as_ref().is_some_and(|details| !details.causes.is_empty());
     status.code == 409 || (status.code == 422 && !has_causes)
 }
 
-/// Why a write did not come about.
+/// Returns why a write failed.
 pub(crate) fn of_write(error: &NotWritten<kube::Error>) -> Failure {
     match error {
         NotWritten::Failed(error) => of_request(error),
@@ -28,7 +28,7 @@ pub(crate) fn of_write(error: &NotWritten<kube::Error>) -> Failure {
     }
 }
 
-/// Why a request failed: in the API server's words if it answered, and otherwise with all causes.
+/// Returns why a request failed: in the API server's words if it answered, and otherwise with all causes.
 pub(crate) fn of_request(error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => answered(status),
@@ -36,7 +36,7 @@ pub(crate) fn of_request(error: &kube::Error) -> Failure {
     }
 }
 
-/// What the API server answered. A proxy's answer need not have a reason that is one word.
+/// Returns the API server's answer. The reason in a proxy's answer need not be one word.
 fn answered(status: &Status) -> Failure {
     let Status { reason, message, code, .. } = status;
     let is_word = !reason.is_empty() && reason.chars().all(|c| c.is_ascii_alphabetic());
@@ -53,7 +53,7 @@ fn failure(reason: &str, message: String) -> Failure {
     Failure { reason: reason.to_owned(), message }
 }
 
-/// An error with its causes: that of a failed connection says nothing by itself.
+/// Returns an error with its causes, because that of a failed connection says nothing by itself.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

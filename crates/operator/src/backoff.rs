@@ -1,4 +1,4 @@
-//! How long each failing object waits before it is tried again.
+//! Exponential backoff for each failing object.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Failures in a row, by object.
-///
-/// One object that fails waits longer and longer, and the others do not notice.
+/// Consecutive failures, by object. One failing object does not delay the others.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: Mutex<HashMap<String, Failures>>,
@@ -22,11 +20,11 @@ struct Failures {
 }
 
 impl Backoff {
-    /// Notes a failure and says how long to wait: twice as long each time, up to five minutes, and
-    /// up to a fifth less, so that objects that failed together are not retried together.
+    /// Records a failure and returns the wait: it doubles each time, up to five minutes, minus up to a fifth as
+    /// jitter.
     pub(crate) fn failed(&self, object: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        // An object that has not failed for so long is gone, or as good as new.
+        // After this time without a failure, an object starts over.
         failures.retain(|_, known| known.last.elapsed() < 2 * LONGEST);
         let known = failures
             .entry(object.to_owned())
@@ -36,13 +34,13 @@ impl Backoff {
         wait.mul_f64(1.0 - fastrand::f64() / 5.0)
     }
 
-    /// How often in a row an object has failed so far.
+    /// Returns the number of consecutive failures of an object.
     pub(crate) fn in_a_row(&self, object: &str) -> u32 {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.get(object).map_or(0, |known| known.count)
     }
 
-    /// Notes a success.
+    /// Records a success.
     pub(crate) fn succeeded(&self, object: &str) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
     }

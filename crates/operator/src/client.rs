@@ -40,7 +40,7 @@ fn with_timeouts(mut config: Config, watch_timeout: u32) -> Config {
 /// The configuration that `--kubeconfig` names, else `$KUBECONFIG`, else the pod's ServiceAccount, else
 /// `~/.kube/config`.
 pub(crate) async fn config(args: &Args) -> Result<Config, Fatal> {
-    // Not `Config::infer`, which lets debugging variables replace the server and the identity.
+    // Not `Config::infer`, because debugging variables could replace the server and the identity.
     let options = KubeConfigOptions::default();
     if let Some(path) = &args.kubeconfig {
         let cannot = |cause: &dyn std::error::Error| Fatal::Kubeconfig {

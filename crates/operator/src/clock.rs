@@ -1,14 +1,14 @@
-//! The operator's clock, the one place that reads the time for decisions.
+//! The operator's clock: the only place that reads the time for decisions.
 
 use k8s_openapi::jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
-/// Now, for a Lease, which keeps microseconds. Nothing is decided by it.
+/// Returns the time in microseconds, for a Lease. No decision depends on it.
 pub(crate) fn precisely() -> Timestamp {
     Timestamp::now()
 }
 
-/// Now, in whole seconds: that is what Kubernetes keeps of a time, and a status that differed from
-/// its stored form by a fraction would be written for ever.
+/// Returns the time in whole seconds, because Kubernetes stores no fractions. A status with fractions would
+/// differ from its stored form and be written for ever.
 pub(crate) fn now() -> Timestamp {
     let seconds = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
     Timestamp::now().round(seconds).expect("rounding to seconds never overflows towards zero")

@@ -19,19 +19,19 @@ pub enum Fatal {
         /// What is wrong with it.
         cause: String,
     },
-    /// There is no way to the API server.
+    /// No API server is configured.
     #[error("no cluster to work with: {0}; run in a pod, or name a kubeconfig with --kubeconfig")]
     NoCluster(String),
-    /// The client cannot be made.
+    /// The client cannot be created.
     #[error("cannot make a client for the API server: {0}")]
     Client(String),
-    /// It is not known where the Lease is.
+    /// The namespace of the Lease is not known.
     #[error(
         "--leader-elect takes a namespace, and this is no pod that has one ({0}): name it with \
          --leader-election-namespace"
     )]
     NoNamespace(std::io::Error),
-    /// This process leads no more.
+    /// This process lost its leadership.
     #[error(transparent)]
     Lost(#[from] Lost),
     /// The health address cannot be used.

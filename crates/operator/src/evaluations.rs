@@ -10,7 +10,7 @@ use node_readiness_engine::{Evaluations, Failure, NodePlan};
 use crate::clock;
 use crate::notifications::Notifications;
 
-/// A [`Evaluations`] whose news are told to the rule path.
+/// The [`Evaluations`] of all nodes. It notifies the rule controller of changes.
 #[derive(Debug)]
 pub struct EvaluationStore {
     evaluations: Mutex<Evaluations>,
@@ -25,8 +25,8 @@ impl EvaluationStore {
         (Self { evaluations: Mutex::default(), notifications }, batches)
     }
 
-    /// Enters what was found on a node, once it was applied or could not be. Returns the uids of
-    /// the rules for which that is news.
+    /// Records the results of a plan after it was applied or failed. Returns the uids of the rules whose
+    /// evaluation of the node changed.
     pub fn record(
         &self,
         node: &str,
@@ -38,36 +38,36 @@ impl EvaluationStore {
         changed
     }
 
-    /// Forgets a node that is gone.
+    /// Removes a deleted node.
     pub fn forget(&self, node: &str) {
         let changed = self.lock().forget(node);
         self.notifications.notify(changed);
     }
 
-    /// Forgets every node that does not exist.
+    /// Removes every node that does not exist.
     pub fn retain(&self, exists: impl Fn(&str) -> bool) {
         let changed = self.lock().retain(exists);
         self.notifications.notify(changed);
     }
 
-    /// Forgets a rule that is gone.
+    /// Removes a deleted rule.
     pub fn forget_rule(&self, uid: &str) {
         self.lock().forget_rule(uid);
     }
 
-    /// Notifies of a rule for a change that the store does not have.
+    /// Notifies the rule controller of a change that is not in the store.
     pub fn notify(&self, rule_uid: Arc<str>) {
         self.notifications.notify([rule_uid]);
     }
 
-    /// Reads the evaluations. The store stays locked while `read` runs.
+    /// Reads the evaluations. The store is locked while `read` runs.
     pub fn read<T>(&self, read: impl FnOnce(&Evaluations) -> T) -> T {
         read(&self.lock())
     }
 
     fn lock(&self) -> MutexGuard<'_, Evaluations> {
-        // A panic elsewhere cannot leave the store half-written in a way that matters: the next
-        // evaluation of the node overwrites the entry.
+        // A panic elsewhere cannot leave the store inconsistent in a way that matters: the next evaluation of
+        // the node replaces the entry.
         self.evaluations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

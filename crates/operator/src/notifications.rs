@@ -1,8 +1,7 @@
-//! Which rules there is news of, told at most once a second.
+//! Change notifications, at most one a second for each rule.
 //!
-//! A mass change is news of the same few rules ten thousand times. A rule's status is written at most
-//! once a second, so nothing is lost by collecting, and what is not done ten thousand times delays no
-//! patch.
+//! A mass change touches the same few rules thousands of times, so notifications are batched. A rule's status
+//! is written at most once a second, so batching loses nothing.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +11,10 @@ use futures::{Stream, StreamExt, stream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// Shortest time between two tellings.
+/// The shortest time between two batches.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Rules of which there is news that was not told yet, by uid.
+/// Rules with a pending notification, by uid.
 #[derive(Debug, Default)]
 pub(crate) struct Notifications {
     rules: Mutex<HashSet<Arc<str>>>,
@@ -23,7 +22,7 @@ pub(crate) struct Notifications {
 }
 
 impl Notifications {
-    /// Notes that there is news of these rules.
+    /// Notifies of these rules.
     pub(crate) fn notify(&self, rules: impl IntoIterator<Item = Arc<str>>) {
         let mut pending = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         pending.extend(rules);
@@ -32,8 +31,7 @@ impl Notifications {
         }
     }
 
-    /// Tells each rule once for all that came in meanwhile: the first at once, and what follows after
-    /// the interval.
+    /// Yields each notified rule once: the first at once, and later ones after the interval.
     pub(crate) fn batches(self: Arc<Self>) -> impl Stream<Item = Arc<str>> + Send + 'static {
         let rounds = stream::unfold((self, Instant::now()), |(notifications, due)| async move {
             notifications.more.notified().await;

@@ -123,7 +123,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Serves health and metrics, and comes back only if it cannot.
+/// Serves health and metrics, and returns only on failure.
 async fn serve(
     address: BindAddress,
     synced: watch::Receiver<bool>,
@@ -156,8 +156,7 @@ fn candidate(args: &Args, config: Config) -> Result<(Option<Election>, Leadershi
     Ok((Some(election), leadership))
 }
 
-/// Takes part in the election once everything has been read, and comes back only if it is lost. Who
-/// has read nothing could do nothing as leader.
+/// Takes part in the election when the caches have synced, and returns when the leadership is lost.
 async fn lead(election: Option<&mut Election>, mut synced: watch::Receiver<bool>) -> Lost {
     if let Some(election) = election
         && synced.wait_for(|synced| *synced).await.is_ok()
@@ -167,8 +166,8 @@ async fn lead(election: Option<&mut Election>, mut synced: watch::Receiver<bool>
     std::future::pending().await
 }
 
-/// Ends some time after the process was asked to end: whatever has not come to an end by then, such
-/// as a controller that still waits for its first list, is dropped.
+/// Returns some time after the process was asked to end. Whatever runs longer is dropped, such as a controller
+/// that waits for its first list.
 async fn grace(end: &CancellationToken) {
     end.cancelled().await;
     tokio::time::sleep(GRACE).await;

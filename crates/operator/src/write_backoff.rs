@@ -1,25 +1,24 @@
 //! Backoff for objects that somebody else changes back again and again.
 //!
-//! A write that succeeds and is undone by an admission policy, another controller or a person looks like
-//! work that is still to be done. Without a wait the two would overwrite each other as fast as the API
-//! server answers. So the same content is written to the same object with growing waits in between. Other
-//! content is written at once.
+//! A write that an admission policy, another controller or a person undoes looks like work that is still to do.
+//! Without a wait the two would overwrite each other as fast as the API server answers. So the same content is
+//! written to the same object with growing waits. Other content is written at once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The wait before the second repetition; the first is immediate. With it an object is written at most
-/// five times in the first minute.
+/// The wait before the second repetition; the first is immediate. So an object is written at most five times in
+/// the first minute.
 const FIRST: Duration = Duration::from_secs(5);
 
 /// The longest wait between two repetitions.
 const LONGEST: Duration = Duration::from_mins(10);
 
-/// After how long the same content counts as new.
+/// The time after which the same content counts as new.
 const FORGOTTEN: Duration = Duration::from_mins(20);
 
-/// How many objects are remembered before old ones are looked for.
+/// The number of objects from which on old ones are removed.
 const FEW: usize = 1024;
 
 /// What was last written to each object.
@@ -29,33 +28,33 @@ pub(crate) struct WriteBackoff(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     objects: HashMap<String, LastWrite>,
-    /// From how many objects on those that count as forgotten are removed.
+    /// The number of objects at which old ones are removed next.
     prune_at: usize,
 }
 
 #[derive(Debug)]
 struct LastWrite {
-    /// Hash of what was written.
+    /// A hash of what was written.
     content: u64,
-    /// How often it was written again.
+    /// The number of repetitions.
     repeats: u32,
     at: Instant,
 }
 
 impl WriteBackoff {
-    /// How long to wait before this content may be written; zero for one that may be now.
+    /// Returns the wait before this content may be written.
     pub(crate) fn wait(&self, object: &str, content: u64) -> Duration {
         let state = self.lock();
         let Some(last) = state.same(object, content) else { return Duration::ZERO };
         delay(last.repeats).saturating_sub(last.at.elapsed())
     }
 
-    /// How often in a row this content has been written again so far; `None` for content that is new.
+    /// Returns the number of consecutive repetitions of this content so far; `None` for new content.
     pub(crate) fn repeats(&self, object: &str, content: u64) -> Option<u32> {
         self.lock().same(object, content).map(|last| last.repeats)
     }
 
-    /// Records that this content was written.
+    /// Records a write of this content.
     pub(crate) fn written(&self, object: &str, content: u64) {
         let mut state = self.lock();
         let repeats = state.same(object, content).map_or(0, |last| last.repeats.saturating_add(1));
@@ -75,8 +74,8 @@ impl State {
         (last.content == content && last.at.elapsed() < FORGOTTEN).then_some(last)
     }
 
-    /// Removes what counts as forgotten, once for each doubling, so that a write costs the same however
-    /// many objects there are.
+    /// Removes expired entries once for each doubling, so the cost of a write does not depend on the number of
+    /// objects.
     fn prune(&mut self) {
         if self.objects.len() >= self.prune_at.max(FEW) {
             self.objects.retain(|_, last| last.at.elapsed() < FORGOTTEN);
@@ -85,7 +84,7 @@ impl State {
     }
 }
 
-/// The wait after so many repetitions.
+/// Returns the wait after this number of repetitions.
 fn delay(repeats: u32) -> Duration {
     match repeats {
         0 => Duration::ZERO,
@@ -104,7 +103,7 @@ mod tests {
             *at += wait;
             Some(at.as_secs())
         });
-        // Beside the first write, at 0.
+        // In addition to the first write, at 0.
         assert_eq!(times.collect::<Vec<_>>(), [0, 5, 15, 35]);
         assert!(delay(4) + Duration::from_secs(35) > Duration::from_mins(1));
         assert_eq!(delay(u32::MAX), LONGEST);

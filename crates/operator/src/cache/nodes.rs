@@ -16,12 +16,12 @@ use super::sync::CacheSync;
 /// Every node, slim.
 pub(crate) type NodeStore = Store<Node>;
 
-/// How many nodes one page of a list has. A page is in memory as a whole, so this times what one node
-/// weighs is what reading a cluster takes.
+/// The number of nodes on one page of a list. A page is in memory as a whole, so this bounds the memory of a
+/// list.
 const PAGE: u32 = 100;
 
-/// Watches nodes. The stream yields a node when something changed that a decision can depend on;
-/// a heartbeat is not such a thing. `observe` is shown everything.
+/// Watches nodes. The stream yields a node when something changed that a decision can depend on, which excludes
+/// heartbeats. `observe` handles every event.
 pub(super) fn nodes(
     client: kube::Client,
     sync: CacheSync,
@@ -38,16 +38,16 @@ pub(super) fn nodes(
     (store, changes)
 }
 
-/// Which nodes changed in what a decision can depend on.
+/// Detects changes that a decision can depend on.
 #[derive(Default)]
 struct Decisive {
-    /// By name of the node, a hash of all that.
+    /// By name of the node, a hash of everything that decisions depend on.
     known: HashMap<String, u64>,
 }
 
 impl Decisive {
-    /// The nodes that an event is news of. While nodes are listed anew there is none: the store has
-    /// the old ones.
+    /// Returns the nodes that an event changed. A list triggers nothing until it is complete, because the store
+    /// has the old nodes until then.
     fn changed(
         &mut self,
         event: &watcher::Result<Event<Node>>,
@@ -85,7 +85,7 @@ impl Decisive {
     }
 }
 
-/// A hash of everything about a node that a decision can depend on.
+/// Returns a hash of everything in a node that a decision can depend on.
 fn decisive(node: &Node) -> u64 {
     let mut hasher = DefaultHasher::new();
     node.metadata.uid.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! The watches of what the operator generates for rules.
+//! The watches of generated objects.
 
 use futures::StreamExt;
 use futures::future::ready;
@@ -23,22 +23,22 @@ use super::reflect::{WATCH_TIMEOUT_SECONDS, persistent};
 use super::rules::StoredRule;
 use super::sync::CacheSync;
 
-/// Everything that the operator generated, by kind.
+/// The generated objects, by kind.
 #[derive(Clone)]
 pub(crate) struct OwnedStores {
-    /// Who reporters are.
+    /// Identities of reporters.
     pub service_accounts: Store<ServiceAccount>,
-    /// What they are told.
+    /// Configurations of reporters.
     pub config_maps: Store<ConfigMap>,
-    /// What runs them.
+    /// Pods of reporters.
     pub daemon_sets: Store<DaemonSet>,
-    /// What they may do.
+    /// Permissions.
     pub cluster_roles: Store<ClusterRole>,
-    /// Who may do it.
+    /// Bindings of permissions.
     pub cluster_role_bindings: Store<ClusterRoleBinding>,
-    /// What limits what they, or nodes, may do.
+    /// Policies that limit permissions.
     pub policies: Store<ValidatingAdmissionPolicy>,
-    /// What puts it in force.
+    /// Bindings of policies.
     pub policy_bindings: Store<ValidatingAdmissionPolicyBinding>,
 }
 
@@ -114,7 +114,7 @@ impl Watches {
                     relisted.send_replace(());
                     None
                 }
-                // Until a list is complete the store has what was there before it.
+                // The store keeps the old objects until a list is complete.
                 Ok(Event::Init | Event::InitApply(_)) | Err(_) => None,
             })
         });

@@ -1,4 +1,4 @@
-//! The watch of reporters' pods, for what keeps them from running.
+//! The watch of reporters' pods, which shows why they do not run.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use super::sync::CacheSync;
 /// Every pod of a reporter, slim.
 pub(crate) type PodStore = Store<ReporterPod>;
 
-/// How many pods one page of a list has.
+/// The number of pods on one page of a list.
 const PAGE: u32 = 100;
 
-/// Watches reporters' pods in their namespace. The stream yields the uid of a rule whenever one of its
-/// pods changed or went.
+/// Watches reporters' pods in their namespace. The stream yields the uid of a rule when one of its pods changed
+/// or was deleted.
 pub(super) fn pods(
     client: Client,
     namespace: &str,
@@ -36,7 +36,7 @@ pub(super) fn pods(
     let touched = events.filter_map(|event| {
         ready(match event {
             Ok(Event::Apply(pod) | Event::Delete(pod)) => pod.rule_uid.map(Arc::from),
-            // A list tells nothing that the next write of a status would not take up.
+            // The next write of a status includes what a list changed.
             Ok(Event::Init | Event::InitApply(_) | Event::InitDone) | Err(_) => None,
         })
     });

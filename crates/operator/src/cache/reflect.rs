@@ -13,20 +13,20 @@ use tracing::warn;
 use super::sync::CacheSync;
 use crate::api_error;
 
-/// How many seconds a watch lasts before the next takes over, so that a connection on which nothing
-/// comes any more is noticed: a rule that nobody hears of is not suspended, and one that a standby does
-/// not know is cleaned up after.
+/// The timeout of a watch, in seconds, after which it is renewed. A connection that died silently is noticed
+/// within this time. Otherwise the operator could miss that a rule was suspended, or clean up after a rule that
+/// it does not know.
 pub(crate) const WATCH_TIMEOUT_SECONDS: u32 = 20;
 
-/// The same for the watch of nodes. Silence on it must not pass for a condition's: one is stale after 30
-/// seconds at the soonest, which leaves 20 for heartbeats that are not at the very end of theirs.
+/// The timeout of the node watch, in seconds. Its silence must not look like a stale condition. A condition is
+/// stale after 30 seconds at the earliest, so 20 seconds remain for late heartbeats.
 pub(crate) const NODE_WATCH_TIMEOUT_SECONDS: u32 = 8;
 
-/// How long a watch that failed waits at most before it is started again.
+/// The longest wait before a failed watch starts again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Keeps a store by a watch that never gives up: failures are logged and retried with growing,
-/// jittered waits.
+/// Keeps a store with a watch that never gives up. It logs failures and retries with exponential backoff and
+/// jitter.
 pub(super) fn persistent<K>(
     what: &'static str,
     watch: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
@@ -47,9 +47,8 @@ where
     })
 }
 
-/// The objects that changed, once the store has them. A watch that lists anew yields every object
-/// when the list is complete: until then the store has the old ones. Failures stop here, where they
-/// have been logged: a controller would pause everything that drives it.
+/// Returns the objects that changed, when the store has them. A list yields every object when it is complete.
+/// Failures are filtered out after they were logged, because a controller would pause all of its triggers.
 pub(super) fn changed_objects<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
     store: Store<K>,

@@ -1,4 +1,4 @@
-//! The watch of rules, and the rule set that the node path reads.
+//! The watch of rules, and the compiled rules for the node controller.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use tokio::sync::watch;
 use super::reflect::{WATCH_TIMEOUT_SECONDS, changed_objects, persistent};
 use super::sync::CacheSync;
 
-/// A rule as it is stored, which may have a form that this version cannot read.
+/// A rule as stored, which this version may not be able to read.
 ///
-/// It is kube's `DeserializeGuard` without `managedFields`, which whoever may write a rule can fill: the API
-/// server takes times there that cannot be read here, and then even that guard gives up, and with it the
-/// list of all rules.
+/// It is kube's `DeserializeGuard` without `managedFields`, which every rule author can fill. The API server
+/// accepts times there that cannot be parsed here, and then the guard, and with it the list of all rules, would
+/// fail.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredRule(pub Result<NodeReadinessRule, InvalidObject>);
 
@@ -76,8 +76,7 @@ pub(crate) type RuleStore = Store<StoredRule>;
 /// All rules compiled; `None` until they have been read for the first time.
 pub(crate) type RuleSets = watch::Receiver<Option<Arc<RuleSet>>>;
 
-/// Watches rules. The stream yields each rule that changed; the receiver has the set of them all,
-/// `None` until they have been read for the first time.
+/// Watches rules. The stream yields each changed rule.
 pub(super) fn rules(
     client: kube::Client,
     sync: CacheSync,
@@ -89,7 +88,7 @@ pub(super) fn rules(
     let watch = watcher(Api::<StoredRule>::all(client), config);
     let what = "NodeReadinessRules (if they are not installed: make install)";
     let changes = persistent(what, watch, writer, sync).inspect(move |event| {
-        // While a list is being read the store is not complete.
+        // The store is not complete during a list.
         if matches!(event, Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone)) {
             let next = rule_set(&known);
             publish.send_if_modified(|current: &mut Option<Arc<RuleSet>>| {
@@ -110,7 +109,7 @@ fn rule_set(store: &RuleStore) -> RuleSet {
     for stored in store.state() {
         match stored.0.as_ref().map(Rule::compile) {
             Ok(Ok(rule)) => rules.push(rule),
-            // One that is being deleted wants nothing, readable or not.
+            // A deleted rule needs no evaluation, whether or not it can be read.
             _ if stored.meta().deletion_timestamp.is_some() => {}
             _ => unreadable.push(Unreadable {
                 name: stored.name_any(),

@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 
 /// A guard that a watch holds until its first list is in the store.
 ///
-/// `Store::wait_until_ready` wakes only the last of several tasks that wait for the same store, so
-/// it cannot serve both a controller and somebody who wants to know that everything was read.
+/// `Store::wait_until_ready` wakes only the last of several tasks that wait for the same store, so it cannot
+/// serve both a controller and this.
 #[derive(Clone, Debug)]
 pub struct CacheSync(
     #[expect(dead_code, reason = "it is held, not used")] mpsc::Sender<Infallible>,

@@ -1,4 +1,4 @@
-//! Command line of the operator.
+//! The operator's command line.
 #![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use super::metrics::MetricsArgs;
 use super::reporter::ReporterArgs;
 use super::values::{BindAddress, LogFormat, bind_address};
 
-/// Holds nodes that are not ready, as NodeReadinessRules say.
+/// Holds nodes with a taint until the conditions of their NodeReadinessRules are met.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "node-readiness-operator", version, args_override_self = true)]
 pub struct Args {
@@ -21,11 +21,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Address that serves /healthz and /readyz, as [HOST]:PORT; 0 serves neither.
+    /// Address that serves /healthz and /readyz, as [HOST]:PORT; 0 turns both off.
     #[arg(long, value_name = "ADDRESS", default_value = ":8081", value_parser = bind_address)]
     pub health_probe_bind_address: BindAddress,
 
-    /// Take part in leader election: of several operators one writes, and the others are ready to.
+    /// Take part in leader election. Only the leader writes, and the others stand by.
     #[arg(
         long,
         value_name = "BOOL",
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
     pub leader_election_namespace: String,
 
-    /// Form of the log.
+    /// Format of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
@@ -65,22 +65,23 @@ pub struct Args {
 }
 
 impl Args {
-    /// Reads a command line, program first, as Go's `flag` package would.
+    /// Parses a command line, program first, like Go's `flag` package.
     ///
     /// # Errors
-    /// When a flag is unknown or its value cannot be read.
+    ///
+    /// When a flag is unknown or its value cannot be parsed.
     pub fn from_go(line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let command = Self::command();
         let line = go_flags::normalise(&command, line);
         Self::from_arg_matches(&command.try_get_matches_from(line)?)
     }
 
-    /// Form of the log, by whichever flag decides it.
+    /// The format of the log, by the flag with precedence.
     pub(crate) fn log_format(&self) -> LogFormat {
         self.compat.log_format().unwrap_or(self.log_format)
     }
 
-    /// What to log, by whichever flag decides it.
+    /// The level of the log, by the flag with precedence.
     pub(crate) fn log_level(&self) -> &str {
         self.compat.log_level().unwrap_or(&self.log_level)
     }

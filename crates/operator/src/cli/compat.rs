@@ -1,7 +1,7 @@
-//! Flags of the Go project that mean something else here, or nothing.
+//! Flags of the Go project that have another meaning here, or none.
 //!
-//! All are accepted, so that the arguments of its Deployment can be kept. One that has nothing to do says
-//! so in the log, with the reason.
+//! All are accepted, so the arguments of its Deployment can stay. The operator logs each flag that it ignores,
+//! with the reason.
 #![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
 
 use clap::ValueEnum;
@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::go_flags::boolean;
 use super::values::LogFormat;
 
-/// Flags of the Go project. Without a value each is as if it were not there.
+/// Flags of the Go project. A flag that is not given has no effect.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Flags of the Go node-readiness-controller")]
 pub struct Compat {
@@ -18,50 +18,50 @@ pub struct Compat {
         require_equals = true, default_missing_value = "true")]
     zap_devel: Option<bool>,
 
-    /// Form of the log; decides over --log-format.
+    /// Format of the log; takes precedence over --log-format.
     #[arg(long, value_name = "FORM")]
     zap_encoder: Option<ZapEncoder>,
 
-    /// What to log: debug, info, error, panic, or a number: 1 is debug, more is trace. Decides over
+    /// What to log: debug, info, error, panic, or a number: 1 is debug, more is trace. Takes precedence over
     /// --log-level.
     #[arg(long, value_name = "LEVEL", value_parser = zap_level)]
     zap_log_level: Option<&'static str>,
 
-    /// Accepted; nothing to do.
+    /// Accepted and ignored.
     #[arg(long, value_name = "LEVEL")]
     zap_stacktrace_level: Option<String>,
 
-    /// Accepted; nothing to do.
+    /// Accepted and ignored.
     #[arg(long, value_name = "ENCODING")]
     zap_time_encoding: Option<String>,
 
-    /// Accepted; nothing to do.
+    /// Accepted and ignored.
     #[arg(long, value_name = "ADDRESS")]
     pprof_bind_address: Option<String>,
 
-    /// Accepted; nothing to do.
+    /// Accepted and ignored.
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1,
         require_equals = true, default_missing_value = "true")]
     enable_webhook: Option<bool>,
 
-    /// Accepted; nothing to do.
+    /// Accepted and ignored.
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1,
         require_equals = true, default_missing_value = "true")]
     enable_node_state_metrics: Option<bool>,
 
-    /// Accepted; nothing to do.
+    /// Accepted and ignored.
     #[arg(long, value_name = "NUMBER")]
     kube_api_qps: Option<f64>,
 
-    /// Accepted; nothing to do.
+    /// Accepted and ignored.
     #[arg(long, value_name = "NUMBER")]
     kube_api_burst: Option<i64>,
 
-    /// Accepted; nothing to do.
+    /// Accepted and ignored.
     #[arg(long, value_name = "NUMBER")]
     node_concurrent_reconciles: Option<i64>,
 
-    /// Accepted; nothing to do.
+    /// Accepted and ignored.
     #[arg(long, value_name = "NUMBER")]
     rule_concurrent_reconciles: Option<i64>,
 }
@@ -73,7 +73,7 @@ enum ZapEncoder {
 }
 
 impl Compat {
-    /// The form of the log, if one of these flags decides it.
+    /// The format of the log, if one of these flags sets it.
     pub(crate) fn log_format(&self) -> Option<LogFormat> {
         match (self.zap_encoder, self.zap_devel) {
             (Some(ZapEncoder::Json), _) | (None, Some(false)) => Some(LogFormat::Json),
@@ -82,7 +82,7 @@ impl Compat {
         }
     }
 
-    /// What to log, if one of these flags decides it.
+    /// The level of the log, if one of these flags sets it.
     pub(crate) fn log_level(&self) -> Option<&str> {
         self.zap_log_level.or(match self.zap_devel {
             Some(true) => Some("debug"),
@@ -91,9 +91,9 @@ impl Compat {
         })
     }
 
-    /// The flags that were given and have nothing to do, each with the reason.
+    /// The ignored flags that were given, each with the reason.
     pub(crate) fn idle(&self) -> Vec<(&'static str, &'static str)> {
-        // Every field by name: one that is added does not compile until it is decided what it does.
+        // Every field by name: a new field does not compile until its effect is decided.
         let Self {
             zap_devel: _,
             zap_encoder: _,
@@ -154,7 +154,7 @@ impl Compat {
     }
 }
 
-/// Reads a log level as zap does, into one of ours.
+/// Parses a log level of zap.
 fn zap_level(text: &str) -> Result<&'static str, String> {
     match text.to_ascii_lowercase().as_str() {
         "debug" => return Ok("debug"),

@@ -1,15 +1,14 @@
-//! The command line as Go's `flag` package reads it, put into the form that clap reads.
+//! Rewrites a command line of Go's `flag` package for clap.
 //!
-//! Manifests of the Go project have flags with one dash or two, values behind `=` or in the next
-//! argument, and booleans with no value or one behind `=`.
+//! Manifests of the Go project have flags with one dash or two, values after `=` or in the next argument, and
+//! booleans without a value or with one after `=`.
 
 use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command};
 
-/// Rewrites a command line, program first: every flag with two dashes, and every value behind `=`,
-/// so that a value may begin with a dash as `-1` does. What is no flag of `command` is left for clap
-/// to complain about.
+/// Rewrites a command line, program first: every flag gets two dashes, and every value follows `=`, so a value
+/// may begin with a dash as `-1` does. Unknown flags stay unchanged, so clap reports them.
 pub(crate) fn normalise(
     command: &Command,
     line: impl IntoIterator<Item = OsString>,
@@ -34,8 +33,8 @@ pub(crate) fn normalise(
     normal
 }
 
-/// What follows the dashes of a long flag. One letter behind one dash is a short flag of clap's, such
-/// as `-h`, and a number is a value.
+/// Returns the name of a long flag. One letter after one dash is a short flag of clap, such as `-h`, and a
+/// number is a value.
 fn long_name(argument: &str) -> Option<&str> {
     let name = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'))?;
     let one_dash = name.len() + 1 == argument.len();
@@ -43,12 +42,12 @@ fn long_name(argument: &str) -> Option<&str> {
     (begins_with_a_letter && !(one_dash && name.len() == 1)).then_some(name)
 }
 
-/// Whether a flag's value may be the next argument. That of a boolean may not, since it may have none.
+/// Returns whether a flag's value may be the next argument. A boolean's may not.
 fn takes_value(flag: &Arg) -> bool {
     flag.get_action().takes_values() && !flag.is_require_equals_set()
 }
 
-/// Reads a boolean as Go writes it.
+/// Parses a boolean as Go does.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),

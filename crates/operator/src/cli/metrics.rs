@@ -1,4 +1,4 @@
-//! How metrics are served: the part of the command line.
+//! The flags for metrics.
 #![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
 
 use std::convert::Infallible;
@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use super::go_flags::boolean;
 use super::values::{BindAddress, bind_address};
 
-/// How metrics are served.
+/// The flags for metrics.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MetricsArgs {
-    /// Address that serves /metrics, as [HOST]:PORT; 0 serves none.
+    /// Address that serves /metrics, as [HOST]:PORT; 0 turns metrics off.
     #[arg(long, value_name = "ADDRESS", default_value = "0", value_parser = bind_address)]
     pub metrics_bind_address: BindAddress,
 
-    /// Whether metrics are served over HTTPS, to whoever may get /metrics in this cluster, or over
-    /// HTTP to everybody.
+    /// Serve metrics over HTTPS to users who may get /metrics in this cluster, instead of over HTTP to
+    /// everybody.
     #[arg(long, value_name = "BOOL", value_parser = boolean, default_value = "true",
         default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = clap::ArgAction::Set)]
     pub metrics_secure: bool,
 
-    /// Directory with tls.crt and tls.key for HTTPS, which are read again when they change. Without
-    /// it, or with an empty one, the operator makes a certificate that nobody else has signed.
+    /// Directory with tls.crt and tls.key for HTTPS, which are read again when they change. Without it the
+    /// operator generates a self-signed certificate.
     #[arg(long, value_name = "DIRECTORY", value_parser = directory)]
     pub metrics_cert_dir: Option<Directory>,
 }
@@ -30,14 +30,14 @@ pub struct MetricsArgs {
 /// A directory; `None` for none.
 pub type Directory = Option<PathBuf>;
 
-/// Reads a directory as Go programs do: an empty one is none.
+/// Parses a directory like Go programs do: an empty one is none.
 #[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
 fn directory(text: &str) -> Result<Directory, Infallible> {
     Ok((!text.is_empty()).then(|| text.into()))
 }
 
 impl MetricsArgs {
-    /// The directory of the certificate, if there is one.
+    /// Returns the directory of the certificate, if there is one.
     pub(crate) fn certificate_directory(&self) -> Option<&Path> {
         self.metrics_cert_dir.as_ref()?.as_deref()
     }

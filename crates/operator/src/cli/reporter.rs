@@ -1,4 +1,4 @@
-//! How reporters run, and what rules may ask of them: the part of the command line.
+//! The flags for reporters and for what rules may ask of them.
 #![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
 
 use clap::{ArgAction, ValueEnum};
@@ -7,61 +7,60 @@ use node_readiness_engine::reporter::{Allowances, Settings};
 
 use super::go_flags::boolean;
 
-/// How reporters run, and what rules may ask of them.
+/// The flags for reporters and for what rules may ask of them.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReporterArgs {
-    /// Image that reporters run.
+    /// Image of reporters.
     #[arg(long, value_name = "IMAGE", env = "REPORTER_IMAGE")]
     pub reporter_image: String,
 
-    /// Namespace that reporters run in.
+    /// Namespace of reporters.
     #[arg(long, value_name = "NAMESPACE", default_value = "nrr-reporters")]
     pub reporters_namespace: String,
 
-    /// What nodes, and reporters that act as their node, are kept from: records keeps all of them from
-    /// changing the operator's annotations; strict also keeps reporters from changing anything but the
-    /// conditions that rules probe, and takes Kubernetes 1.32 and kubelets that authenticate with client
-    /// certificates.
+    /// How strictly admission policies limit what is written as a node. records: no node may change the
+    /// operator's annotations. strict: in addition, reporters may change only the conditions that rules probe;
+    /// this needs Kubernetes 1.32 and kubelets that authenticate with client certificates.
     #[arg(long, value_enum, default_value_t = GuardArg::Records)]
     pub guard: GuardArg,
 
-    /// Let rules run programs on nodes, in the reporter's container.
+    /// Permit rules to run programs on nodes, in the reporter's container.
     #[arg(long, value_name = "BOOL", value_parser = boolean, default_value = "false",
         default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set)]
     pub allow_exec_probes: bool,
 
-    /// Let rules run reporters as root, without capabilities.
+    /// Permit rules to run reporters as root, without capabilities.
     #[arg(long, value_name = "BOOL", value_parser = boolean, default_value = "false",
         default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set)]
     pub allow_root_reporters: bool,
 
-    /// Let rules run reporters in images of these names; * stands for any text. May be given several
-    /// times.
+    /// Permit rules to run reporters in images that match this pattern; * matches any text. May be repeated.
     #[arg(long, value_name = "PATTERN", value_parser = glob::Pattern::new, value_delimiter = ',')]
     pub allow_reporter_image: Vec<glob::Pattern>,
 
-    /// Let rules probe these hosts beside localhost; * stands for any text. May be given several times.
+    /// Permit rules to probe hosts that match this pattern, besides localhost; * matches any text. May be
+    /// repeated.
     #[arg(long, value_name = "PATTERN", value_parser = glob::Pattern::new, value_delimiter = ',')]
     pub allow_probe_host: Vec<glob::Pattern>,
 
-    /// Let rules look into this directory of nodes and what is below it. May be given several times.
+    /// Permit rules to look into this directory of nodes and everything below it. May be repeated.
     #[arg(long, value_name = "DIRECTORY", value_parser = absolute, value_delimiter = ',')]
     pub allow_host_path: Vec<String>,
 }
 
-/// What the guard keeps nodes from.
+/// How strict the guard is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GuardArg {
-    /// Changing the operator's annotations.
+    /// Nodes may not change the operator's annotations.
     Records,
-    /// And, for reporters, changing anything but the conditions that rules probe.
+    /// In addition, reporters may change only the conditions that rules probe.
     Strict,
 }
 
 impl ReporterArgs {
-    /// What reporters are made with.
+    /// Returns the settings of reporters.
     pub fn settings(&self) -> Settings {
         Settings {
             namespace: self.reporters_namespace.clone(),
@@ -76,7 +75,7 @@ impl ReporterArgs {
         }
     }
 
-    /// What the guard keeps nodes from.
+    /// Returns how strict the guard is.
     pub(crate) fn strength(&self) -> Strength {
         match self.guard {
             GuardArg::Records => Strength::Records,

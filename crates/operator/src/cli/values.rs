@@ -4,19 +4,19 @@ use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use clap::ValueEnum;
 
-/// An address to listen on; `None` for not at all.
+/// An address to listen on; `None` turns the server off.
 pub type BindAddress = Option<SocketAddr>;
 
-/// Form of the log.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// A line for people.
+    /// Text for people.
     Text,
-    /// A JSON object a line.
+    /// A JSON object on each line.
     Json,
 }
 
-/// Reads an address as Go programs write it: `:8081` is every address of the machine.
+/// Parses an address like Go programs do: `:8081` is every address of the machine.
 pub(crate) fn bind_address(text: &str) -> Result<BindAddress, String> {
     if text == "0" {
         return Ok(None);
@@ -27,7 +27,7 @@ pub(crate) fn bind_address(text: &str) -> Result<BindAddress, String> {
     let addresses = text.to_socket_addrs().map_err(|cause| {
         format!("must be :PORT, HOST:PORT, or 0 to serve nothing, and cannot be used: {cause}")
     })?;
-    // Where a name has addresses of both kinds, as Go chooses.
+    // If a name has IPv4 and IPv6 addresses, Go prefers IPv4.
     let mut addresses: Vec<_> = addresses.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.first().copied().map(Some).ok_or_else(|| format!("{text} has no address"))

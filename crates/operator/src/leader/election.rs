@@ -1,7 +1,7 @@
-//! Taking part in the election: the requests for the Lease, and nothing else.
+//! Leader election: the requests for the Lease.
 //!
-//! What to do is decided in [`node_readiness_engine::lease`]. One round reads the Lease, decides,
-//! and writes it if need be, whether this process leads or stands by.
+//! [`node_readiness_engine::lease`] decides. Each round reads the Lease, decides, and writes it if necessary,
+//! on the leader and on standbys.
 
 use std::time::Duration;
 
@@ -20,17 +20,17 @@ use crate::api_error;
 use crate::clock;
 use crate::identity;
 
-/// How long one request for the Lease may take: a few fit into a claim.
+/// The timeout of one request for the Lease. A few fit into a claim.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where a pod finds the name of its namespace.
+/// The file with the namespace of the pod.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// Why this process may write no more. It ends then, as others of its kind do: whatever was planned
-/// or queued under the old claim goes with it, and the next process begins with what is there.
+/// Why this process may not write any more. It ends, as other controllers do, so no plan or queue of the old
+/// claim survives.
 #[derive(Debug, Error)]
 pub enum Lost {
-    /// It was not renewed in time.
+    /// The Lease was not renewed in time.
     #[error(
         "Lease {namespace}/{LEASE_NAME} was not renewed for {RENEW_DEADLINE:?}; another operator \
          may lead soon, so this one ends"
@@ -39,17 +39,17 @@ pub enum Lost {
         /// Namespace of the Lease.
         namespace: String,
     },
-    /// Another took it.
+    /// Another operator holds the Lease.
     #[error("Lease {namespace}/{LEASE_NAME} is held by {holder:?} now, so this operator ends")]
     Taken {
         /// Namespace of the Lease.
         namespace: String,
-        /// Who has it.
+        /// The holder.
         holder: String,
     },
 }
 
-/// The part of this process in the election.
+/// This process as a candidate.
 pub(crate) struct Election {
     leases: Api<Lease>,
     namespace: String,
@@ -60,15 +60,15 @@ pub(crate) struct Election {
 
 /// A request for the Lease that failed.
 enum Failed {
-    /// Somebody else wrote in between.
+    /// Somebody else wrote the Lease concurrently.
     Conflict,
-    /// Something else, in words.
+    /// Another cause, in words.
     Other(String),
 }
 
 impl Election {
-    /// Takes part over the Lease in a namespace. The client should be used by nothing else, so that
-    /// no other request can be in the way of a renewal.
+    /// Creates a candidate for the Lease in a namespace. Use the client for nothing else, so that no other
+    /// request delays a renewal.
     pub(crate) fn new(client: Client, namespace: String) -> (Self, Leadership) {
         let (claim, leadership) = Leadership::new();
         let identity = identity::unique();
@@ -83,7 +83,7 @@ impl Election {
         (election, leadership)
     }
 
-    /// Stands by, leads when it can, and ends when it leads no more.
+    /// Stands by, leads when it can, and returns when it loses the leadership.
     pub(crate) async fn run(&mut self) -> Lost {
         loop {
             let end = self.candidate.claim().map(|end| self.began + end);
@@ -115,10 +115,10 @@ impl Election {
         }
     }
 
-    /// Gives the Lease up, so that another need not wait. To be called once nothing writes any more.
+    /// Releases the Lease, so that others need not wait. Call it after the last write.
     pub(crate) async fn release(mut self) {
         self.claim.send_replace(Claim::Standby);
-        // A renewal may have been cut off in the middle: what it left is read.
+        // A renewal may have been interrupted, so the Lease is read again.
         if let Ok(lease) = self.read().await {
             self.candidate.observe(lease, self.began.elapsed());
         }
@@ -132,9 +132,9 @@ impl Election {
         }
     }
 
-    /// Reads, decides, writes; says when to do so again.
+    /// Reads, decides and writes; returns when to do so again.
     async fn round(&mut self) -> Result<Duration, Loss> {
-        // Candidates that began together should not go on together.
+        // Jitter, so that candidates which started together do not stay in step.
         let retry = RETRY_PERIOD.mul_f64(1.0 - fastrand::f64() / 5.0);
         match self.read().await {
             Ok(lease) => self.candidate.observe(lease, self.began.elapsed()),
@@ -182,8 +182,8 @@ impl Election {
         let mut lease = lease.clone();
         lease.metadata.name = Some(LEASE_NAME.to_owned());
         let write = async {
-            // What has no resourceVersion was not there: creating it fails if it is there by now,
-            // as replacing it fails if it has changed.
+            // A Lease without a resourceVersion did not exist. Creating it fails if it exists by now, as
+            // replacing it fails if it has changed.
             if lease.metadata.resource_version.is_none() {
                 self.leases.create(&params, &lease).await
             } else {
@@ -199,10 +199,11 @@ impl Election {
     }
 }
 
-/// The namespace of the pod that this process runs in.
+/// Returns the namespace of this process's pod.
 ///
 /// # Errors
-/// When it does not run in one.
+///
+/// When the process does not run in a pod.
 pub(crate) fn pod_namespace() -> std::io::Result<String> {
     Ok(std::fs::read_to_string(NAMESPACE_FILE)?.trim().to_owned())
 }

@@ -1,4 +1,4 @@
-//! Whether this process may write: every write of the operator goes through [`Leadership::write`].
+//! The right to write: every write of the operator passes [`Leadership::write`].
 
 use std::time::Duration;
 
@@ -7,65 +7,64 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-/// How long a write may take. The API server's own limit is a minute.
+/// The timeout of a write. The API server's own limit is a minute.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The right to write, as those who write see it.
+/// The right to write, for those who write.
 ///
-/// It is a time, not a boolean: it ends by itself if nobody renews it.
+/// It is a time and not a boolean: it ends by itself unless it is renewed.
 #[derive(Clone, Debug)]
 pub(crate) struct Leadership(watch::Receiver<Claim>);
 
-/// Until when this process may write, by its own monotonic clock.
+/// Until when this process may write, by its monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Claim {
-    /// It may not.
+    /// It may not write.
     Standby,
-    /// Until then, unless it is renewed.
+    /// Until then, unless the claim is renewed.
     Until(Instant),
-    /// For ever, since it was told that there is no other.
+    /// Without limit, because there is no other operator.
     Unlimited,
 }
 
-/// A write that did not come about.
+/// Why a write did not succeed.
 #[derive(Debug, Error)]
 pub(crate) enum NotWritten<E> {
     /// Nothing was sent.
     #[error("this operator holds no lease")]
     NotLeader,
-    /// Whether it was carried out is not known.
+    /// The write may have been applied.
     #[error("the API server did not answer in time")]
     Timeout,
-    /// The API server refused, or could not be reached.
+    /// The API server refused the write, or could not be reached.
     #[error("{0}")]
     Failed(E),
 }
 
 impl Leadership {
-    /// That of a process which may write as long as somebody says so.
+    /// Returns the leadership of a candidate, and its claim to set.
     pub(crate) fn new() -> (watch::Sender<Claim>, Self) {
         let (claim, seen) = watch::channel(Claim::Standby);
         (claim, Self(seen))
     }
 
-    /// That of a process which is alone.
+    /// Returns the leadership of an operator without leader election.
     pub(crate) fn unlimited() -> Self {
         Self(watch::channel(Claim::Unlimited).1)
     }
 
-    /// Whether a write may begin now.
+    /// Returns whether a write may begin now.
     pub(crate) fn may_write(&self) -> bool {
         self.deadline().is_some()
     }
 
-    /// Waits until this process may write for the first time, or never will.
+    /// Waits until this process may write for the first time.
     pub(crate) async fn acquired(self) {
         let Self(mut claim) = self;
         drop(claim.wait_for(|claim| !matches!(claim, Claim::Standby)).await);
     }
 
-    /// Carries out a write if this process may, and waits for its end no longer than it takes
-    /// until another process may lead.
+    /// Sends a write if this process leads, and waits for it at most until another operator may lead.
     pub(crate) async fn write<T, E>(
         &self,
         write: impl Future<Output = Result<T, E>>,
@@ -77,7 +76,7 @@ impl Leadership {
         }
     }
 
-    /// When a write that begins now has to have ended; `None` if none may begin.
+    /// Returns the deadline of a write that begins now; `None` if none may begin.
     fn deadline(&self) -> Option<Instant> {
         let now = Instant::now();
         match *self.0.borrow() {

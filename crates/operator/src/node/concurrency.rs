@@ -1,22 +1,21 @@
 //! How many nodes are written at the same time: an adaptive concurrency limit (AIMD).
 //!
-//! More at a time are faster up to what the API server bears, and beyond that only wait there,
-//! where they are in everybody's way. So the number follows what it answers, as TCP's congestion
-//! window does (RFC 5681): it grows quickly up to the last number that was too many, slowly beyond,
-//! and is halved when the API server says or shows that it is too many.
+//! More writes at a time are faster up to what the API server can handle, and beyond that they only queue
+//! there. So the limit follows the answers, like TCP's congestion window (RFC 5681): it grows quickly up to the
+//! last limit that was too high, slowly beyond, and is halved when the API server is overloaded.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The fewest and the most writes at a time, and how many it begins with.
+/// The smallest, largest and initial limit.
 const LEAST: f64 = 2.0;
 pub(super) const MOST: u16 = 96;
 const FIRST: f64 = 16.0;
 
-/// An answer that takes so long shows an API server that has too much to do: a write takes it
-/// milliseconds, and it lets no request wait for longer than a minute.
+/// An answer that takes this long indicates an overloaded API server. A write takes milliseconds, and no
+/// request waits longer than a minute.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// The limit, which gives a permit to each write.
@@ -41,12 +40,12 @@ pub(super) struct Permit<'a> {
     began: Instant,
 }
 
-/// How the API server took a write.
+/// How the API server answered a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feedback {
-    /// It was carried out or refused for what it was.
+    /// It applied the write, or refused it because of its content.
     Success,
-    /// It was refused or not answered since there is too much to do.
+    /// It refused or did not answer, because it is overloaded.
     Overload,
 }
 
@@ -81,19 +80,19 @@ impl Permit<'_> {
             self.limit.free.add_permits(wanted - state.permits);
             state.permits = wanted;
         }
-        // Our own permit comes back after this, so fewer may be free than are to go; the next answers
-        // take the rest away.
+        // The own permit is returned after this, so fewer may be free than have to be removed. The next answers
+        // remove the rest.
         if wanted < state.permits {
             state.permits -= self.limit.free.forget_permits(state.permits - wanted);
         }
     }
 }
 
-/// How many writes there may be at a time. Pure: what time it is, is told.
+/// The limit as a number. Callers pass the time.
 #[derive(Debug)]
 struct Limit {
     size: f64,
-    /// Up to here it grows quickly.
+    /// The limit grows quickly up to this value.
     quick: f64,
     /// When it was last reduced. The answers to earlier writes say nothing about the smaller limit.
     shrunk: Instant,
@@ -109,8 +108,8 @@ impl Limit {
         self.size as usize
     }
 
-    /// Records the answer to a write that began at `began`. `busy` is whether all permits were in use: only
-    /// then does it say anything about one more.
+    /// Records the answer to a write that began at `began`. `busy` is whether all permits were in use. Only
+    /// then does an answer justify a higher limit.
     fn record(&mut self, feedback: Feedback, began: Instant, now: Instant, busy: bool) {
         if began < self.shrunk {
             return;

@@ -127,7 +127,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
         Outcome::Stale(_) => {
             context.planner.cancel(&node);
             context.planner.latency.start_at(node.name(), waiting_since);
-            // The node's watch event is on the way and usually comes first.
+            // The node's watch event is on its way and usually comes first.
             debug!(node = node.name(), "the node changed in between");
             Ok(Action::requeue(context.backoff.failed(node.name())))
         }
@@ -160,7 +160,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     }
 }
 
-/// What was planned from what, and what came of it.
+/// A plan, what it was made from, and its outcome.
 struct Reconciled {
     node: Arc<Node>,
     rules: Arc<RuleSet>,
@@ -168,7 +168,7 @@ struct Reconciled {
     outcome: Outcome,
 }
 
-/// Plans a node, and writes it if need be; `None` while there are no rules to plan by.
+/// Plans a node, and writes it if necessary; `None` while there are no rules.
 async fn plan_and_write(node: Arc<Node>, context: &Context) -> Option<Reconciled> {
     let plan =
         |node: &Node, rules: &Arc<RuleSet>| context.planner.plan(node, rules, &context.nodes);
@@ -178,7 +178,7 @@ async fn plan_and_write(node: Arc<Node>, context: &Context) -> Option<Reconciled
         return Some(Reconciled { node, rules, planned, outcome: Outcome::Written });
     }
     let permit = context.writer.acquire().await;
-    // It may have had to wait: what would be written is decided by what is known now.
+    // Waiting for the permit may have taken long, so the plan is made again from the latest cache.
     let latest =
         context.nodes.get(&ObjectRef::from_obj(&*node)).unwrap_or_else(|| Arc::clone(&node));
     let latest_rules = context.rules.borrow().clone()?;
@@ -192,7 +192,7 @@ async fn plan_and_write(node: Arc<Node>, context: &Context) -> Option<Reconciled
     Some(Reconciled { node, rules, planned, outcome })
 }
 
-/// Writes a node, unless somebody changes it back so often that it has to wait.
+/// Writes a node, unless it is in backoff because somebody changes it back.
 async fn write(
     permit: Permit<'_>,
     node: &Node,
@@ -207,8 +207,7 @@ async fn write(
     }
     let repeats = write_backoff.repeats(name, plan.content_hash);
     let is_returning_taint = plan.changes.iter().any(|change| change.reappeared);
-    // Once for each conflict: at the first write of what was written before, or of what a rule that let
-    // go of the node does not want.
+    // Once for each conflict: at the first repetition of a write, or when a taint returned on a released node.
     let is_changed = repeats == Some(0) || (repeats.is_none() && is_returning_taint);
     let manager = if is_changed { context.writer.last_manager(name).await } else { None };
     let outcome = context.writer.write(permit, node, patch.clone()).await;
@@ -269,8 +268,8 @@ fn emit_events(
     }
 }
 
-/// Warns that a node could not be written: on the node each time, and on the rules that wanted it when
-/// that is news.
+/// Emits warnings for a node that could not be written: on the node each time, and on its rules when that is
+/// new.
 fn emit_failure_events(
     node: &Node,
     plan: &NodePlan,

@@ -1,11 +1,11 @@
-//! Who changed what the operator writes on a Node, by `metadata.managedFields`.
+//! Finds in `metadata.managedFields` who changed what the operator writes on a Node.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::core::ObjectMeta;
 use node_readiness_api::{CLAIMS_ANNOTATION, CONTROLLER_NAME};
 
-/// The field manager other than the operator who last set taints or the record of a node. Nobody owns a
-/// field that was removed, so that does not tell who did it.
+/// Returns the field manager, other than the operator, that last set taints or the record of a node. A removed
+/// field has no owner, so a removal cannot be attributed.
 pub(super) fn last_of(metadata: &ObjectMeta) -> Option<&str> {
     let others = metadata.managed_fields.iter().flatten().filter(|entry| {
         entry.subresource.is_none() && entry.manager.as_deref() != Some(CONTROLLER_NAME)

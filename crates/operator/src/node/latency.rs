@@ -1,4 +1,4 @@
-//! Since when nodes wait for the node path to answer to what became of them.
+//! Tracks how long nodes wait for the controller, for the latency metric.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,12 +26,12 @@ impl LatencyTracker {
         self.lock().remove(node).unwrap_or_else(Instant::now)
     }
 
-    /// Forgets a node that is gone.
+    /// Removes a deleted node.
     pub(super) fn forget(&self, node: &str) {
         self.lock().remove(node);
     }
 
-    /// Forgets every node that is not named.
+    /// Removes every node that is not named.
     pub(super) fn retain(&self, exists: &HashSet<&str>) {
         self.lock().retain(|node, _| exists.contains(node.as_str()));
     }

@@ -1,4 +1,4 @@
-//! The one place that writes nodes.
+//! Writes nodes.
 
 use std::time::Duration;
 
@@ -12,35 +12,35 @@ use super::field_managers;
 use crate::api_error;
 use crate::leader::{Leadership, NotWritten};
 
-/// How many answers in a row that ask for patience are nobody's concern.
+/// The number of consecutive conflicts or overloads that are not reported.
 const UNTOLD: u32 = 4;
 
-/// What came of a write.
+/// The outcome of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The node is as planned.
     Written,
-    /// Somebody else changed taints or records in between: the plan is void. With the API server's
-    /// words, in case it happens again and again.
+    /// Somebody else changed taints or records concurrently, so the plan is outdated. It has the API server's
+    /// message, in case this repeats.
     Stale(String),
-    /// This process does not lead: nothing was sent.
+    /// This process does not lead, and nothing was sent.
     NotLeader,
-    /// The node is no more.
+    /// The node does not exist any more.
     Gone,
-    /// The API server has too much to do, and asks to be left alone for this long.
+    /// The API server is overloaded, and asks to wait this long.
     Busy(Duration),
-    /// The API server took the write and nothing changed: an admission policy or a webhook undid it.
+    /// The API server accepted the write and nothing changed: an admission policy or a webhook undid it.
     Undone,
-    /// Somebody changed back what was written before: the same is written again after this time.
+    /// Somebody changed the node back. The same write is repeated after this time.
     Reverted(Failure, Duration),
-    /// The API server refused, or could not be reached.
+    /// The API server refused the write, or could not be reached.
     Failed(Failure),
-    /// There was no answer, or one that says nothing about it: it may have come about.
+    /// There was no conclusive answer, so the write may have been applied.
     Unknown(Failure),
 }
 
 impl Outcome {
-    /// Why it is not known to have come about, where that is to be told.
+    /// Returns why the write may not have been applied, if that is to be reported.
     pub(super) fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Failed(failure) | Self::Unknown(failure) | Self::Reverted(failure, _) => {
@@ -55,8 +55,7 @@ impl Outcome {
         }
     }
 
-    /// This outcome of a node's write, after some before it that were none either: a plan that is void,
-    /// or an API server that is busy, is nobody's concern now and then, and is when it does not end.
+    /// Turns repeated conflicts and overloads into a failure. A few of them are normal and not reported.
     pub(super) fn after(self, misses: u32, node: &str) -> Self {
         if misses < UNTOLD {
             return self;
@@ -101,15 +100,15 @@ impl Writer {
         self.limit.acquire().await
     }
 
-    /// Who other than the operator last changed what it writes on a node. This is the one read of a
-    /// node beside the watch, made once for each change that is reverted.
+    /// Returns the field manager that last changed what the operator writes on a node. This is the only read of
+    /// a node besides the watch, once for each conflict.
     pub(super) async fn last_manager(&self, node: &str) -> Option<String> {
         let read = self.leadership.write(self.nodes.get_metadata(node)).await.ok()?;
         field_managers::last_of(&read.metadata).map(str::to_owned)
     }
 
-    /// Writes a node by a conditional patch. Only metadata is asked for in return: a whole node
-    /// would be tens of kilobytes that nobody reads.
+    /// Writes a node with a conditional patch. It asks only for metadata in the answer, because nobody reads
+    /// the whole node.
     pub(super) async fn write(&self, permit: Permit<'_>, node: &Node, patch: JsonPatch) -> Outcome {
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..Default::default() };
@@ -119,7 +118,8 @@ impl Writer {
         permit.release(written.as_ref().map_or_else(overload, |_| Feedback::Success));
         let before = &node.metadata.resource_version;
         match written {
-            // The patch tested that the node was as planned from, and so it should have changed it.
+            // The patch tested the version that the node was planned from, so an applied patch changes the
+            // version.
             Ok(answer) if answer.metadata.resource_version == *before => Outcome::Undone,
             Ok(_) => Outcome::Written,
             Err(error) => not_written(&error),
@@ -127,7 +127,7 @@ impl Writer {
     }
 }
 
-/// What a write comes to that did not come about.
+/// Returns the outcome of a write that did not succeed.
 fn not_written(error: &NotWritten<kube::Error>) -> Outcome {
     match error {
         NotWritten::NotLeader => Outcome::NotLeader,
@@ -147,7 +147,7 @@ fn not_written(error: &NotWritten<kube::Error>) -> Outcome {
     }
 }
 
-/// What it says of how much the API server bears that a write did not come about.
+/// Returns whether a failed write indicates an overloaded API server.
 fn overload(error: &NotWritten<kube::Error>) -> Feedback {
     match error {
         NotWritten::NotLeader => Feedback::Success,

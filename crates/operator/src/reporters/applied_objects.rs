@@ -1,5 +1,5 @@
-//! What is known of generated objects after they were applied: how admission changed them, and whether
-//! the watch has shown them yet.
+//! What is known of generated objects after an apply: how admission changed them, and whether the watch has
+//! shown them yet.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,22 +13,21 @@ use crate::write_backoff::WriteBackoff;
 /// Objects by kind, namespace and name.
 #[derive(Debug, Default)]
 pub(crate) struct AppliedObjects {
-    /// What was applied to each, with the waits before it is applied again.
+    /// Backoff for repeated applies of the same content.
     pub(crate) write_backoff: WriteBackoff,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// A hash of how an object differed from what was applied, right after it was applied.
+    /// A hash of the difference between an object and the applied content, right after the apply.
     accepted: HashMap<String, u64>,
-    /// Objects that were applied and that the watch has not shown since, with the version that it
-    /// showed before, if any.
+    /// Applied objects that the watch has not shown yet, with the version that it showed before.
     unseen: HashMap<String, Option<String>>,
 }
 
 impl AppliedObjects {
-    /// Whether an object differs from what is wanted just as it did right after that was applied.
+    /// Returns whether an object differs from the desired one in the same way as right after the apply.
     pub(crate) fn is_accepted(
         &self,
         object: &str,
@@ -38,20 +37,20 @@ impl AppliedObjects {
         self.lock().accepted.get(object) == Some(&hash_of(&(content, found)))
     }
 
-    /// Accepts how an object differs from what was applied. Returns whether that is new.
+    /// Accepts the difference from the applied object. Returns whether it is new.
     pub(crate) fn accept(&self, object: &str, content: u64, found: &[(String, Value)]) -> bool {
         let difference = hash_of(&(content, found));
         self.lock().accepted.insert(object.to_owned(), difference) != Some(difference)
     }
 
-    /// Records that an object was applied, of which the watch showed this version before.
+    /// Records an apply, with the version that the watch showed before.
     pub(crate) fn applied(&self, object: &str, content: u64, shown: Option<String>) {
         self.write_backoff.written(object, content);
         self.lock().unseen.insert(object.to_owned(), shown);
     }
 
-    /// Whether the watch still shows what was there before the last apply. What it shows then is no
-    /// sign that somebody changed the object.
+    /// Returns whether the watch still shows the version from before the last apply. Then a difference is not a
+    /// change by somebody else.
     pub(crate) fn is_unseen(&self, object: &str, shown: Option<&str>) -> bool {
         let mut state = self.lock();
         let Some(before) = state.unseen.get(object) else { return false };
@@ -67,7 +66,7 @@ impl AppliedObjects {
     }
 }
 
-/// A hash of a value by its JSON.
+/// Returns a hash of a value's JSON.
 pub(crate) fn hash_of(value: &impl Serialize) -> u64 {
     let mut hasher = DefaultHasher::new();
     serde_json::to_string(value).unwrap_or_default().hash(&mut hasher);
@@ -99,7 +98,7 @@ mod tests {
         objects.applied("a", 1, None);
         assert!(objects.is_unseen("a", None));
         assert!(!objects.is_unseen("a", Some("5")));
-        // It was shown, so that it is missing now means that it was deleted.
+        // The watch has shown it, so it is missing because it was deleted.
         assert!(!objects.is_unseen("a", None));
     }
 }

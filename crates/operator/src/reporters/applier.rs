@@ -1,4 +1,4 @@
-//! Bringing generated objects to where they should be, by server-side apply.
+//! Applies generated objects by server-side apply.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -24,29 +24,29 @@ use crate::cache::OwnedStores;
 use crate::leader::{Leadership, NotWritten};
 use crate::telemetry::Events;
 
-/// A resourceVersion that no object has. An apply with it creates what is not there and is refused
-/// with 409 where anything is: the API server compares the versions of what exists, and of nothing
-/// else (`Update` in `registry/generic/registry/store.go`).
+/// A resourceVersion that no object has. An apply with it creates a missing object and is refused with 409 if
+/// the object exists: the API server compares versions only of existing objects (`Update` in
+/// `registry/generic/registry/store.go`).
 ///
-/// A POST would do the same, and leave the fields to a manager of another kind (operation `Update`),
-/// from which no later apply could take those that are generated no more.
+/// A POST would record the fields under a manager with the operation `Update`, from which no later apply could
+/// remove fields that are no longer generated.
 const NO_VERSION: &str = "9223372036854775807";
 
-/// What of an object says which it is, and not what it is like.
+/// The members that identify an object.
 const IDENTITY: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
-/// An object as it is in the cluster, once it is as wanted.
+/// An object in the cluster, after it was ensured.
 pub(crate) struct Ensured<K> {
     pub(crate) object: K,
-    /// Whether that took a write.
+    /// Whether it was written.
     pub(crate) written: bool,
-    /// What somebody else set otherwise and is accepted: an admission policy that changes each write, or
-    /// a manager who added an item to a list.
+    /// The first field that somebody else set and that is accepted: by an admission policy, or a manager that
+    /// added an item to a list.
     pub(crate) changed: Option<String>,
 }
 
-/// The kinds that grant or limit permissions. What others add to their lists is removed, since one match
-/// condition more would open what a policy guards. They are as generated, or the rule says that they are not.
+/// The kinds that grant or limit permissions. The operator removes what others add to them, because one more
+/// match condition could disable a policy.
 const EXACT: [&str; 4] = [
     "ClusterRole",
     "ClusterRoleBinding",
@@ -54,7 +54,7 @@ const EXACT: [&str; 4] = [
     "ValidatingAdmissionPolicyBinding",
 ];
 
-/// Writes generated objects.
+/// Applies and deletes generated objects.
 #[derive(Clone)]
 pub(crate) struct Applier {
     client: Client,
@@ -65,7 +65,7 @@ pub(crate) struct Applier {
 }
 
 impl Applier {
-    /// `namespace` is that of the reporters.
+    /// `namespace` is the reporters' namespace.
     pub(crate) fn new(
         client: Client,
         leadership: Leadership,
@@ -81,11 +81,10 @@ impl Applier {
         }
     }
 
-    /// Applies an object unless it is in the cluster as wanted. One of that name that is not the
-    /// rule's is never written.
+    /// Applies an object unless it is in the cluster as desired. It never writes a foreign object of that name.
     ///
-    /// What admission makes of an apply is accepted, so that the two do not overwrite each other for
-    /// ever; what is changed later is applied again, with growing waits if it happens again and again.
+    /// It accepts what admission changes during an apply, so that the two do not overwrite each other for ever.
+    /// It applies later changes by others again, with growing waits if they repeat.
     pub(crate) async fn ensure<K>(
         &self,
         api: &Api<K>,
@@ -127,8 +126,8 @@ impl Applier {
             None => None,
         };
         let applied = match self.send(api, &wanted, replaces.clone()).await {
-            // It is there, though not among what is watched: it is somebody else's, or its labels
-            // were edited, or it was made a moment ago.
+            // The object exists and is not in the cache: it is foreign, its labels were edited, or it was
+            // created a moment ago.
             Err(NotWritten::Failed(kube::Error::Api(status)))
                 if status.code == 409 && replaces.is_none() =>
             {
@@ -162,8 +161,8 @@ impl Applier {
         Ok(Ensured { object, written: true, changed: Some(changed) })
     }
 
-    /// The uid of an object of the rule that is there. One that was abandoned is deleted: a DaemonSet's
-    /// selector, which has the uid of the earlier rule, cannot be changed.
+    /// Returns the uid of the rule's object if it exists. It deletes an abandoned one, because a DaemonSet's
+    /// selector has the uid of the earlier rule and cannot be changed.
     async fn take_over<K>(
         &self,
         api: &Api<K>,
@@ -184,7 +183,7 @@ impl Applier {
         }
     }
 
-    /// Deletes an object, unless another of its name has taken its place.
+    /// Deletes an object, unless another one has taken its name.
     async fn delete_one<K>(
         &self,
         api: &Api<K>,
@@ -207,8 +206,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Replaces all of an object but its metadata. Applying leaves to others what they added to lists
-    /// that are kept by key, such as a container's environment.
+    /// Replaces everything except the metadata. An apply would keep what others added to lists that are merged
+    /// by key.
     async fn put_back<K>(&self, api: &Api<K>, live: &K, wanted: &Value) -> Result<K, ApplyError>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -226,7 +225,7 @@ impl Applier {
         Ok(object)
     }
 
-    /// Applies an object in place of the one of that uid, or where there is none.
+    /// Applies an object in place of the one with that uid, or if there is none.
     async fn send<K>(
         &self,
         api: &Api<K>,
@@ -245,7 +244,7 @@ impl Applier {
         self.leadership.write(api.patch(&wanted.name_any(), &params, &Patch::Apply(&wanted))).await
     }
 
-    /// Applies a policy and what puts it in force, and says whether that took a write.
+    /// Applies a policy and its binding. Returns whether something was written.
     pub(crate) async fn put_in_place(
         &self,
         policy: &BoundPolicy,
@@ -257,7 +256,7 @@ impl Applier {
         Ok(policy.written || binding.written)
     }
 
-    /// Deletes generated objects, and says how many there were.
+    /// Deletes generated objects. Returns how many there were.
     pub(crate) async fn delete<K>(
         &self,
         api: &Api<K>,
@@ -275,7 +274,7 @@ impl Applier {
         Ok(going.len())
     }
 
-    /// A kind in the reporters' namespace.
+    /// Returns the API of a kind in the reporters' namespace.
     pub(crate) fn namespaced<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -283,7 +282,7 @@ impl Applier {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// A kind of the whole cluster.
+    /// Returns the API of a cluster-scoped kind.
     pub(crate) fn cluster<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = ClusterResourceScope>,
@@ -299,7 +298,7 @@ fn changed_by_others(object: &str, field: &str) -> String {
     )
 }
 
-/// Kind, namespace and name of an object.
+/// Returns kind, namespace and name of an object.
 fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
     let (kind, name) = (kind::<K>(), object.name_any());
     match object.namespace() {
@@ -308,13 +307,13 @@ fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
     }
 }
 
-/// A patch that replaces all of an object but its metadata, as long as it has this version.
+/// Returns a patch that replaces everything except the metadata, if the object has this version.
 fn replacement(wanted: &Value, version: &str) -> serde_json::Result<json_patch::Patch> {
     let members = wanted.as_object().into_iter().flatten();
     let members = members.filter(|(member, _)| !IDENTITY.contains(&member.as_str()));
     let test = json!({"op": "test", "path": "/metadata/resourceVersion", "value": version});
     let replaced = members.map(|(member, value)| {
-        // What is there already is replaced (RFC 6902, section 4.1).
+        // `add` replaces an existing member (RFC 6902, section 4.1).
         json!({"op": "add", "path": format!("/{member}"), "value": value})
     });
     serde_json::from_value([test].into_iter().chain(replaced).collect())

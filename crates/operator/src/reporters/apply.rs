@@ -1,4 +1,4 @@
-//! Bringing a rule's reporters to where they should be.
+//! Applies and deletes the objects of a rule's reporters.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -13,11 +13,11 @@ use super::error::ApplyError;
 use super::propagation::PropagationDelay;
 use crate::cache::OwnedStores;
 
-/// Applies what a rule should have, in the order that [`ReporterObjects`] states, and deletes what it
-/// should not. An object that is as it should be is not written.
+/// Applies the desired objects of a rule, in the order of [`ReporterObjects`], and deletes others. It does not
+/// write objects that are as desired.
 ///
-/// Where a policy limits a permission, the policy comes first and goes last, and API servers are given
-/// time to see it.
+/// A policy is applied before the permission that it limits and deleted after it, and API servers get time to
+/// see it.
 pub(crate) async fn apply(
     applier: &Applier,
     rule: &NodeReadinessRule,
@@ -30,7 +30,7 @@ pub(crate) async fn apply(
         delete_all(applier, &uid, stores, propagation).await?;
         return Ok(Reporters::None);
     };
-    // Every field by name: one that is added does not compile until it is applied.
+    // Every field by name: a new field does not compile until it is applied.
     let ReporterObjects { service_account, policy, roles, role_bindings, config_map, daemon_set } =
         desired;
     let accounts = &stores.service_accounts;
@@ -45,7 +45,7 @@ pub(crate) async fn apply(
     }
     let granted = grant(applier, roles, stores).await;
     if policy.is_none() {
-        // A role under the same name as one that a policy limits is not deleted but changed.
+        // A role with the same name as a limited one is not deleted but changed.
         note_changed(&uid, &granted, stores, propagation);
     }
     granted?;
@@ -61,7 +61,7 @@ pub(crate) async fn apply(
     Ok(reporters(&live.object, changed))
 }
 
-/// Applies roles, and says whether that took a write.
+/// Applies roles. Returns whether something was written.
 async fn grant(
     applier: &Applier,
     roles: &[ClusterRole],
@@ -74,7 +74,7 @@ async fn grant(
     Ok(written)
 }
 
-/// Deletes what a rule had under another access: permissions before what limits them.
+/// Deletes the objects of another access: permissions before policies.
 async fn delete_outdated(
     applier: &Applier,
     uid: &str,
@@ -95,7 +95,7 @@ async fn delete_outdated(
     delete_policies(applier, uid, stores, propagation).await.map(drop)
 }
 
-/// Deletes permissions, and says whether there were any.
+/// Deletes permissions. Returns whether there were any.
 async fn withdraw(
     applier: &Applier,
     stores: &OwnedStores,
@@ -108,7 +108,7 @@ async fn withdraw(
     Ok(bound + granted > 0)
 }
 
-/// Notes that what a rule's policies limit has changed, if it has any.
+/// Starts the propagation delay if a rule has policies and their permissions changed.
 fn note_changed(
     uid: &str,
     changed: &Result<bool, ApplyError>,
@@ -124,8 +124,8 @@ fn has_policies(uid: &str, stores: &OwnedStores) -> bool {
     !stores.policies.state_filter(|policy| is_of(policy, uid)).is_empty()
 }
 
-/// Deletes everything generated for a rule, the pods first: a reporter that has lost its permissions
-/// would only fill the log. Says whether all of it has gone; if not, it is to be called again.
+/// Deletes all objects of a rule, pods first, because a reporter without permissions would only log errors.
+/// Returns whether everything was deleted; otherwise call it again.
 pub(crate) async fn delete_all(
     applier: &Applier,
     uid: &str,
@@ -152,8 +152,8 @@ pub(crate) async fn delete_all(
     Ok(gone)
 }
 
-/// Deletes the policies of a rule once API servers have seen that what they limit is gone, and says
-/// whether none is left.
+/// Deletes the policies of a rule when API servers have seen that their permissions are gone. Returns whether
+/// none is left.
 async fn delete_policies(
     applier: &Applier,
     uid: &str,
@@ -172,17 +172,17 @@ async fn delete_policies(
     Ok(true)
 }
 
-/// Whether an object was generated for a rule.
+/// Returns whether an object was generated for a rule.
 fn is_of(object: &impl Resource, rule_uid: &str) -> bool {
     object.labels().get(RULE_UID_LABEL).is_some_and(|uid| uid == rule_uid)
 }
 
-/// Whether one of these objects has the same name.
+/// Returns whether one of these objects has the same name.
 fn is_among<K: Resource>(object: &K, wanted: &[K]) -> bool {
     wanted.iter().any(|wanted| wanted.name_any() == object.name_any())
 }
 
-/// How the reporters of a rule are whose objects are to be left alone.
+/// Returns the state of reporters whose objects must not change.
 pub(crate) fn observe(desired: Option<&ReporterObjects>, stores: &OwnedStores) -> Reporters {
     let wanted = desired.map(|objects| ObjectRef::from_obj(&objects.daemon_set));
     let live = wanted.and_then(|wanted| stores.daemon_sets.get(&wanted));
@@ -193,7 +193,7 @@ fn reporters(daemon_set: &DaemonSet, changed: Option<String>) -> Reporters {
     let namespace = daemon_set.namespace().unwrap_or_default();
     let name = format!("{namespace}/{}", daemon_set.name_any());
     match &daemon_set.status {
-        // Counts of an older generation say nothing about this one.
+        // Counts of an older generation do not count.
         Some(status) if status.observed_generation == daemon_set.metadata.generation => {
             let status = ReporterStatus {
                 daemon_set: name,

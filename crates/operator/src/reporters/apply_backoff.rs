@@ -1,7 +1,7 @@
-//! Rules whose reporters could not be applied, and that wait to be tried again.
+//! Backoff for rules whose reporters failed to apply.
 //!
-//! A rule is looked at whenever there is news of its nodes. That is no reason to send again what was
-//! just refused; a new spec is.
+//! A rule is reconciled whenever its nodes change. That is no reason to repeat a failed apply, but a new spec
+//! is.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,30 +10,30 @@ use std::time::{Duration, Instant};
 use kube::{Resource, ResourceExt};
 use node_readiness_engine::status::Reporters;
 
-/// Rules that wait, by uid.
+/// The rules in backoff, by uid.
 #[derive(Debug, Default)]
 pub(crate) struct ApplyBackoff {
     waits: Mutex<HashMap<String, Wait>>,
 }
 
-/// Why and until when a rule waits.
+/// The backoff of one rule.
 #[derive(Clone, Debug)]
 pub(crate) struct Wait {
     generation: Option<i64>,
     until: Instant,
-    /// How its reporters are because of what failed.
+    /// The state of the reporters after the failure.
     pub(crate) failure: Reporters,
 }
 
 impl Wait {
-    /// How long it still waits.
+    /// Returns the remaining wait.
     pub(crate) fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 }
 
 impl ApplyBackoff {
-    /// Has a rule wait.
+    /// Starts the backoff of a rule.
     pub(crate) fn start(&self, rule: &impl Resource, wait: Duration, failure: Reporters) {
         let generation = rule.meta().generation;
         let waiting = Wait { generation, until: Instant::now() + wait, failure };
@@ -42,7 +42,7 @@ impl ApplyBackoff {
         waits.insert(rule.uid().unwrap_or_default(), waiting);
     }
 
-    /// Why a rule with this spec waits, if it does.
+    /// Returns the backoff of a rule with this spec, if there is one.
     pub(crate) fn of(&self, rule: &impl Resource) -> Option<Wait> {
         let waiting = self.lock().get(&rule.uid()?)?.clone();
         (waiting.generation == rule.meta().generation && !waiting.left().is_zero())

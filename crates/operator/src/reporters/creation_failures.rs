@@ -1,5 +1,5 @@
-//! Why Kubernetes creates no pods for a DaemonSet: a quota, a limit range, Pod Security. A DaemonSet's
-//! status does not say so. Its controller's events do.
+//! Why Kubernetes creates no pods for a DaemonSet: a quota, a limit range, Pod Security. Only the events of its
+//! controller show this.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,16 +12,16 @@ use kube::{Client, ResourceExt};
 use tokio::time::timeout;
 use tracing::debug;
 
-/// How long what the events say is taken for true.
+/// How long the result is cached.
 pub(crate) const REFRESH: Duration = Duration::from_secs(10);
 
-/// How long the API server may take to answer.
+/// The timeout of the request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many events are looked at. There is one for each cause, which counts its repetitions.
+/// The maximum number of events to read. There is one for each cause, which counts its repetitions.
 const EVENTS: u32 = 50;
 
-/// How many characters a name generated for a pod has beyond its DaemonSet's and a hyphen.
+/// The length of the random suffix of a pod's name.
 const SUFFIX: usize = 5;
 
 /// Reads the events of `DaemonSet`s that lack pods.
@@ -32,13 +32,13 @@ pub(crate) struct CreationFailures {
 }
 
 impl CreationFailures {
-    /// `namespace` is that of the reporters.
+    /// `namespace` is the reporters' namespace.
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
         Self { events: Api::namespaced(client, namespace), known: Mutex::default() }
     }
 
-    /// Why pods of this DaemonSet could not be created last, in the API server's words. Nothing is known
-    /// where there are no events, or where they cannot be read: the status is written without.
+    /// Returns why pods of this DaemonSet could not be created last, in the API server's words. It returns
+    /// nothing if there are no events or they cannot be read.
     pub(crate) async fn of(&self, daemon_set: &DaemonSet) -> Option<String> {
         let uid = daemon_set.uid()?;
         if let Some((at, known)) = self.lock().get(&uid)
@@ -76,7 +76,7 @@ impl CreationFailures {
     }
 }
 
-/// A message without the pod's random suffix, which would make each one another.
+/// Returns a message without the pod's random suffix, which would make each message different.
 fn without_generated_name(message: &str, daemon_set: &str) -> String {
     let prefix = format!("\"{daemon_set}-");
     let Some((before, after)) = message.split_once(&prefix) else { return message.to_owned() };

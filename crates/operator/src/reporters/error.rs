@@ -13,12 +13,12 @@ pub enum ApplyError {
         kind: String,
         /// Its name.
         name: String,
-        /// What was tried.
+        /// The verb that was tried.
         verb: &'static str,
         /// The API server's words.
         cause: String,
     },
-    /// An object of that name is there, and is not the rule's.
+    /// A foreign object has this name.
     #[error(
         "{kind} {name} is {whose}, and is left as it is; delete it, or give the NodeReadinessRule \
          another name"
@@ -28,10 +28,10 @@ pub enum ApplyError {
         kind: String,
         /// Its namespace, if it has one, and name.
         name: String,
-        /// Whose it is.
+        /// Its owner.
         whose: String,
     },
-    /// An object of that name is there, and is that of a rule that is gone.
+    /// An object of a deleted rule has this name.
     #[error(
         "{kind} {name} is that of an earlier NodeReadinessRule of this name, and is waited for: \
          Kubernetes' garbage collector removes it"
@@ -42,7 +42,7 @@ pub enum ApplyError {
         /// Its namespace, if it has one, and name.
         name: String,
     },
-    /// Somebody changes an object back again and again.
+    /// Somebody changes the object back repeatedly.
     #[error(
         "{field} of {object} is changed or removed again and again by somebody else, and is applied again \
          with growing waits; see who with kubectl get -o yaml --show-managed-fields"
@@ -66,7 +66,7 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    /// How the reporters are for which this is why they do not run as they should.
+    /// Returns the state of the reporters after this error.
     pub(crate) fn reporters(&self) -> Reporters {
         match self {
             Self::Taken { .. } | Self::Left { .. } => Reporters::NameTaken(self.to_string()),

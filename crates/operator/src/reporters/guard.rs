@@ -1,7 +1,7 @@
-//! The guard around whoever acts as a node: the only writer of the policies that are no rule's.
+//! The policy controller: the only writer of the guard policies.
 //!
-//! It follows the rules, since one of its policies lists the conditions that they probe. Reporters
-//! wait until it admits what they write.
+//! It follows the rules, because one of the policies lists the conditions that they probe. Reporters wait until
+//! the guard admits their conditions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::backoff::Backoff;
 use crate::cache::{Caches, OwnedStores};
 use crate::leader::Leadership;
 
-/// What it is called among what waits for itself in [`Backoff`], and for API servers in [`PropagationDelay`].
+/// The guard's key in [`Backoff`] and [`PropagationDelay`].
 const GUARD: &str = "guard";
 
 /// What the policy controller works with.
@@ -39,19 +39,19 @@ pub(crate) struct PolicyController {
     pub leadership: Leadership,
 }
 
-/// How the guard stands, for those who wait for it.
+/// The guard, for those who wait for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard(watch::Receiver<GuardState>);
 
-/// How the guard stands.
+/// The state of the guard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum GuardState {
-    /// It has not been put up.
+    /// It is not applied yet.
     #[default]
     Pending,
-    /// It could not be put up, or not as it should be.
+    /// It could not be applied.
     Failed(String),
-    /// It is in force, and lets these conditions through.
+    /// It is in force and admits these conditions.
     InForce(BTreeSet<String>),
 }
 
@@ -62,7 +62,7 @@ impl Guard {
         (state, Self(seen))
     }
 
-    /// How the guard stands to a rule: in its way, or not.
+    /// Returns the guard's state for a rule: `Pending` until it admits the rule's conditions.
     pub(crate) fn state_for(&self, rule: &NodeReadinessRule) -> GuardState {
         let state = self.0.borrow().clone();
         match &state {
@@ -71,7 +71,7 @@ impl Guard {
         }
     }
 
-    /// How it stands, and whenever that changes.
+    /// Returns the state and its changes.
     pub(crate) fn changes(&self) -> watch::Receiver<GuardState> {
         self.0.clone()
     }
@@ -184,8 +184,8 @@ impl PolicyController {
     }
 }
 
-/// The conditions that reporters write as their nodes. Those of a rule that is suspended or cannot be read
-/// go on with what they were told, whatever the rule says now.
+/// Returns the conditions that reporters write as their nodes. Reporters of a suspended or unreadable rule keep
+/// their configuration, so their conditions are taken from it.
 fn written_as_nodes(rules: &RuleSet, configs: &Store<ConfigMap>) -> BTreeSet<String> {
     let mut types = rules.written_as_nodes();
     for config in configs.state() {
@@ -196,8 +196,8 @@ fn written_as_nodes(rules: &RuleSet, configs: &Store<ConfigMap>) -> BTreeSet<Str
     types
 }
 
-/// The conditions that reporters were told to write as their nodes. Another version of the project may
-/// have told them, so whatever else there is does not matter.
+/// Returns the conditions that reporters are configured to write as their nodes. Another version may have
+/// written the configuration, so unknown fields are ignored.
 fn configured_types(config: &ConfigMap) -> Vec<String> {
     let text = config.data.as_ref().and_then(|files| files.get(REPORTER_CONFIG_FILE));
     let config: Value = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -223,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// A rule that says now that its reporters write the condition `Now`.
+    /// A rule whose reporters now write the condition `Now`.
     fn rule(name: &str, suspend: bool) -> Rule {
         let rule = json!({
             "apiVersion": "readiness.node.x-k8s.io/v1alpha1", "kind": "NodeReadinessRule",

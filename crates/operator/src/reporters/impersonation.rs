@@ -1,10 +1,10 @@
-//! Whether the API server knows constrained impersonation (KEP-5284), found out by asking it.
+//! Detects whether the API server supports constrained impersonation (KEP-5284).
 //!
-//! No version or API says so, and a feature gate can be switched either way. So the operator asks who
-//! it would be as a node that does not exist. Nothing can come of the question: whoever may not
-//! impersonate is refused, and the words of the refusal tell which rules were consulted. Who may
-//! impersonate anybody, as an administrator may, is told who they would be: in the group of nodes if the
-//! feature was used. If not, that says nothing, since the API server tries first what worked last.
+//! No version or API states it, and a feature gate can be switched. So the operator asks who it would be as a
+//! node that does not exist, which has no effect. A user without the permission is refused, and the message
+//! names the consulted rules. An administrator, who may impersonate anybody, gets an answer: with the group of
+//! nodes if the feature was used. Otherwise the answer is inconclusive, because the API server first tries what
+//! worked last.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use tracing::{debug, info, warn};
 
 use crate::leader::Leadership;
 
-/// The node that the operator asks about.
+/// The node that does not exist.
 const NOBODY: &str = "system:node:node-readiness-feature-detection";
 
-/// How long one question may take, and how soon it is asked again where the answer is no or none.
+/// The timeout of a request, and the interval until the answer is yes.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_mins(1);
 
-/// Asks until the feature is there, and tells each answer. Only who leads needs to know.
+/// Asks until the feature is detected, and publishes each answer. Only the leader needs it.
 pub(crate) async fn detect(
     client: Client,
     leadership: Leadership,
@@ -37,7 +37,7 @@ pub(crate) async fn detect(
             debug!("no answer to whether constrained impersonation works");
             Unknown
         });
-        // No answer is no news.
+        // A missing answer changes nothing.
         if found != Unknown && detected.send_replace(found) != found {
             match found {
                 Works => info!("the API server knows constrained impersonation"),
@@ -69,7 +69,7 @@ async fn ask(client: &Client) -> ConstrainedImpersonation {
     }
 }
 
-/// Reads who somebody would be that may impersonate a node.
+/// Interprets the answer to a user who may impersonate a node.
 fn answered(review: &SelfSubjectReview) -> ConstrainedImpersonation {
     let user = review.status.as_ref().and_then(|status| status.user_info.as_ref());
     let groups = user.and_then(|user| user.groups.as_ref());
@@ -80,7 +80,7 @@ fn answered(review: &SelfSubjectReview) -> ConstrainedImpersonation {
     }
 }
 
-/// Reads the refusal of somebody who may not: one by the rules of the feature names its verbs.
+/// Interprets the refusal of a user who may not. A refusal by the feature's rules names its verbs.
 fn refused(message: &str) -> ConstrainedImpersonation {
     if message.contains("impersonate:") || message.contains("impersonate-on:") {
         Works

@@ -1,4 +1,4 @@
-//! What it takes to bring a rule's reporters to the cluster.
+//! The state and tools to apply a rule's reporters.
 
 use kube::Client;
 use node_readiness_engine::reporter::{ConstrainedImpersonation, Settings};
@@ -10,9 +10,9 @@ use super::creation_failures::CreationFailures;
 use super::guard::Guard;
 use super::propagation::PropagationDelay;
 
-/// Applies reporters, and knows what they wait for.
+/// Applies reporters, and tracks what they wait for.
 pub(crate) struct ReporterManager {
-    /// What the operator's flags say about reporters.
+    /// The settings from the operator's flags.
     pub settings: Settings,
     pub applier: Applier,
     pub guard: Guard,

@@ -1,8 +1,8 @@
-//! Whose an object is that bears the name of a generated one.
+//! Whether an existing object with a generated name belongs to the rule.
 //!
-//! Names follow from the rule's name, so somebody else may have taken one before. What is not the
-//! rule's own is never written; that holds for the objects of an earlier rule of the same name as
-//! well, which the garbage collector is about to remove. Those that it will not remove are replaced.
+//! Names are derived from the rule's name, so a foreign object may already have one. The operator never writes
+//! a foreign object. It waits for the garbage collector to delete the objects of an earlier rule of the same
+//! name, and replaces those that the garbage collector will not delete.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL, RULE_NAME_ANNOTATION, RUL
 
 use super::error::ApplyError;
 
-/// What an object is to the rule that wants one of its name.
+/// The relation of an existing object to the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ownership {
-    /// It is the rule's own.
+    /// The rule owns it.
     Own,
-    /// It was generated for a rule of this name that had another uid, and no rule owns it: it was restored
-    /// from a backup, or left when that rule was deleted with `--cascade=orphan`. Nobody will remove it.
+    /// It was generated for an earlier rule of this name and has no owner: it was restored from a backup, or
+    /// orphaned with `--cascade=orphan`. Nobody will delete it.
     Abandoned,
 }
 
-/// Whether an object that is there is the one that is wanted: it is owned by the same rule, or, since
-/// either may have been edited, labelled with its uid. One that was abandoned may be taken over.
+/// Returns whether an existing object is the desired one: the rule owns it or, because either may have been
+/// edited, it has the label with the rule's uid. An abandoned one may be replaced.
 pub(crate) fn check<K>(there: &impl Resource, wanted: &K) -> Result<Ownership, ApplyError>
 where
     K: Resource<DynamicType = ()>,
 {
-    // What is no rule's has a fixed name that is the operator's alone.
+    // Objects of no rule have fixed names that belong to the operator.
     let Some(uid) = wanted.labels().get(RULE_UID_LABEL) else { return Ok(Ownership::Own) };
     let owned = there.owner_references().iter().any(|owner| owner.uid == *uid);
     let label = there.labels().get(RULE_UID_LABEL);
@@ -56,7 +56,7 @@ fn is_abandoned(there: &impl Resource, wanted: &impl Resource) -> bool {
         && rule(there.annotations()) == rule(wanted.annotations())
 }
 
-/// Whose an object is, as far as it says.
+/// Describes the owner of an object, as far as the object shows it.
 fn whose(there: &impl Resource) -> String {
     if let Some(owner) = there.owner_references().first() {
         return format!("owned by {} {}", owner.kind, owner.name);

@@ -1,23 +1,23 @@
-//! Policies that were just written, or of which what they limit was.
+//! Propagation delay of policies and of the permissions that they limit.
 //!
-//! API servers learn of both by watching, each by itself. What depends on their having seen it waits.
+//! Each API server learns of both through its own watch. What depends on that waits.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long API servers are given. A policy is compiled within a second of its being seen; the rest is
-/// room for a slow watch.
+/// The time that API servers get. They compile a policy within a second of seeing it; the rest is for a slow
+/// watch.
 const DELAY: Duration = Duration::from_secs(3);
 
-/// When what was written, by the uid of its rule, or by another name for what belongs to none.
+/// When something was written, by the uid of its rule, or by another key.
 #[derive(Debug, Default)]
 pub(crate) struct PropagationDelay {
     written: Mutex<HashMap<String, Instant>>,
 }
 
 impl PropagationDelay {
-    /// Notes a write, unless there was none. One that failed may have come about all the same.
+    /// Starts the delay, unless nothing was written. A failed write may have been applied.
     pub(crate) fn start<E>(&self, of: &str, written: &Result<bool, E>) {
         if matches!(written, Ok(false)) {
             return;
@@ -27,7 +27,7 @@ impl PropagationDelay {
         all.insert(of.to_owned(), Instant::now());
     }
 
-    /// How long what depends on it still has to wait.
+    /// Returns the remaining delay.
     pub(crate) fn left(&self, of: &str) -> Option<Duration> {
         let left = DELAY.checked_sub(self.lock().get(of)?.elapsed())?;
         (!left.is_zero()).then_some(left)

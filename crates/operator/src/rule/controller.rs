@@ -89,8 +89,8 @@ impl RuleController {
     }
 }
 
-/// The rules to reconcile when one was notified: that one, and those that probe a condition that it
-/// probes, since they may have come to share nodes.
+/// Returns the rules to reconcile for a notification of one: the rule itself, and the rules that probe one of
+/// its conditions, because they may share nodes now.
 fn concerned(rules: &RuleSets, uid: &str) -> Vec<ObjectRef<StoredRule>> {
     let Some(rules) = rules.borrow().clone() else { return Vec::new() };
     let Some(rule) = rules.by_uid(uid) else { return Vec::new() };
@@ -104,7 +104,7 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
     if !context.leadership.may_write() {
         return Ok(Action::await_change());
     }
-    // What has not been read looks as if it were not there.
+    // Without a sync, existing objects look missing.
     if !*context.caches.synced.borrow() {
         return Ok(Action::requeue(SYNC_RETRY));
     }
@@ -118,7 +118,7 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
         context.telemetry.metrics.not_evaluable(&uid);
     }
     let Outcome { backs_off, requeue_after } = match &stored.0 {
-        // Boxed: it holds seven objects in several forms.
+        // Boxed because of its size.
         Ok(rule) => Box::pin(reconcile::reconcile(rule, &context)).await?,
         Err(invalid) => {
             context.status.reject(&stored, &invalid.error).await?;

@@ -5,10 +5,10 @@ use thiserror::Error;
 
 use crate::reporters::ApplyError;
 
-/// A rule could not be carried out; it is retried by itself.
+/// A rule could not be reconciled; the controller retries it.
 #[derive(Debug, Error)]
 pub enum RuleError {
-    /// Something generated could not be written as JSON.
+    /// A generated object could not be encoded as JSON.
     #[error("reporters could not be generated: {0}")]
     Generate(#[from] serde_json::Error),
     /// A generated object could not be applied or deleted.
@@ -23,7 +23,7 @@ pub enum RuleError {
 }
 
 impl RuleError {
-    /// What could not be done, as events name it.
+    /// Returns the failed action, as named in events.
     pub(super) fn action(&self) -> &'static str {
         match self {
             Self::Generate(_) | Self::Apply(_) => "ApplyReporters",

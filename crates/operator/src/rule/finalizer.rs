@@ -1,4 +1,4 @@
-//! The finalizer of a rule: it stays until no node carries anything of it.
+//! The finalizer of a rule: the rule stays until no node carries its taint or record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,37 +21,37 @@ use crate::clock;
 use crate::leader::NotWritten;
 use crate::reporters::{ApplyError, ReporterManager, apply};
 
-/// How soon nodes that are being cleaned are looked at again.
+/// How soon a deleted rule is requeued.
 const NODES_RETRY: Duration = Duration::from_millis(500);
 
-/// How long nodes may take to be cleaned before it is told which they are.
+/// How long the cleanup of nodes may take before the status names them.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
-/// Some nodes still carry something of the rule.
+/// Some nodes still carry the rule's taint or record.
 #[derive(Debug, Error)]
 #[error("{} nodes still carry its taint or record", .0.len())]
 pub struct StillClaimed(Vec<String>);
 
-/// What is to be done with a rule.
+/// The next step for a rule.
 pub(super) enum Next {
-    /// It is to be carried out.
+    /// Reconcile it.
     Reconcile,
-    /// It goes, and waits for these nodes to be clean.
+    /// It is deleted and waits for these nodes.
     Await(Vec<String>),
-    /// Nothing, but this.
+    /// Nothing but this action.
     Nothing(Action),
 }
 
-/// Adds the finalizer to a rule, or removes it from one that goes once its reporters are gone and every
-/// node is clean.
+/// Adds the finalizer to a rule. Removes it from a deleted rule when its reporters are deleted and every node
+/// is clean.
 ///
-/// It works on metadata alone, so that a rule that cannot be read can be deleted.
+/// It works on metadata alone, so an unreadable rule can be deleted.
 pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Next, RuleError> {
     let held = rule.finalizers().iter().any(|name| name == FINALIZER);
     let going = rule.meta().deletion_timestamp.is_some();
     match (held, going) {
         (true, false) => return Ok(Next::Reconcile),
-        // Nothing of ours keeps the rule: it is as good as gone.
+        // Our finalizer is gone, so the rule counts as deleted.
         (false, true) => return Ok(Next::Nothing(Action::await_change())),
         (true, true) => {
             if let Some(left) = delete_reporters(rule, context).await? {
@@ -84,8 +84,8 @@ pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Nex
     }
 }
 
-/// Deletes a rule's reporters, and says how long it takes until all is gone. The garbage collector
-/// would delete them, too, but in no order: what limits a permission has to outlive it.
+/// Deletes a rule's reporters. Returns the remaining wait. The garbage collector would delete them in no order,
+/// and policies must outlive the permissions that they limit.
 async fn delete_reporters(
     rule: &StoredRule,
     context: &Context,
@@ -96,7 +96,7 @@ async fn delete_reporters(
     Ok((!gone).then(|| propagation.left(&uid).unwrap_or_default()))
 }
 
-/// Has a rule wait that goes. What takes longer than usual is told, so that nobody wonders.
+/// Requeues a deleted rule. After some time the status names the nodes that it waits for.
 pub(super) async fn await_nodes(
     rule: &StoredRule,
     nodes: &[String],
@@ -110,7 +110,7 @@ pub(super) async fn await_nodes(
     Ok(Action::requeue(NODES_RETRY))
 }
 
-/// Whether a write failed because the rule had changed since it was read, or is gone.
+/// Returns whether a write failed because the rule had changed or does not exist any more.
 fn is_stale(error: &finalizer::Error<StillClaimed>) -> bool {
     match error {
         finalizer::Error::AddFinalizer(kube::Error::Api(status))
@@ -121,7 +121,7 @@ fn is_stale(error: &finalizer::Error<StillClaimed>) -> bool {
     }
 }
 
-/// Why the finalizer was not written.
+/// Describes why the finalizer was not written.
 fn words(error: &NotWritten<finalizer::Error<StillClaimed>>) -> String {
     match error {
         NotWritten::Failed(
@@ -131,7 +131,7 @@ fn words(error: &NotWritten<finalizer::Error<StillClaimed>>) -> String {
     }
 }
 
-/// Whether every node is clean. The node path does the cleaning; this only looks.
+/// Checks whether every node is clean. The node controller cleans them.
 fn clean(
     rule: &PartialObjectMeta<NodeReadinessRule>,
     context: &Context,

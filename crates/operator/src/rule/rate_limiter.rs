@@ -1,27 +1,27 @@
-//! When a rule's status may be written again.
+//! Limits how often a rule's status is written.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shortest time between two writes of one rule's status.
+/// The shortest time between two writes of one rule's status.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// When statuses were last written, by the name of the rule.
+/// The last write of each status, by name of the rule.
 #[derive(Debug, Default)]
 pub(super) struct RateLimiter(Mutex<HashMap<String, Instant>>);
 
 impl RateLimiter {
-    /// How long a rule has to wait for its next write at a time; `None` for not at all.
+    /// Returns the wait until the next write of a rule; `None` if it may be written now.
     pub(super) fn wait(&self, rule: &str, now: Instant) -> Option<Duration> {
         let next = *self.lock().get(rule)? + INTERVAL;
         next.checked_duration_since(now).filter(|wait| !wait.is_zero())
     }
 
-    /// Notes that a rule took its turn.
+    /// Records a write.
     pub(super) fn acquire(&self, rule: &str, now: Instant) {
         let mut taken = self.lock();
-        // Rules whose turn has come need no note; this keeps the map as small as it can be.
+        // Removes rules that need not wait, so the map stays small.
         taken.retain(|_, at| now.duration_since(*at) < INTERVAL);
         taken.insert(rule.to_owned(), now);
     }

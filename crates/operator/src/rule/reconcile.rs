@@ -1,4 +1,4 @@
-//! Carrying out one rule that stays: decide what its reporters should be, apply that, report.
+//! Reconciles one rule: generates its reporters, applies them, and writes the status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,21 +19,21 @@ use super::error::RuleError;
 use super::status::Observed;
 use crate::reporters::{ApplyError, GuardState, REFRESH, ReporterManager, Wait, apply};
 
-/// What came of carrying out a rule.
+/// The outcome of a reconcile.
 pub(super) struct Outcome {
-    /// Whether its reporters wait to be tried again.
+    /// Whether its reporters are in backoff.
     pub(super) backs_off: bool,
-    /// When to look at it again though nothing changes.
+    /// When to requeue the rule although nothing changes.
     pub(super) requeue_after: Option<Duration>,
 }
 
-/// Generates, applies and reports.
+/// Generates and applies reporters, and writes the status.
 pub(super) async fn reconcile(
     rule: &NodeReadinessRule,
     context: &Context,
 ) -> Result<Outcome, RuleError> {
     let Ok(compiled) = Rule::compile(rule) else {
-        // What it did stays as it is, its reporters too.
+        // The effects of an unreadable rule stay, including its reporters.
         let status = &context.status;
         let again =
             status.report(rule, &Reporters::None, &Conflicts::new(), observed(context)).await?;
@@ -58,7 +58,7 @@ pub(super) async fn reconcile(
     };
     let mut reporters = state(&applied, admitted);
     let refresh = add_trouble(&mut reporters, &compiled, context).await;
-    // The status tells of a failure before the rule is put back to be tried again.
+    // The status shows a failure before the rule is requeued.
     let status = &context.status;
     let rate_limited = status.report(rule, &reporters, &share.conflicts, observed(context)).await?;
     applied?;
@@ -68,8 +68,7 @@ pub(super) async fn reconcile(
     Ok(Outcome { backs_off: left.is_some(), requeue_after: again })
 }
 
-/// Adds to reporters of which some are not ready what keeps them from running, and says when that is to be
-/// found out again.
+/// Adds why reporters do not run to their state. Returns when to check again.
 async fn add_trouble(
     reporters: &mut Reporters,
     rule: &Rule,
@@ -94,13 +93,13 @@ fn observed(context: &Context) -> Observed<'_> {
     Observed { nodes: &caches.nodes, pods: &caches.pods, evaluations }
 }
 
-/// Whether reporters may run as a rule asks for.
+/// Checks whether the rule asks for no more than is allowed.
 fn admitted(rule: &NodeReadinessRule, context: &Context) -> Result<(), Refusal> {
     let ReporterManager { settings, impersonation, .. } = &context.reporters;
     reporter::admit(rule, &settings.allowances, *impersonation.borrow())
 }
 
-/// Applies a rule's reporters once the guard lets them do what they are for.
+/// Applies a rule's reporters if the guard admits their conditions.
 async fn apply_reporters(
     rule: &NodeReadinessRule,
     desired: Option<&ReporterObjects>,
@@ -117,7 +116,7 @@ async fn apply_reporters(
     apply::apply(applier, rule, desired, &context.caches.owned, propagation).await
 }
 
-/// How a rule's reporters stand.
+/// Returns the state of a rule's reporters.
 fn state(applied: &Result<Reporters, ApplyError>, admitted: Result<(), Refusal>) -> Reporters {
     match (applied, admitted) {
         (Err(error), _) => error.reporters(),
@@ -126,10 +125,10 @@ fn state(applied: &Result<Reporters, ApplyError>, admitted: Result<(), Refusal>)
     }
 }
 
-/// What the rule's reporters do in view of older rules'.
+/// Returns the rule's probes that no older rule makes.
 fn share(rule: &Rule, context: &Context) -> Share {
     match context.caches.rule_sets.borrow().clone() {
-        // Without probes there is nothing to compare nodes for.
+        // A rule without probes has no conflicts.
         Some(rules) if !rule.probed.is_empty() => {
             let others = rules.iter().filter(|other| has_reporters(other, context));
             Share::of(rule, others, &context.caches.nodes.state())
@@ -138,15 +137,15 @@ fn share(rule: &Rule, context: &Context) -> Share {
     }
 }
 
-/// Whether a rule has reporters, or is about to. What nobody else writes is not left to one that was
-/// refused, or suspended before it had any.
+/// Returns whether a rule has reporters or will get them. Rules that were refused, or suspended before they had
+/// reporters, write no condition.
 fn has_reporters(rule: &Rule, context: &Context) -> bool {
     let Some(stored) = context.caches.rules.get(&ObjectRef::new(&rule.name)) else { return false };
     let Ok(object) = &stored.0 else { return false };
     admitted(object, context).is_ok() && (!rule.suspend || daemon_set(rule, context).is_some())
 }
 
-/// The DaemonSet of a rule as it is in the cluster.
+/// Returns the DaemonSet of a rule in the cluster.
 fn daemon_set(rule: &Rule, context: &Context) -> Option<Arc<DaemonSet>> {
     let names = ReporterNames::of(&rule.name);
     let name = ObjectRef::new(&names.namespaced).within(&context.reporters.settings.namespace);

@@ -1,4 +1,4 @@
-//! Writing a rule's status: at most once a second, and only if it changed.
+//! Writes a rule's status: at most once a second, and only if it changed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -27,7 +27,7 @@ use crate::evaluations::EvaluationStore;
 use crate::leader::{Leadership, NotWritten};
 use crate::write_backoff::WriteBackoff;
 
-/// What is known of a rule's nodes.
+/// The observations of a rule's nodes.
 #[derive(Clone, Copy)]
 pub(super) struct Observed<'a> {
     pub(super) nodes: &'a NodeStore,
@@ -35,7 +35,7 @@ pub(super) struct Observed<'a> {
     pub(super) evaluations: &'a EvaluationStore,
 }
 
-/// The one writer of rules' status.
+/// The only writer of rules' status.
 pub(super) struct StatusWriter {
     rules: Api<PartialObjectMeta<NodeReadinessRule>>,
     leadership: Leadership,
@@ -56,7 +56,7 @@ impl StatusWriter {
         }
     }
 
-    /// Reports how a rule stands. If its turn has not come, says in what time it will.
+    /// Writes the status of a rule. Returns the wait if the rate limit does not permit it yet.
     pub(super) async fn report(
         &self,
         rule: &NodeReadinessRule,
@@ -101,7 +101,7 @@ impl StatusWriter {
         Ok(None)
     }
 
-    /// Reports which nodes keep a rule that is being deleted.
+    /// Writes which nodes a deleted rule waits for.
     pub(super) async fn deleting(
         &self,
         rule: &NodeReadinessRule,
@@ -120,8 +120,8 @@ impl StatusWriter {
         Ok(())
     }
 
-    /// Reports that a rule cannot be read, once for each of its generations. The whole status is
-    /// replaced: it may be what cannot be read.
+    /// Writes that a rule cannot be read, once for each generation. It replaces the whole status, which may be
+    /// the unreadable part.
     pub(super) async fn reject(&self, rule: &StoredRule, cause: &str) -> Result<(), StatusError> {
         let (name, generation) = (rule.name_any(), rule.meta().generation);
         let version = (rule.uid().unwrap_or_default(), generation);
@@ -151,8 +151,8 @@ impl StatusWriter {
     }
 }
 
-/// The nodes among these on which no reporter of a rule can start, by name, with why. One that runs there
-/// already shows that it can.
+/// Returns the nodes on which no reporter of a rule can start, each with the reason. A node with a running
+/// reporter is not among them.
 fn unsupported(
     rule: &NodeReadinessRule,
     covered: &[Arc<Node>],
@@ -175,7 +175,7 @@ fn unsupported(
     without.into_iter().collect()
 }
 
-/// A hash of a status apart from the times of its conditions, which are new when somebody changed them.
+/// Returns a hash of a status without transition times, which change when somebody changed the status back.
 fn content(status: &NodeReadinessRuleStatus) -> u64 {
     let mut status = status.clone();
     for condition in &mut status.conditions {
@@ -186,7 +186,7 @@ fn content(status: &NodeReadinessRuleStatus) -> u64 {
     hasher.finish()
 }
 
-/// The whole status in one stroke, without a read: nobody else writes it.
+/// Returns a patch that replaces the whole status, because nobody else writes it.
 fn replacement(rule: &str, status: &NodeReadinessRuleStatus) -> Result<Patch<()>, StatusError> {
     let value = serde_json::to_value(status)
         .map_err(|error| StatusError { rule: rule.to_owned(), cause: error.to_string() })?;

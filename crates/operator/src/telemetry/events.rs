@@ -1,7 +1,7 @@
-//! Events on nodes and rules, written behind what they tell of.
+//! Writes events on nodes and rules.
 //!
-//! One at a time: of what the API server does while all nodes change, the patches of nodes have all but
-//! one part. The events of such a change follow when it is done.
+//! It writes one at a time, so during a mass change the API server spends almost all of its time on patches of
+//! nodes. The events follow afterwards.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::identity;
 use crate::leader::Leadership;
 use crate::telemetry::metrics::Metrics;
 
-/// How many events wait at most. An event that finds the queue full is dropped and counted: a taint
-/// never waits for an event. One takes about half a kilobyte.
+/// The capacity of the queue. Further events are dropped and counted, because a taint never waits for an event.
+/// An event takes about half a kilobyte.
 const QUEUE: usize = 4096;
 
-/// How many events are written before what is known of them is forgotten. The recorder remembers each
-/// for six minutes, to count repetitions, and looks through all of them for each: without a limit
-/// that is hundreds of megabytes and most of a processor after a mass change.
+/// The number of events after which the recorder is replaced. The recorder keeps each event for six minutes to
+/// count repetitions, and searches all of them for each. Without a limit that is hundreds of megabytes and most
+/// of a processor after a mass change.
 const REMEMBERED: usize = 256;
 
 /// The queue of events to write.
@@ -35,7 +35,7 @@ pub(crate) struct Events {
     metrics: Metrics,
 }
 
-/// An event, in as little space as will do: thousands may wait.
+/// An event in compact form, because thousands may wait.
 #[derive(Debug)]
 struct QueuedEvent {
     warning: bool,
@@ -43,7 +43,7 @@ struct QueuedEvent {
     action: Cow<'static, str>,
     note: String,
     regarding: Regarding,
-    /// Name and uid of the rule that it is about beside the node.
+    /// Name and uid of the event's rule, if the event is on a node.
     rule: Option<(String, Option<Arc<str>>)>,
 }
 
@@ -54,7 +54,7 @@ enum Regarding {
 }
 
 impl Events {
-    /// A queue of events, and the task that writes them.
+    /// Returns a queue of events, and the task that writes them.
     pub(crate) fn new(
         client: kube::Client,
         leadership: Leadership,
@@ -64,7 +64,7 @@ impl Events {
         (Self { queue, metrics }, write(client, leadership, waiting))
     }
 
-    /// Tells of a change to a taint, on its node.
+    /// Emits an event for a changed taint, on its node.
     pub(crate) fn changed(&self, node: &Node, change: &Change, rules: &RuleSet) {
         let Change { rule, taint, kind, reappeared: _ } = change;
         let (reason, action) = match kind {
@@ -78,13 +78,13 @@ impl Events {
             action: action.into(),
             note: format!("taint {taint} {kind} for NodeReadinessRule {rule}"),
             regarding: Regarding::node(node),
-            // The recorder takes events that differ only in their note for one; naming the rule
-            // tells them apart.
+            // The recorder merges events that differ only in their note. The rule in `secondary` keeps them
+            // apart.
             rule: Some((rule.clone(), rules.get(rule).map(|rule| Arc::clone(&rule.uid)))),
         });
     }
 
-    /// Warns that a node that regressed is not held because its rule holds as many as it may.
+    /// Warns on a node that regressed and is not held because of `maxUnavailable`.
     pub(crate) fn deferred(&self, node: &Node, rule: &Rule) {
         self.enqueue(QueuedEvent {
             warning: true,
@@ -99,8 +99,8 @@ impl Events {
         });
     }
 
-    /// Warns on a node that a field manager changed what the operator writes there, and that the operator
-    /// has written it again.
+    /// Warns on a node that a field manager changed what the operator writes, and that the operator has written
+    /// it again.
     pub(crate) fn reverted(&self, node: &Node, plan: &NodePlan, manager: &str) {
         let changes = plan.changes.iter().map(|change| {
             let Change { rule, taint, kind, reappeared: _ } = change;
@@ -121,7 +121,7 @@ impl Events {
         });
     }
 
-    /// Warns that a node could not be written, on the node.
+    /// Warns on a node that it could not be written.
     pub(crate) fn node_failed(&self, node: &Node, cause: &str) {
         self.enqueue(QueuedEvent {
             warning: true,
@@ -133,7 +133,7 @@ impl Events {
         });
     }
 
-    /// Warns that a node could not be written, on a rule that wanted it.
+    /// Warns on a rule that one of its nodes could not be written.
     pub(crate) fn node_of_rule_failed(&self, node: &Node, rule: &Rule, cause: &str) {
         let reference = rule_reference(rule.name.clone(), Some(Arc::clone(&rule.uid)));
         self.enqueue(QueuedEvent {
@@ -146,7 +146,7 @@ impl Events {
         });
     }
 
-    /// Warns that a rule could not be carried out, on the rule.
+    /// Warns on a rule that it could not be reconciled.
     pub(crate) fn rule_failed(
         &self,
         name: String,
@@ -164,7 +164,7 @@ impl Events {
         });
     }
 
-    /// Warns on a rule that somebody else set a field of its generated objects, which is accepted.
+    /// Warns on a rule that somebody else set a field of its objects, which is accepted.
     pub(crate) fn accepted(&self, name: String, uid: Option<Arc<str>>, changed: &str) {
         self.enqueue(QueuedEvent {
             warning: true,
@@ -241,7 +241,7 @@ fn rule_reference(name: String, uid: Option<Arc<str>>) -> ObjectReference {
     }
 }
 
-/// Kubernetes takes notes of at most 1,024 bytes (events.k8s.io/v1).
+/// Kubernetes permits notes of at most 1,024 bytes (events.k8s.io/v1).
 fn bounded(mut note: String) -> String {
     note.truncate(note.floor_char_boundary(1024));
     note

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Fatal;
 
-/// Serves health until the process ends. `/healthz` says that the process runs, `/readyz` whether
-/// rules and nodes have been read.
+/// Serves health until `end`. `/healthz` reports that the process runs, and `/readyz` whether the caches have
+/// synced.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+///
+/// When the address cannot be used.
 pub(crate) async fn serve(
     address: SocketAddr,
     synced: watch::Receiver<bool>,
@@ -40,7 +41,7 @@ pub(crate) async fn serve(
     axum::serve(listener, app).with_graceful_shutdown(end.cancelled_owned()).await.map_err(cannot)
 }
 
-/// Listens on an address; on every IPv4 one where a host without IPv6 was told to listen on every one.
+/// Listens on an address. On a host without IPv6, "every address" means every IPv4 address.
 async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {

@@ -1,4 +1,4 @@
-//! The log: text for people, or JSON for machines, on standard error.
+//! The log on standard error: text for people, or JSON for machines.
 
 use std::io::{self, IsTerminal};
 
@@ -7,18 +7,18 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{Args, LogFormat};
 
-/// What kube logs that is said here in better words: each failed request, and, as a span around
-/// every line of a reconcile, the object that the line names anyway.
+/// kube's log lines that this crate logs better: each failed request, and a span around every line of a
+/// reconcile.
 const SAID_HERE: [&str; 2] = ["kube_client::client::builder=off", "kube_runtime::controller=warn"];
 
-/// Starts logging. A level that cannot be read counts as `info`.
+/// Starts logging. An invalid level counts as `info`.
 pub fn init(args: &Args) {
     let filter = EnvFilter::try_new(args.log_level()).unwrap_or_else(|_| EnvFilter::new("info"));
     let filter = SAID_HERE
         .iter()
         .filter_map(|directive| directive.parse().ok())
         .fold(filter, EnvFilter::add_directive);
-    // A log that nobody can read is no reason to fail, which complaining about it would be.
+    // A failing log must not end the process.
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

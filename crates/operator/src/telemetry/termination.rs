@@ -1,4 +1,4 @@
-//! How the process ends: when it is asked to, and what it leaves to be read.
+//! Why and when the process ends.
 
 use std::error::Error;
 use std::fs;
@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// Where a container's last words go; `kubectl describe pod` shows them.
+/// The termination log of a container, which `kubectl describe pod` shows.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// A token that is cancelled when the process is asked to end, by SIGTERM or SIGINT.
@@ -33,10 +33,10 @@ pub fn requested() -> CancellationToken {
     token
 }
 
-/// Says in one line why the process ends, also where `kubectl describe pod` shows it.
+/// Reports in one line why the process ends, also in the termination log.
 pub fn report(error: &dyn Error) {
     eprintln!("{error}");
-    // The file is there in a container only, and kubelet made it: it is never created here.
+    // The file exists only in a container, where kubelet creates it.
     if Path::new(TERMINATION_LOG).exists()
         && let Err(cause) = fs::write(TERMINATION_LOG, error.to_string())
     {

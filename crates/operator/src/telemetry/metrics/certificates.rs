@@ -1,5 +1,4 @@
-//! The certificate that HTTPS is served with: the user's, read again when it changes, or one that is
-//! made for this process.
+//! The certificate for HTTPS: the user's, read again when it changes, or a self-signed one.
 
 use std::fs;
 use std::io;
@@ -14,8 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 use tracing::{info, warn};
 
-/// How often the files are compared with what is served. Kubelet updates a mounted Secret about once
-/// a minute, so that a change is served as soon as can be told.
+/// How often the files are checked. Kubelet updates a mounted Secret about once a minute.
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// Why HTTPS cannot be served.
@@ -29,7 +27,7 @@ pub enum CertificateError {
         /// Why.
         cause: io::Error,
     },
-    /// A file has not what it should have.
+    /// A file has unexpected content.
     #[error("{what} has no usable PEM: {cause}")]
     Pem {
         /// The file's name.
@@ -37,10 +35,10 @@ pub enum CertificateError {
         /// Why.
         cause: pem::Error,
     },
-    /// Certificate and key cannot be served.
+    /// The certificate and key do not fit.
     #[error("tls.crt and tls.key cannot be served: {0}")]
     Unusable(rustls::Error),
-    /// No certificate could be made.
+    /// No certificate could be generated.
     #[error("no certificate could be made: {0}")]
     Make(rcgen::Error),
 }
@@ -52,15 +50,15 @@ struct Pair {
     key: Vec<u8>,
 }
 
-/// What HTTPS is served with, and where it comes from.
+/// The present certificate, and its source.
 pub(super) struct Certificates {
-    /// What a server takes; it can be changed while it serves.
+    /// The server's configuration, which can change while it serves.
     pub(super) config: RustlsConfig,
     followed: Option<(PathBuf, Pair)>,
 }
 
 impl Certificates {
-    /// Reads `tls.crt` and `tls.key` in a directory, or makes a certificate.
+    /// Reads `tls.crt` and `tls.key` from a directory, or generates a certificate.
     pub(super) fn open(directory: Option<&Path>) -> Result<Self, CertificateError> {
         let Some(directory) = directory else {
             let config = self_signed()?.server_config()?;
@@ -72,8 +70,8 @@ impl Certificates {
         Ok(Self { config, followed: Some((directory.to_owned(), pair)) })
     }
 
-    /// Follows the files, for ever. Files that cannot be served, such as a pair of which only one
-    /// half has changed yet, leave what was served before.
+    /// Follows the files for ever. Unusable files, such as a pair of which only one has changed yet, leave the
+    /// last certificate in use.
     pub(super) async fn follow(self) {
         let Self { config, followed: Some((directory, mut current)) } = self else {
             return std::future::pending().await;
@@ -135,7 +133,7 @@ impl Pair {
     }
 }
 
-/// A certificate for whoever does not look: scrapers that verify certificates need a directory.
+/// A certificate for clients that do not verify it.
 fn self_signed() -> Result<Pair, CertificateError> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
         .map_err(CertificateError::Make)?;

@@ -1,4 +1,4 @@
-//! What a scrape shows, put together when it comes.
+//! The metrics of a scrape.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::cache::{RuleSets, RuleStore};
 use crate::evaluations::EvaluationStore;
 use crate::leader::Leadership;
 
-/// The registry of everything that is exposed.
+/// Returns the registry of all metrics.
 pub(crate) fn exposition(
     metrics: Metrics,
     store: RuleStore,
@@ -38,7 +38,7 @@ pub(crate) fn exposition(
     registry
 }
 
-/// Where everything that is exposed comes from.
+/// The sources of the metrics.
 struct Source {
     metrics: Metrics,
     store: RuleStore,
@@ -61,7 +61,7 @@ impl Collector for Source {
 }
 
 impl Source {
-    /// Every rule that exists now, by name.
+    /// Returns every existing rule, by name.
     fn view(&self) -> Vec<RuleView> {
         let stored = self.store.state();
         let uids: HashSet<String> = stored.iter().filter_map(|rule| rule.uid()).collect();
@@ -83,15 +83,15 @@ impl Source {
     }
 }
 
-/// One rule as it is exposed.
+/// The metrics of one rule.
 struct RuleView {
     name: String,
     series: RuleSeries,
-    /// `None` for a rule that cannot be evaluated: of its nodes nothing is known.
+    /// `None` for a rule that cannot be evaluated.
     nodes: Option<Nodes>,
 }
 
-/// The nodes that a rule covers, by how they stand to it.
+/// The covered nodes of a rule, by state.
 #[derive(Default)]
 struct Nodes {
     ready: i64,
@@ -125,8 +125,7 @@ impl Nodes {
 /// Labels of one sample.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// Every metric, in the order of the documentation. The names of counters are without their
-/// `_total`, which is appended to each.
+/// Every metric, in the order of the documentation. The library appends `_total` to the names of counters.
 fn encode(
     rules: &[RuleView],
     leads: bool,
@@ -139,7 +138,7 @@ fn encode(
     let help = "1 where this process may write, and 0 on a standby.";
     single(encoder, "leader", help, &ConstGauge::new(i64::from(leads)))?;
     let existing = i64::try_from(rules.len()).unwrap_or(i64::MAX);
-    // A gauge, though its name ends like a counter's.
+    // A gauge, although its name ends like a counter's.
     single(encoder, "rules_total", "Rules that exist.", &ConstGauge::new(existing))?;
     let help = "Events that were not written, since too many were waiting.";
     single(encoder, "events_dropped", help, &ConstCounter::new(events_dropped))?;
@@ -249,7 +248,7 @@ impl RuleView {
     }
 }
 
-/// One metric with all its samples. What has no sample now is left out.
+/// One metric with all its samples. Missing samples are omitted.
 fn family<'a, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,

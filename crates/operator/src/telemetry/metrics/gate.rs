@@ -1,7 +1,6 @@
-//! Who may read metrics: whom the cluster knows by their token and lets `get` the path.
+//! Authenticates and authorizes readers of metrics.
 //!
-//! The API server is asked both by review, as for any aggregated API, so that who may read metrics
-//! is a matter of RBAC and of nothing here.
+//! It asks the API server with reviews, as aggregated APIs do, so RBAC decides.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,40 +20,39 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-/// For how long a token that was admitted is not asked about again: what was granted may be used
-/// this much longer than it is.
+/// How long a positive answer is cached.
 const ADMITTED: Duration = Duration::from_mins(1);
 
-/// For how long one that was refused is not: so soon after a grant it is of use.
+/// How long a negative answer is cached, so that a new binding works soon.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// How long the API server may take to answer.
+/// The timeout of a review.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many tokens are asked about at the same time, since anybody may send any number of them.
+/// The maximum number of concurrent reviews, because anybody may send any number of tokens.
 const QUESTIONS: usize = 4;
 
-/// How many answers are remembered.
+/// The maximum number of cached answers.
 const REMEMBERED: usize = 256;
 
-/// What became of a request for metrics.
+/// The decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It may read metrics.
     Admitted,
-    /// It has no token, or one that the cluster does not know.
+    /// It has no token, or an unknown one.
     Unauthenticated,
-    /// The cluster knows who it is, and does not let them.
+    /// The user is known and not authorized.
     Forbidden,
     /// The API server could not be asked.
     Unknown,
 }
 
-/// Lets those through whom the API server lets.
+/// Lets authorized requests pass.
 pub(super) struct Gate {
     client: Client,
     questions: Semaphore,
-    /// By the hash of the token: a memory of tokens would be one to steal them from.
+    /// By the hash of the token, so that the cache has no tokens to steal.
     answers: Mutex<Answers>,
 }
 
@@ -72,7 +70,7 @@ impl Gate {
         if let Some(known) = self.known(&hash) {
             return known;
         }
-        // It is never closed; without a permit there would be only a question more.
+        // The semaphore is never closed.
         let _permit = self.questions.acquire().await;
         if let Some(known) = self.known(&hash) {
             return known;
@@ -151,14 +149,14 @@ impl IntoResponse for Verdict {
     }
 }
 
-/// The bearer token of a request (RFC 6750).
+/// Returns the bearer token of a request (RFC 6750).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// The question whether somebody may read metrics.
+/// The review whether somebody may read metrics.
 fn may_read(user: UserInfo) -> SubjectAccessReviewSpec {
     SubjectAccessReviewSpec {
         user: user.username,

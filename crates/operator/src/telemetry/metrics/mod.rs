@@ -1,13 +1,12 @@
-//! What the operator counts and measures, for Prometheus to scrape.
+//! The operator's metrics for Prometheus.
 //!
-//! - [`Metrics`]: where both paths record what they did, by the uid of the rule.
-//! - [`exposition`]: what is shown, which is put together for each scrape. What the evaluations knows is
-//!   counted then, so that it is exact and costs nothing in between.
-//! - [`serve`]: over HTTP, or over HTTPS to whom the cluster allows it.
+//! - [`Metrics`]: where both controllers record what they did, by the uid of the rule.
+//! - [`exposition`]: the metrics of a scrape. Metrics over nodes are counted from the evaluations then, so
+//!   they are exact and cost nothing in between.
+//! - [`serve`]: over HTTP, or over HTTPS to authorized users.
 //!
-//! The values of labels are names of rules, condition types of rules' specs, and the fixed words of
-//! this module: never text that somebody else makes up. A series ends with its rule: nothing is
-//! shown of a rule that does not exist, and one that is made anew under the same name starts over.
+//! Label values are names of rules, condition types of specs, and fixed words of this module, and never other
+//! text. A series ends with its rule, and a rule that is created again under the same name starts over.
 
 mod certificates;
 mod exposition;

@@ -1,4 +1,4 @@
-//! Where node path and rule path record what they did.
+//! Where the controllers record what they did.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,25 +10,25 @@ use node_readiness_engine::{ChangeKind, Evaluations, Node, NodePlan, Rule, RuleS
 
 use super::series::{Reason, RuleSeries};
 
-/// What is recorded, by the uid of the rule. Clones share it.
+/// The recorded series, by the uid of the rule. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    /// `None` where nobody asks: nothing is kept then.
+    /// `None` if metrics are off.
     series: Option<Arc<Mutex<HashMap<String, RuleSeries>>>>,
     events_dropped: Arc<AtomicU64>,
 }
 
-/// Conditions of rules that a node has come to fail, as uid of the rule and condition type.
+/// Conditions that a node began to fail, as uid of the rule and condition type.
 pub(crate) type NewlyUnmet = Vec<(Arc<str>, String)>;
 
 impl Metrics {
-    /// Metrics that are kept, or, where nobody will ask for them, not.
+    /// Creates metrics, which record nothing if they are off.
     pub(crate) fn new(kept: bool) -> Self {
         Self { series: kept.then(Arc::default), events_dropped: Arc::default() }
     }
 
-    /// Records that a node was planned, over all rules at once. Each rule that covers it is charged
-    /// an equal share, so that the sum over the rules is the time that was spent.
+    /// Records the time of a plan over all rules. Each covering rule is charged an equal share, so the sum over
+    /// rules is the time spent.
     pub(crate) fn planned(&self, plan: &NodePlan, took: Duration) {
         let covering = u32::try_from(plan.results.len()).unwrap_or(u32::MAX);
         let Some(share) = took.checked_div(covering) else { return };
@@ -37,7 +37,7 @@ impl Metrics {
         }
     }
 
-    /// Records that a plan was carried out, `waited` after what it answers to was seen.
+    /// Records that a plan was applied, `waited` after its cause was seen.
     pub(crate) fn written(
         &self,
         node: &Node,
@@ -52,7 +52,7 @@ impl Metrics {
                 let operations = match change.kind {
                     ChangeKind::Added => &mut series.added,
                     ChangeKind::Removed => &mut series.removed,
-                    // The taint was there before and still is.
+                    // The taint existed before.
                     ChangeKind::Adopted => return,
                 };
                 operations.count += 1;
@@ -67,41 +67,41 @@ impl Metrics {
         }
     }
 
-    /// Records that a plan could not be carried out.
+    /// Records that a plan failed.
     pub(crate) fn failed(&self, plan: &NodePlan, rules: &RuleSet) {
         for (uid, reason) in failures(plan, rules) {
             self.of(uid, |series| *series.failures.entry(reason).or_default() += 1);
         }
     }
 
-    /// Records that nodes came to fail conditions.
+    /// Records that nodes began to fail conditions.
     pub(crate) fn unmet(&self, unmet: &NewlyUnmet) {
         for (uid, condition) in unmet {
             self.of(uid, |series| *series.unmet.entry(condition.clone()).or_default() += 1);
         }
     }
 
-    /// Records that a rule was looked at that cannot be evaluated.
+    /// Records a reconcile of a rule that cannot be evaluated.
     pub(crate) fn not_evaluable(&self, uid: &str) {
         self.of(uid, |series| *series.failures.entry(Reason::Evaluation).or_default() += 1);
     }
 
-    /// Records that a rule was worked through without an error.
+    /// Records a reconcile without an error.
     pub(crate) fn reconciled(&self, uid: &str, now: Timestamp) {
         self.of(uid, |series| series.reconciled = Some(now.as_second()));
     }
 
-    /// Records that an event was not written, since too many were waiting.
+    /// Records a dropped event.
     pub(crate) fn event_dropped(&self) {
         self.events_dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many events were not written.
+    /// Returns the number of dropped events.
     pub(super) fn events_dropped(&self) -> u64 {
         self.events_dropped.load(Ordering::Relaxed)
     }
 
-    /// What was recorded of each of these rules. Of others it is forgotten.
+    /// Returns the series of these rules, and removes others.
     pub(super) fn retain(&self, uids: &HashSet<String>) -> HashMap<String, RuleSeries> {
         let Some(series) = &self.series else { return HashMap::new() };
         let mut series = lock(series);
@@ -118,20 +118,20 @@ impl Metrics {
 fn lock(
     series: &Mutex<HashMap<String, RuleSeries>>,
 ) -> MutexGuard<'_, HashMap<String, RuleSeries>> {
-    // Counts are whole whatever panicked.
+    // A panic elsewhere leaves the counts consistent.
     series.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a bootstrap took: since both node and rule are there.
+/// Returns the duration of a bootstrap: since both node and rule existed.
 fn bootstrap_seconds(node: &Node, rule: &Rule, now: Timestamp) -> f64 {
     let created = node.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let since = created.map_or(rule.created, |created| created.max(rule.created));
-    // A clock that is off makes no negative duration.
+    // A wrong clock gives no negative duration.
     now.duration_since(since).as_secs_f64().max(0.0)
 }
 
-/// What a plan that could not be carried out means for which rules: for each taint what should have
-/// become of it, and where only records should have been written, that these were not.
+/// Returns the failures of a plan by rule: one for each taint that should have changed, or for each covering
+/// rule if only records should have changed.
 fn failures<'a>(plan: &'a NodePlan, rules: &'a RuleSet) -> Vec<(&'a str, Reason)> {
     if plan.changes.is_empty() {
         let covering = plan.results.iter();
@@ -147,8 +147,7 @@ fn failures<'a>(plan: &'a NodePlan, rules: &'a RuleSet) -> Vec<(&'a str, Reason)
     changes.collect()
 }
 
-/// Which conditions a node fails that it did not fail, under the same spec, when it was last
-/// evaluated.
+/// Returns the conditions that a node began to fail, compared with its last evaluation under the same spec.
 pub(crate) fn newly_unmet(
     node: &str,
     plan: &NodePlan,

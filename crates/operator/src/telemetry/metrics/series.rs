@@ -1,19 +1,19 @@
-//! What is recorded of one rule.
+//! The series of one rule.
 
 use std::collections::BTreeMap;
 
 use prometheus_client::metrics::histogram::Histogram;
 
-/// Seconds. A plan is a matter of microseconds.
+/// Seconds. A plan takes microseconds.
 const EVALUATION: [f64; 8] = [1e-6, 5e-6, 2.5e-5, 1e-4, 5e-4, 2.5e-3, 1e-2, 1e-1];
-/// Seconds. A write is answered in milliseconds, and failed ones are tried again for minutes.
+/// Seconds. A write takes milliseconds, and retries take minutes.
 const LATENCY: [f64; 13] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
-/// Seconds. Nodes bootstrap in seconds to an hour.
+/// Seconds. A bootstrap takes seconds to an hour.
 const BOOTSTRAP: [f64; 11] =
     [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
 
-/// What is recorded of one rule.
+/// The series of one rule.
 #[derive(Clone, Debug)]
 pub(super) struct RuleSeries {
     pub(super) added: Operations,
@@ -28,7 +28,7 @@ pub(super) struct RuleSeries {
     pub(super) reconciled: Option<i64>,
 }
 
-/// Additions of a taint to nodes, or removals.
+/// Additions or removals of taints.
 #[derive(Clone, Debug)]
 pub(super) struct Operations {
     pub(super) count: u64,
@@ -38,11 +38,11 @@ pub(super) struct Operations {
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reason {
-    /// The rule could not be evaluated, or its records on a node not be written.
+    /// The rule could not be evaluated, or its records could not be written.
     Evaluation,
-    /// A node could not be given its taint.
+    /// A taint could not be added.
     AddTaint,
-    /// A node could not be freed of its taint.
+    /// A taint could not be removed.
     RemoveTaint,
 }
 

@@ -22,10 +22,10 @@ use super::certificates::{CertificateError, Certificates};
 use super::gate::{Gate, Verdict};
 use crate::cli::MetricsArgs;
 
-/// The form of what is served: `OpenMetrics` 1.0.
+/// The content type: `OpenMetrics` 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How long somebody who connected may take to ask.
+/// The timeout for the first request of a connection.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// Why metrics cannot be served.
@@ -39,22 +39,23 @@ pub enum ServeError {
         /// Why.
         cause: std::io::Error,
     },
-    /// There is no certificate to serve with.
+    /// There is no usable certificate.
     #[error("--metrics-cert-dir: {0}")]
     Certificate(#[from] CertificateError),
 }
 
-/// What answers a scrape.
+/// The state of the server.
 struct Scrape {
     registry: Registry,
-    /// Who may read; `None` lets everybody.
+    /// Authorizes readers; `None` admits everybody.
     gate: Option<Gate>,
 }
 
-/// Serves metrics until `end`, or not at all where no address is given.
+/// Serves metrics until `end`, or not at all without an address.
 ///
 /// # Errors
-/// When the address cannot be listened on, or the certificate not be served.
+///
+/// When the address or the certificate cannot be used.
 pub(crate) async fn serve(
     args: &MetricsArgs,
     registry: Registry,
