@@ -1,4 +1,4 @@
-//! The CustomResourceDefinition as it is installed.
+//! The CustomResourceDefinition to install.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -7,11 +7,10 @@ use kube::CustomResourceExt;
 
 use crate::NodeReadinessRule;
 
-/// The CustomResourceDefinition of `NodeReadinessRule`.
+/// Returns the CustomResourceDefinition of `NodeReadinessRule`.
 ///
-/// It is the derived one without the formats of Rust's unsigned integers, which Kubernetes does not
-/// know and would warn about each time that the definition is applied, and without the `oneOf` of a
-/// probe's kinds: CEL checks the same, and its message says what to do.
+/// It is the derived one without the formats of Rust's unsigned integers, which Kubernetes does not know and
+/// would warn about, and without the `oneOf` of a probe's kinds: CEL checks the same with a better message.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = NodeReadinessRule::crd();
     for version in &mut crd.spec.versions {

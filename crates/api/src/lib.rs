@@ -1,8 +1,8 @@
-//! The `NodeReadinessRule` API: its types, the names that the project writes into a cluster, and
-//! the contract between operator and reporter.
+//! The `NodeReadinessRule` API: its types, the names that the project writes into a cluster, and the contract
+//! between operator and reporter.
 //!
-//! This crate is values only. It has no client, no async runtime and reads no clock, so that
-//! everything else can depend on it and its CRD can be generated from it.
+//! This crate has only values: no client, no async runtime and no clock. So every other crate can depend on it,
+//! and the CRD can be generated from it.
 
 mod crd;
 mod max_unavailable;

@@ -1,10 +1,10 @@
 //! The schema of a rule's `maxUnavailable`.
 //!
-//! The Rust type is Kubernetes' own `IntOrString`, whose generated schema takes any text.
+//! The Rust type is Kubernetes' own `IntOrString`, whose generated schema accepts any text.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// Schema of a number from 0, or a percentage from `0%` to `100%`.
+/// The schema of a number from 0, or a percentage from `0%` to `100%`.
 pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "description": "How many nodes at most may be held because they regressed: a number, or a percentage of the \

@@ -1,82 +1,78 @@
-//! Every name that the project writes into a cluster, in one place.
+//! Every name that the project writes into a cluster.
 
 /// API group of the rules.
 pub const GROUP: &str = "readiness.node.x-k8s.io";
 
-/// Prefix of the taints that a rule may manage, and of the annotations that the operator keeps on
-/// nodes.
+/// Prefix of the taints that a rule may manage, and of the operator's annotations on nodes.
 pub const TAINT_PREFIX: &str = "readiness.k8s.io/";
 
-/// Second admitted taint prefix: what Cluster Autoscaler takes for a taint that a starting node
-/// sheds by itself.
+/// The second permitted taint prefix, by which Cluster Autoscaler recognizes startup taints.
 pub const AUTOSCALER_TAINT_PREFIX: &str = "startup-taint.cluster-autoscaler.kubernetes.io/";
 
-/// Finalizer that keeps a deleted rule until no node carries anything of it.
+/// Finalizer that keeps a deleted rule until no node carries its taint or record.
 pub const FINALIZER: &str = "readiness.node.x-k8s.io/cleanup-taints";
 
-/// Node annotation with the record of which rule holds or released which taint; see
-/// [`Claims`](crate::Claims).
+/// Node annotation with the record of claims; see [`Claims`](crate::Claims).
 pub const CLAIMS_ANNOTATION: &str = "readiness.k8s.io/rules";
 
-/// Node annotation with the boot of the node, `status.nodeInfo.bootID`, under which its records were made.
-/// It is there while a rule asks for it that reboots concern; see [`AfterReboot`](crate::AfterReboot).
+/// Node annotation with the boot of the node, `status.nodeInfo.bootID`, when its record was written. It is
+/// there while a rule depends on reboots; see [`AfterReboot`](crate::AfterReboot).
 pub const BOOT_ID_ANNOTATION: &str = "readiness.k8s.io/boot-id";
 
-/// Prefix of the node annotation that says a bootstrap-only rule is done with a node. The rest is
-/// the rule's uid, or its name where an older controller wrote it.
+/// Prefix of the node annotation of a completed bootstrap-only rule. The rest is the rule's uid, or its name if
+/// an older controller wrote it.
 pub const BOOTSTRAP_COMPLETED_PREFIX: &str = "readiness.k8s.io/bootstrap-completed-";
 
-/// Name under which the operator writes objects and events.
+/// The operator's field manager, and its name in events.
 pub const CONTROLLER_NAME: &str = "node-readiness-controller";
 
-/// The Lease by which operators agree who of them writes, in the operator's own namespace. The Go
-/// project's controller has the same, so that the two never write at the same time.
+/// The Lease of leader election, in the operator's own namespace. The Go project's controller uses the same, so
+/// the two never write at the same time.
 pub const LEASE_NAME: &str = "ba65f13e.readiness.node.x-k8s.io";
 
-/// Value of `app.kubernetes.io/managed-by` on everything that the operator generates.
+/// Value of `app.kubernetes.io/managed-by` on every generated object.
 pub const MANAGED_BY: &str = "node-readiness-operator";
 
-/// The recommended label that names the tool which manages an object.
+/// The recommended label for the tool that manages an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
-/// Label on everything generated for a rule: the rule's uid. A uid always fits a label value, a
-/// rule's name need not.
+/// Label with the rule's uid on every generated object. A uid always fits a label value, and a rule's name may
+/// not.
 pub const RULE_UID_LABEL: &str = "readiness.k8s.io/rule-uid";
 
-/// Annotation on everything generated for a rule: the rule's name, for people.
+/// Annotation with the rule's name on every generated object, for people.
 pub const RULE_NAME_ANNOTATION: &str = "readiness.k8s.io/rule-name";
 
-/// Annotation on everything generated for a rule: a digest of what was generated. It shows edits,
-/// and on a pod template it is what restarts the pods when their configuration changes.
+/// Annotation with a digest of the generated object. It shows edits, and on a pod template it restarts the pods
+/// when their configuration changes.
 pub const DIGEST_ANNOTATION: &str = "readiness.k8s.io/digest";
 
-/// Where a reporter finds its [`ReporterConfig`](crate::ReporterConfig).
+/// The directory of a reporter's [`ReporterConfig`](crate::ReporterConfig).
 pub const REPORTER_CONFIG_DIR: &str = "/etc/node-readiness";
 
 /// File name of the [`ReporterConfig`](crate::ReporterConfig) in its ConfigMap and directory.
 pub const REPORTER_CONFIG_FILE: &str = "config.json";
 
-/// Where a reporter's container has the node's directories that its `file` and `unixSocket` probes look
-/// into: a path of the node is below this directory as it is below the node's root.
+/// The directory of the node's files in a reporter's container: a path of the node is below this directory as
+/// it is below the node's root.
 pub const HOST_ROOT: &str = "/host";
 
-/// Name of the reporter's program, in its image's root directory and where an init container brings
-/// it to.
+/// Name of the reporter's program, in its image's root directory and in the directory of the init container.
 pub const REPORTER_PROGRAM: &str = "node-readiness-reporter";
 
-/// A small directory of its own that a reporter can write to, in memory.
+/// A small directory in memory that a reporter can write to.
 pub const REPORTER_RUN_DIR: &str = "/run/node-readiness";
 
-/// File in [`REPORTER_RUN_DIR`] by which a reporter shows its liveness.
+/// The liveness file, in [`REPORTER_RUN_DIR`].
 pub const REPORTER_LIVENESS_FILE: &str = "liveness";
 
-/// Environment variable with the name of the node that a reporter runs on.
+/// Environment variable with the name of a reporter's node.
 pub const NODE_NAME_ENV: &str = "NODE_NAME";
 
-/// Environment variable with the address of the node that a reporter runs on, for probes with
+/// Environment variable with the address of a reporter's node, for probes with
 /// [`ProbeAddress::Node`](crate::ProbeAddress::Node).
 pub const NODE_ADDRESS_ENV: &str = "NODE_ADDRESS";
 
-/// Conditions that kubelet and the cloud's route controller own. A probe may not write them.
+/// Conditions of kubelet and the cloud's route controller. A probe may not write them.
 pub const KUBELET_CONDITIONS: [&str; 5] =
     ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];

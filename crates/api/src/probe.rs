@@ -1,7 +1,6 @@
-//! Probes: what a reporter does on its node to observe a condition.
+//! Probes: how a reporter observes a condition of its node.
 //!
-//! Fields and their defaults mean what they mean in a Pod's probe, so that nobody has to learn a
-//! second vocabulary.
+//! Fields and defaults have the meaning of a Pod's probe.
 
 use std::net::IpAddr;
 
@@ -9,7 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One observation of the node, made again and again, that decides one node condition.
+/// An observation of the node that the reporter repeats and that decides one node condition.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
@@ -19,12 +18,12 @@ use serde::{Deserialize, Serialize};
     "!(self.conditionType in ['Ready', 'MemoryPressure', 'DiskPressure', 'PIDPressure', 'NetworkUnavailable'])"
 ).message("conditionType is a condition that kubelet owns; report a condition of your own, such as example.com/AgentReady").field_path(".conditionType"))]
 pub struct Probe {
-    /// Type of the node condition that this probe decides. It must be one of the rule's
-    /// conditions, and not one that kubelet owns.
+    /// Type of the node condition that this probe decides. It must be one of the rule's conditions, and not one
+    /// of kubelet's.
     #[schemars(length(min = 1, max = 316))]
     pub condition_type: String,
 
-    /// What is probed.
+    /// The kind of the probe.
     #[serde(flatten)]
     pub handler: Handler,
 
@@ -38,24 +37,23 @@ pub struct Probe {
     #[schemars(range(min = 1, max = 86400))]
     pub period_seconds: u32,
 
-    /// Seconds between the starts of two probes until the condition has the status that the rule
-    /// requires, if that is less than `periodSeconds`: somebody waits for it. Failures are counted by
-    /// `periodSeconds` all the same.
+    /// Seconds between the starts of two probes until the condition has its required status, if that is less
+    /// than `periodSeconds`. Failures still count once in `periodSeconds`.
     #[serde(default = "defaults::startup_period_seconds")]
     #[schemars(range(min = 1, max = 86400))]
     pub startup_period_seconds: u32,
 
-    /// Seconds after which a probe that has not answered counts as failed.
+    /// Seconds after which a probe without an answer fails.
     #[serde(default = "defaults::timeout_seconds")]
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: u32,
 
-    /// Successes in a row that turn the condition True.
+    /// Successes in a row that make the condition True.
     #[serde(default = "defaults::success_threshold")]
     #[schemars(range(min = 1, max = 1000))]
     pub success_threshold: u32,
 
-    /// Failures in a row that turn the condition False.
+    /// Failures in a row that make the condition False.
     #[serde(default = "defaults::failure_threshold")]
     #[schemars(range(min = 1, max = 1000))]
     pub failure_threshold: u32,
@@ -65,18 +63,18 @@ pub struct Probe {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Handler {
-    /// An HTTP GET. A status from 200 to 399 is a success.
+    /// An HTTP GET. It succeeds with a status from 200 to 399.
     HttpGet(HttpGetAction),
-    /// A TCP connection. That it can be opened is a success.
+    /// A TCP connection. It succeeds if the connection is accepted.
     TcpSocket(TcpSocketAction),
-    /// A call of the gRPC health service. That it answers SERVING is a success.
+    /// A call of the gRPC health service. It succeeds if the answer is SERVING.
     Grpc(GrpcAction),
-    /// A command in the reporter's container. That it exits with 0 is a success. The operator's flag
-    /// `--allow-exec-probes` must allow it.
+    /// A command in the reporter's container. It succeeds if the command exits with 0. It needs the operator's
+    /// flag `--allow-exec-probes`.
     Exec(ExecAction),
-    /// A connection to a Unix socket of the node. That something accepts it is a success.
+    /// A connection to a Unix socket of the node. It succeeds if the connection is accepted.
     UnixSocket(UnixSocketAction),
-    /// A look for files of the node. That at least one is there is a success.
+    /// A search for files of the node. It succeeds if at least one exists.
     File(FileAction),
 }
 
@@ -85,12 +83,11 @@ pub enum Handler {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.host) || self.address == 'Localhost'").message("host and address: Node exclude each other; remove one").field_path(".host"))]
 pub struct HttpGetAction {
-    /// Which address of the node to probe, where `host` is not set.
+    /// The address of the node to probe, if `host` is not set.
     #[serde(default)]
     pub address: ProbeAddress,
 
-    /// Host name or IP address of another host than the node. The operator's flag `--allow-probe-host`
-    /// must allow it.
+    /// Name or IP address of a host other than the node. It needs the operator's flag `--allow-probe-host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
     pub host: Option<String>,
@@ -99,12 +96,12 @@ pub struct HttpGetAction {
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
 
-    /// Path, with a query if need be.
+    /// Path, with an optional query.
     #[serde(default = "defaults::path")]
     #[schemars(length(max = 2048), regex(pattern = r"^/[!-~]*$"))]
     pub path: String,
 
-    /// HTTPS certificates are not verified, as in a Pod's probe.
+    /// HTTP or HTTPS. Certificates are not verified, as in a Pod's probe.
     #[serde(default)]
     pub scheme: Scheme,
 
@@ -113,8 +110,8 @@ pub struct HttpGetAction {
     #[schemars(length(max = 16))]
     pub http_headers: Vec<HttpHeader>,
 
-    /// A regular expression that must match somewhere in the first 10 KiB of the body, in addition to
-    /// the status. Nothing of the body is ever shown.
+    /// A regular expression that must match somewhere in the first 10 KiB of the body, in addition to the
+    /// status. The body is never shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub body_matches: Option<String>,
@@ -125,12 +122,11 @@ pub struct HttpGetAction {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.host) || self.address == 'Localhost'").message("host and address: Node exclude each other; remove one").field_path(".host"))]
 pub struct TcpSocketAction {
-    /// Which address of the node to probe, where `host` is not set.
+    /// The address of the node to probe, if `host` is not set.
     #[serde(default)]
     pub address: ProbeAddress,
 
-    /// Host name or IP address of another host than the node. The operator's flag `--allow-probe-host`
-    /// must allow it.
+    /// Name or IP address of a host other than the node. It needs the operator's flag `--allow-probe-host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
     pub host: Option<String>,
@@ -144,7 +140,7 @@ pub struct TcpSocketAction {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcAction {
-    /// Which address of the node to probe.
+    /// The address of the node to probe.
     #[serde(default)]
     pub address: ProbeAddress,
 
@@ -152,7 +148,7 @@ pub struct GrpcAction {
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
 
-    /// Name of the service to ask for; where it is not set, the server as a whole.
+    /// Name of the service; without it, the server as a whole.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub service: String,
@@ -165,8 +161,8 @@ pub struct GrpcAction {
     "size(self.command[0]) > 0"
 ).message("command must begin with the name of a program").field_path(".command"))]
 pub struct ExecAction {
-    /// The program, by its absolute path or by a name in the image's search path, and its arguments.
-    /// There is no shell but one that is named here.
+    /// The program, by its absolute path or by a name in the image's search path, and its arguments. There is
+    /// no shell unless you name one.
     #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
     pub command: Vec<String>,
 }
@@ -176,54 +172,52 @@ pub struct ExecAction {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(PLAIN_PATH).message("path must be absolute and without empty, '.' or '..' parts").field_path(".path"))]
 pub struct UnixSocketAction {
-    /// Absolute path of the socket on the node. The operator's flag `--allow-host-path` must allow a
-    /// directory that it is in. Its directory is mounted read-only.
+    /// Absolute path of the socket on the node. It needs the operator's flag `--allow-host-path` for a
+    /// directory above it. Its directory is mounted read-only.
     #[schemars(length(min = 1, max = 100), regex(pattern = PATH_CHARACTERS))]
     pub path: String,
 }
 
-/// A look for files.
+/// A search for files.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(PLAIN_PATH).message("path must be absolute and without empty, '.' or '..' parts").field_path(".path"))]
 pub struct FileAction {
-    /// Absolute path on the node. Its last parts may be patterns with `*`, `?` and `[...]`, none of
-    /// which crosses a slash. The operator's flag `--allow-host-path` must allow a directory that it
-    /// is in. The directory before the first pattern is mounted read-only.
+    /// Absolute path on the node. Its last parts may be patterns with `*`, `?` and `[...]`, none of which
+    /// matches a slash. It needs the operator's flag `--allow-host-path` for a directory above it. The
+    /// directory before the first pattern is mounted read-only.
     #[schemars(length(min = 1, max = 1024), regex(pattern = PATH_CHARACTERS))]
     pub path: String,
 
-    /// Seconds since a file's last modification after which it counts as missing. Without it, age
-    /// does not matter.
+    /// Seconds since a file's last modification after which it does not count. Without it, age does not matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub max_age_seconds: Option<u32>,
 
-    /// Whether a file counts as missing that was last modified before the node was booted, by the node's
-    /// clock.
+    /// Whether a file does not count if it was last modified before the node booted, by the node's clock.
     #[serde(default)]
     pub since_boot: bool,
 }
 
-/// The address of the node at which a probe reaches an agent.
+/// The address of the node that a probe uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum ProbeAddress {
-    /// The loopback address. It is the node's where the reporter is on the host network, the default.
+    /// The loopback address. It is the node's if the reporter uses the host network, which is the default.
     #[default]
     Localhost,
-    /// The node's own address, `status.hostIP` of the reporter's pod, for an agent that does not listen on
-    /// the loopback address.
+    /// The node's own address, `status.hostIP` of the reporter's pod, for an agent that does not listen on the
+    /// loopback address.
     Node,
 }
 
-/// Bytes of memory that a compiled [`bodyMatches`](HttpGetAction::body_matches) may take. Matching takes time
-/// in proportion to that and to the body, so that this bounds it as well. The operator refuses what the
-/// reporter would.
+/// The maximum memory of a compiled [`bodyMatches`](HttpGetAction::body_matches), in bytes. It also bounds the
+/// matching time, which is proportional to it and to the body. The operator refuses what the reporter would
+/// refuse.
 pub const BODY_PATTERN_MEMORY: usize = 64 * 1024;
 
-/// Whether a probe can be sent to a host: a DNS name, or an IPv4 or IPv6 address. A name whose last part
-/// is a number is none, since a URL takes it for an IPv4 address (WHATWG URL, "ends in a number"). The
-/// operator refuses what the reporter would.
+/// Returns whether a probe can use a host: a DNS name, or an IPv4 or IPv6 address. A name whose last part is a
+/// number is invalid, because a URL treats it as an IPv4 address (WHATWG URL, "ends in a number"). The operator
+/// refuses what the reporter would refuse.
 pub fn is_host(host: &str) -> bool {
     let is_name = !host.is_empty()
         && !host.starts_with(['-', '.'])
@@ -235,8 +229,8 @@ pub fn is_host(host: &str) -> bool {
     (is_name && !is_number) || host.parse::<IpAddr>().is_ok()
 }
 
-/// A part of a [`file.path`](FileAction::path) as the glob crate is to read it. To that, two stars are a
-/// pattern over several directories; to a shell they are one star, and so they are to users.
+/// Returns a part of a [`file.path`](FileAction::path) in the syntax of the glob crate. There two stars match
+/// several directories. In a shell they equal one star, and so they do here.
 pub fn single_stars(part: &str) -> String {
     let mut single = part.to_owned();
     while single.contains("**") {
@@ -245,13 +239,13 @@ pub fn single_stars(part: &str) -> String {
     single
 }
 
-/// What a host may look like: a DNS name, or an IPv4 or IPv6 address.
+/// The pattern of a host: a DNS name, or an IPv4 or IPv6 address.
 const HOST: &str = r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$";
 
 /// Printable ASCII without spaces.
 const PATH_CHARACTERS: &str = "^[!-~]+$";
 
-/// CEL: an absolute path below the root directory that means what it says.
+/// CEL: an absolute path below the root directory without special parts.
 const PLAIN_PATH: &str = "self.path.startsWith('/') && self.path.substring(1).split('/').all(part, !(part in ['', '.', '..']))";
 
 /// A header of an HTTP probe.

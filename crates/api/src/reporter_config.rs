@@ -1,4 +1,4 @@
-//! The contract between operator and reporter: the file that one mounts and the other reads.
+//! The contract between operator and reporter: the file that the operator writes and the reporter reads.
 
 use std::collections::BTreeMap;
 
@@ -7,49 +7,51 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ConditionStatus, Probe, ReporterAccess};
 
-/// What a generated reporter is told. It is written as JSON, so that the reporter carries no YAML
-/// parser, to [`REPORTER_CONFIG_FILE`](crate::REPORTER_CONFIG_FILE).
+/// The configuration of a generated reporter. It is written as JSON to
+/// [`REPORTER_CONFIG_FILE`](crate::REPORTER_CONFIG_FILE), so the reporter needs no YAML parser.
 ///
-/// Unknown fields beside these are refused: operator and reporter are released together, and a
-/// reporter that ignored what it was told would report something else than the rule says.
+/// Unknown fields are refused: operator and reporter are released together, and a reporter that ignored a field
+/// would not do what the rule states.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReporterConfig {
     /// Name of the rule, for logs.
     pub rule: String,
-    /// By which permissions to write.
+    /// The access of the reporter.
     #[serde(default)]
     pub access: ReporterAccess,
-    /// Seconds after which a condition is written again although nothing changed.
+    /// Seconds after which an unchanged condition is renewed.
     pub heartbeat_seconds: u32,
-    /// Port to serve metrics on; none where it is not set.
+    /// Port of the metrics; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_port: Option<u16>,
-    /// What to observe; one probe a condition type.
+    /// The probes, one for each condition type.
     pub probes: Vec<Probe>,
-    /// By condition type, the status that the rule requires. Until a condition has it, its probe runs
-    /// every `startupPeriodSeconds`.
+    /// By condition type, the required status. Until a condition has it, its probe runs every
+    /// `startupPeriodSeconds`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub required: BTreeMap<String, ConditionStatus>,
-    /// By condition type, the nodes on which reporters of older rules write it: those that one of the
-    /// selectors matches. There this one does not.
+    /// By condition type, selectors of the nodes on which reporters of older rules write the condition. On
+    /// these nodes this reporter does not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub yields: BTreeMap<String, Vec<LabelSelector>>,
 }
 
 impl ReporterConfig {
-    /// The file's text, ended by a newline.
+    /// Returns the file's text, with a newline at the end.
     ///
     /// # Errors
-    /// Never in practice: all of its fields are plain values.
+    ///
+    /// Never in practice, because all of its fields are plain values.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self).map(|json| json + "\n")
     }
 
-    /// Reads the file's text.
+    /// Parses the file's text.
     ///
     /// # Errors
-    /// When the text is not JSON of this shape; the message names line and field.
+    ///
+    /// When the text is not JSON of this type; the message names line and field.
     pub fn from_json(json: &str) -> serde_json::Result<Self> {
         serde_json::from_str(json)
     }

@@ -1,4 +1,4 @@
-//! What a reporter's container requests and is limited to.
+//! The requests and limits of a reporter's container.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Amounts of resources, as in a Pod's container.
+/// Resources, as in a Pod's container.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 pub struct ReporterResources {
-    /// What the scheduler sets aside for the container, by resource.
+    /// The requests, by resource.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
@@ -18,7 +18,7 @@ pub struct ReporterResources {
     #[schemars(schema_with = "quantities")]
     pub requests: BTreeMap<String, Quantity>,
 
-    /// What the container may use at most, by resource.
+    /// The limits, by resource.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
@@ -28,8 +28,8 @@ pub struct ReporterResources {
     pub limits: BTreeMap<String, Quantity>,
 }
 
-/// The API server takes numbers without quotes in a Pod, fractions too, for which a schema has no type: one
-/// that is `int-or-string` refuses `0.05`.
+/// In a Pod the API server accepts numbers without quotes, including fractions. No schema type permits them:
+/// `int-or-string` refuses `0.05`.
 fn quantities(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

@@ -1,7 +1,7 @@
 //! The `NodeReadinessRule` resource and its spec.
 //!
-//! Whatever a schema or CEL can refuse is refused here, with a message that says what to do. What
-//! is left, such as a name clash between rules, is told in the rule's status.
+//! The schema or CEL refuses everything that it can, with a message that names the remedy. The rule's status
+//! reports the rest, such as a conflict with another rule.
 #![allow(clippy::duplicated_attributes, reason = "columns share a type")]
 
 use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration};
@@ -15,7 +15,7 @@ use std::fmt;
 
 use crate::{NodeReadinessRuleStatus, Probe, ReporterResources, max_unavailable, selector};
 
-/// Holds a taint on the nodes it selects until their conditions are met.
+/// Holds a taint on the covered nodes until their conditions are met.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(
     group = "readiness.node.x-k8s.io",
@@ -117,56 +117,53 @@ use crate::{NodeReadinessRuleStatus, Probe, ReporterResources, max_unavailable, 
     "!has(self.reporter) || (has(self.probes) && size(self.probes) > 0)"
 ).message("reporter has no effect without probes; add a probe or remove reporter").field_path(".reporter"))]
 pub struct NodeReadinessRuleSpec {
-    /// Selects the nodes that the rule covers.
+    /// Selects the covered nodes.
     #[schemars(schema_with = "selector::node_selector")]
     pub node_selector: LabelSelector,
 
-    /// The node conditions that must hold, one entry a condition type.
+    /// The required node conditions, one entry for each type.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<ConditionRequirement>,
 
-    /// Whether all of the conditions must hold, or any one of them.
+    /// Whether all conditions must be met, or any one of them.
     #[serde(default)]
     pub condition_policy: ConditionPolicy,
 
-    /// Whether the rule is done with a node once its conditions were met, or keeps watching it.
+    /// Whether the rule is done with a node when its conditions were met once, or keeps watching it.
     pub enforcement_mode: EnforcementMode,
 
     /// The taint that keeps pods off a node until its conditions are met.
     pub taint: RuleTaint,
 
-    /// Only say in the status what the rule would do; no node is written. What the rule did before
-    /// this was set stays as it is until this is unset or the rule is deleted.
+    /// Only report in the status what the rule would do, and write no node. Earlier effects of the rule stay
+    /// until this is unset or the rule is deleted.
     #[serde(default)]
     pub dry_run: bool,
 
-    /// Keep everything as it is: no node is written and no reporter changed, until this is unset or
-    /// the rule is deleted.
+    /// Write no node and change no reporter, until this is unset or the rule is deleted.
     #[serde(default)]
     pub suspend: bool,
 
-    /// How many nodes at most may be held because they regressed: a number, or a percentage of the
-    /// nodes that the rule covers, rounded up. A node that the rule had released and whose
-    /// conditions are no longer met gets the taint only while there is room, so that one bad probe
-    /// cannot take the cluster down. Nodes that were never ready are always held. Without it there
-    /// is no limit.
+    /// The maximum number of nodes that are held because they regressed: a number, or a percentage of the
+    /// covered nodes, rounded up. A node that the rule had released and whose conditions are no longer met gets
+    /// the taint only within this limit. So one bad probe cannot take the cluster down. Nodes that were never
+    /// ready are always held. There is no limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "max_unavailable::schema")]
     pub max_unavailable: Option<IntOrString>,
 
-    /// What a reboot of a node does to conditions that were reported before it. With `Hold` they count
-    /// as Unknown until they are reported anew, so that a node which comes back is not filled before
-    /// its agents run, and a bootstrap-only rule applies again. With `Keep` they go on to count.
-    /// Without it, `Hold` applies to the conditions that the rule's own probes decide, and `Keep` to
-    /// others, whose writers may never write them again.
+    /// The effect of a reboot on conditions that were reported before it. With `Hold` they count as Unknown
+    /// until they are reported again, so no pod starts on the node before its agents run, and a bootstrap-only
+    /// rule applies again. With `Keep` they still count. By default `Hold` applies to the conditions of the
+    /// rule's own probes, and `Keep` to others, whose writers may never write them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // An Option of an enum would get the enum's description instead of this field's.
     #[schemars(with = "AfterReboot", extend("nullable" = true))]
     pub after_reboot: Option<AfterReboot>,
 
-    /// How reporters observe conditions on each node, one probe a condition type. With at least
-    /// one, the operator runs reporters for this rule.
+    /// How reporters observe conditions on each node, one probe for each condition type. The operator runs
+    /// reporters if there is at least one probe.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["conditionType".into()]))]
@@ -177,7 +174,7 @@ pub struct NodeReadinessRuleSpec {
     pub reporter: Option<ReporterOptions>,
 }
 
-/// A node condition and the status that it must have.
+/// A node condition with its required status.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConditionRequirement {
@@ -185,19 +182,18 @@ pub struct ConditionRequirement {
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 316))]
     pub type_: String,
-    /// Status that the condition must have.
+    /// The required status.
     pub required_status: ConditionStatus,
-    /// Status that the condition counts as while the node does not have it; Unknown where this is
-    /// not set.
+    /// The status that counts while the node does not have the condition; Unknown by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // An Option of an enum would get the enum's description instead of this field's.
     #[schemars(with = "ConditionStatus", extend("nullable" = true))]
     pub default_status: Option<ConditionStatus>,
-    /// Seconds without a new heartbeat after which the condition counts as Unknown. Only time
-    /// counts in which the operator watched without interruption; neither a node's clock nor an
-    /// outage of the API server makes a condition stale. For a condition that a probe of this rule
-    /// decides it is at least two heartbeats of its reporter, and the default is three, or longer
-    /// where a reporter that starts takes longer to find a first verdict; for others there is none.
+    /// Seconds without a new heartbeat after which the condition counts as Unknown. Only uninterrupted watching
+    /// by the operator counts, so neither a node's clock nor an outage of the API server makes a condition
+    /// stale. For a condition of this rule's own probes, the minimum is two heartbeats of its reporter, and the
+    /// default is three, or more if a starting reporter needs longer for a first verdict. Other conditions have
+    /// no default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 604_800))]
     pub stale_after_seconds: Option<u32>,
@@ -212,7 +208,7 @@ pub enum ConditionStatus {
     True,
     /// The condition does not hold.
     False,
-    /// It cannot be told.
+    /// The status is not known.
     Unknown,
 }
 
@@ -257,9 +253,9 @@ pub enum EnforcementMode {
 /// What a reboot of a node does to conditions that were reported before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum AfterReboot {
-    /// They count as Unknown until they are reported anew.
+    /// They count as Unknown until they are reported again.
     Hold,
-    /// They go on to count.
+    /// They still count.
     Keep,
 }
 
@@ -277,19 +273,19 @@ pub enum AfterReboot {
     "!has(self.value) || self.value.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')"
 ).message("taint value must be empty or a label value: letters, digits, '-', '_' or '.', beginning and ending with a letter or digit").field_path(".value"))]
 pub struct RuleTaint {
-    /// Key, under one of the two prefixes that rules may manage.
+    /// Key, with one of the two prefixes that rules may manage.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
     /// Value.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub value: String,
-    /// What the taint does to pods that do not tolerate it.
+    /// The effect on pods that do not tolerate the taint.
     pub effect: TaintEffect,
 }
 
 impl fmt::Display for RuleTaint {
-    /// As kubectl writes it: `key=value:effect`, without the equals sign where there is no value.
+    /// The form of kubectl: `key=value:effect`, without the equals sign if there is no value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, value, effect } = self;
         if value.is_empty() {
@@ -334,18 +330,17 @@ impl fmt::Display for TaintEffect {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReporterOptions {
-    /// By which permissions the reporters write their nodes' conditions.
+    /// The access with which the reporters write conditions.
     #[serde(default)]
     pub access: ReporterAccess,
 
-    /// Image to run the probes in, for the programs that `exec` probes call, instead of the operator's
-    /// own. The reporter itself is brought into it. The operator's flag `--allow-reporter-image` must
-    /// allow it.
+    /// Image to run the probes in, for the programs of `exec` probes, instead of the operator's own. The
+    /// operator adds the reporter to it. It needs the operator's flag `--allow-reporter-image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = "^[!-~]+$"))]
     pub image: Option<String>,
 
-    /// Seconds after which a condition is written again although nothing changed.
+    /// Seconds after which an unchanged condition is renewed.
     #[serde(default = "ReporterOptions::default_heartbeat_seconds")]
     #[schemars(range(min = 10, max = 86400))]
     pub heartbeat_seconds: u32,
@@ -354,56 +349,56 @@ pub struct ReporterOptions {
     #[serde(default = "ReporterOptions::default_host_network")]
     pub host_network: bool,
 
-    /// Secrets in the reporters' namespace with which to pull the image.
+    /// Secrets in the reporters' namespace to pull the image with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
 
-    /// What the container requests and is limited to, instead of the default.
+    /// Requests and limits of the container, instead of the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ReporterResources>,
 
-    /// Tolerations instead of the default, which is to tolerate every taint.
+    /// Tolerations instead of the default, every taint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub tolerations: Option<Vec<Toleration>>,
 
-    /// Priority class instead of the default, which is system-node-critical.
+    /// Priority class instead of the default, system-node-critical.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 
-    /// User id of the process instead of the default, 65532. For 0, which is root, the operator's flag
-    /// `--allow-root-reporters` must allow it; such a process has no capabilities all the same.
+    /// User id of the process instead of the default, 65532. For 0, root, it needs the operator's flag
+    /// `--allow-root-reporters`. The process has no capabilities in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub run_as_user: Option<i64>,
 
-    /// Port on which each reporter serves its metrics over HTTP at /metrics. Without it they serve
-    /// none. On the host network no other process of the node may use it.
+    /// Port on which each reporter serves its metrics over HTTP at /metrics. There are no metrics by default.
+    /// On the host network no other process of the node may use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub metrics_port: Option<u16>,
 
-    /// Labels to add to the pods. Those that the operator sets win.
+    /// Labels to add to the pods. The operator's own labels take precedence.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_labels: BTreeMap<String, String>,
 
-    /// Annotations to add to the pods. Those that the operator sets win.
+    /// Annotations to add to the pods. The operator's own annotations take precedence.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
 }
 
-/// By which permissions reporters write conditions.
+/// How reporters are permitted to write conditions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 pub enum ReporterAccess {
-    /// Each reporter acts as the Node that it runs on and may do nothing else (KEP-5284). The cluster
-    /// must have the feature `ConstrainedImpersonation`.
+    /// Each reporter acts as its own Node and may do nothing else (KEP-5284). The cluster must have the feature
+    /// `ConstrainedImpersonation`.
     #[default]
     ConstrainedImpersonation,
-    /// The reporters act as their ServiceAccount, which may update the status of every Node, and a
-    /// `ValidatingAdmissionPolicy` limits each to the rule's conditions of the Node that it runs on. For
-    /// clusters without the feature.
+    /// The reporters act as their ServiceAccount, which may update the status of every Node. A
+    /// `ValidatingAdmissionPolicy` limits each to the rule's conditions of its own Node. For clusters without
+    /// the feature.
     AdmissionPolicy,
 }
 

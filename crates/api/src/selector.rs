@@ -1,19 +1,18 @@
 //! The schema of a rule's node selector.
 //!
-//! The Rust type is Kubernetes' own `LabelSelector`, whose generated schema checks next to
-//! nothing. A selector that cannot be evaluated should be refused when it is written, so its
-//! schema is spelled out here.
+//! The Rust type is Kubernetes' own `LabelSelector`, whose generated schema checks little. This schema refuses
+//! selectors that cannot be evaluated.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// A label's value, and the part of its key that is not the prefix: Kubernetes' own pattern
-/// (`labelValueFmt` and `qualifiedNameFmt` in apimachinery's validation).
+/// A label's value, and the name of its key: Kubernetes' own pattern (`labelValueFmt` and `qualifiedNameFmt` in
+/// apimachinery's validation).
 const VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
 
-/// A label's key: a name of at most 63 characters, after a DNS subdomain and a slash or not.
+/// A label's key: a name of at most 63 characters, with an optional DNS subdomain and slash before it.
 const KEY: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$";
 
-/// Schema of a `LabelSelector` that is not empty and can be evaluated.
+/// The schema of a `LabelSelector` that is not empty and can be evaluated.
 pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "description": "Selects the nodes that the rule covers, by their labels. It must not be empty; to cover every node, \

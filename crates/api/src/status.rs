@@ -1,7 +1,7 @@
-//! The status of a rule, bounded however large the cluster is.
+//! The status of a rule, with a bounded size.
 //!
-//! Counts are exact. The lists of nodes are complete while a rule covers few nodes; beyond that
-//! they name only those that need a person, and `nodesOmitted` says how many are not named.
+//! Counts are exact. The lists of nodes are complete while a rule covers few nodes. Beyond that they name only
+//! nodes that need a person, and `nodesOmitted` counts the others.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -14,19 +14,19 @@ use crate::ConditionStatus;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeReadinessRuleStatus {
-    /// `metadata.generation` of the spec that this status is about.
+    /// `metadata.generation` of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Accepted`: whether the rule is valid. `Ready`: whether it is in effect, as kstatus, Flux, Helm
-    /// and Argo CD ask. `NodesReady`: whether every covered node's conditions are met.
-    /// `ReporterReady`: whether the reporters of a rule with probes run.
+    /// `Accepted`: whether the rule is valid. `Ready`: whether it is in effect, which kstatus, Flux, Helm and
+    /// Argo CD wait for. `NodesReady`: whether the conditions of every covered node are met. `ReporterReady`:
+    /// whether the reporters of a rule with probes run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
-    /// Exact counts of the nodes that the rule covers.
+    /// Exact counts of the covered nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeCounts>,
 
@@ -34,7 +34,7 @@ pub struct NodeReadinessRuleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reporter: Option<ReporterStatus>,
 
-    /// Names of nodes that the rule was applied to.
+    /// Names of nodes to which the rule was applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub applied_nodes: Vec<String>,
@@ -44,12 +44,12 @@ pub struct NodeReadinessRuleStatus {
     #[schemars(length(max = 100))]
     pub failed_nodes: Vec<NodeFailure>,
 
-    /// How the conditions of single nodes were found.
+    /// The conditions of nodes, as the operator found them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub node_evaluations: Vec<NodeEvaluation>,
 
-    /// How many covered nodes the lists do not name.
+    /// The number of covered nodes that the lists do not name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_omitted: Option<u32>,
 
@@ -58,31 +58,31 @@ pub struct NodeReadinessRuleStatus {
     pub dry_run_results: Option<DryRunResults>,
 }
 
-/// Exact counts over the nodes that a rule covers.
+/// Exact counts of the covered nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeCounts {
-    /// Nodes that the rule covers.
+    /// Covered nodes.
     pub matched: u32,
-    /// Those whose conditions are met, or, for a bootstrap-only rule, were met once.
+    /// Nodes whose conditions are met or, for a bootstrap-only rule, were met once.
     pub ready: u32,
-    /// Those that carry the taint for this rule.
+    /// Nodes that carry the taint for this rule.
     pub held: u32,
-    /// Those that were in service before the rule was created and wait for the first verdict of its
-    /// probes, for two minutes at most.
+    /// Nodes that were in service before the rule was created and wait for the first verdict of its probes, for
+    /// two minutes at most.
     #[serde(default)]
     pub pending: u32,
-    /// Those that could not be written.
+    /// Nodes that could not be written.
     pub failed: u32,
-    /// Those that regressed and do not carry the taint because `maxUnavailable` nodes already do.
+    /// Nodes that regressed and do not carry the taint because of `maxUnavailable`.
     #[serde(default)]
     pub deferred: u32,
-    /// Those with a condition that counts as Unknown because its heartbeat stopped.
+    /// Nodes with a stale condition, which counts as Unknown.
     #[serde(default)]
     pub stale: u32,
 }
 
-/// How many reporters a rule has.
+/// The reporters of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReporterStatus {
@@ -90,7 +90,7 @@ pub struct ReporterStatus {
     pub daemon_set: String,
     /// Nodes that should run a reporter.
     pub desired: i32,
-    /// Nodes that run one that is ready.
+    /// Nodes with a ready reporter.
     pub ready: i32,
 }
 
@@ -107,11 +107,11 @@ pub struct NodeFailure {
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// Since when it fails in this way. It is tried again all the time.
+    /// When this failure began. The operator keeps retrying.
     pub last_evaluation_time: Time,
 }
 
-/// How the conditions of one node were found.
+/// The conditions of one node.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeEvaluation {
@@ -122,22 +122,22 @@ pub struct NodeEvaluation {
     pub condition_results: Vec<ConditionEvaluation>,
     /// Whether the node carries the rule's taint.
     pub taint_status: TaintPresence,
-    /// When this came to be so.
+    /// The time of the last change.
     pub last_evaluation_time: Time,
 }
 
-/// How one condition of one node was found.
+/// One condition of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConditionEvaluation {
     /// Type of the condition.
     #[serde(rename = "type")]
     pub type_: String,
-    /// Its status on the node; Unknown where the node does not have it.
+    /// Its status on the node; Unknown if the node does not have it.
     pub current_status: ConditionStatus,
-    /// The status that the rule requires.
+    /// The required status.
     pub required_status: ConditionStatus,
-    /// The status that it counts as while the node does not have it.
+    /// The status that counts while the node does not have the condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // An Option of an enum would get the enum's description instead of this field's.
     #[schemars(with = "ConditionStatus", extend("nullable" = true))]
@@ -147,24 +147,24 @@ pub struct ConditionEvaluation {
 /// Whether a node carries a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum TaintPresence {
-    /// It does.
+    /// It carries the taint.
     Present,
-    /// It does not.
+    /// It does not carry the taint.
     Absent,
 }
 
-/// What a dry-run rule would do to the nodes as they are now.
+/// What a dry-run rule would do to the present nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DryRunResults {
-    /// Nodes that the rule covers.
+    /// Covered nodes.
     pub affected_nodes: u32,
     /// Nodes that would get the taint.
     pub taints_to_add: u32,
     /// Nodes that would lose it.
     pub taints_to_remove: u32,
-    /// Nodes that lack one of the conditions, even where a default satisfies the rule.
+    /// Nodes that lack one of the conditions, even if a default satisfies the rule.
     pub risky_operations: u32,
-    /// The same in a sentence.
+    /// A summary in one sentence.
     pub summary: String,
 }

@@ -1,5 +1,5 @@
-//! The command line: a handful of flags, read with lexopt. What clap adds, completions and
-//! suggestions for people at a terminal, is of no use in a pod and would be on every node.
+//! The command line, parsed with lexopt. clap's completions and suggestions are of no use in a pod and would
+//! cost memory on every node.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -11,74 +11,75 @@ use crate::{logging::Format, termination};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-Runs probes on a node and writes what they find into the conditions of that node.
+Runs probes on a node and writes the results into the conditions of that node.
 
 Usage: node-readiness-reporter [OPTIONS]
 
 Options:
-      --config <FILE>           Configuration that the operator generates (JSON). Without it the
-                                environment is read: CONDITION_TYPE, CHECK_ENDPOINT,
+      --config <FILE>           Configuration of the operator (JSON). Without it, the reporter reads
+                                environment variables: CONDITION_TYPE, CHECK_ENDPOINT,
                                 CHECK_INTERVAL, HEARTBEAT_PERIOD, IMPERSONATE_NODE, CHECK_CA_FILE,
                                 METRICS_BIND_ADDRESS
-      --host-root <DIR>         Where the node's directories are that file and unixSocket probes
-                                look into [default: /host]
-      --liveness-file <FILE>       Write the time there every 15 seconds, for --check-live
+      --host-root <DIR>         Directory with the node's directories for file and unixSocket probes
+                                [default: /host]
+      --liveness-file <FILE>    Write the time to this file every 15 seconds, for --check-liveness
       --log-format <FORMAT>     text or json [default: text]
       --log-level <LEVEL>       error, warn, info, debug or trace [default: info]
-  -v, --v <NUMBER>              The same as klog has it: debug from 4 on
-      --termination-log <FILE>  Where a fatal error is also written, if that file exists
+  -v, --v <NUMBER>              Verbosity as in klog: debug from 4 on
+      --termination-log <FILE>  Also write a fatal error to this file, if it exists
                                 [default: /dev/termination-log]
-      --check-liveness <FILE>      Only find out whether the reporter that writes this file is stuck:
-                                exit with 0 if it is not. For a liveness probe
+      --check-liveness <FILE>   Only check whether the reporter that writes this file is stuck: exit
+                                with 0 if it is not. For a liveness probe
       --install <DIR>           Only copy this program into a directory, for a container of another
-                                image to run
+                                image
   -h, --help                    Print this
   -V, --version                 Print the version
 
-In both forms NODE_NAME must hold the name of the node (spec.nodeName).
+NODE_NAME must be the name of the node (spec.nodeName) in both forms.
 ";
 
-/// The command line's meaning.
+/// The command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Args {
-    /// The file with the configuration; none for the environment form.
+    /// The configuration file; none for environment variables.
     pub config: Option<PathBuf>,
-    /// Where the node's root directory is.
+    /// The node's root directory in the container.
     pub host_root: PathBuf,
-    /// The file to show signs of life in, if any.
+    /// The liveness file, if there is one.
     pub liveness_file: Option<PathBuf>,
-    /// How log lines look.
+    /// The format of the log.
     pub log_format: Format,
-    /// Which log lines there are.
+    /// The level of the log.
     pub log_level: Level,
-    /// Where a fatal error is also written.
+    /// The termination log.
     pub termination_log: PathBuf,
 }
 
-/// What the command line asks for.
+/// What to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// To work.
+    /// Run the probes.
     Run(Args),
-    /// To find out whether the reporter that writes this file is stuck.
+    /// Check whether the reporter that writes this file is stuck.
     CheckLiveness(PathBuf),
-    /// To copy the program into this directory.
+    /// Copy the program into this directory.
     Install(PathBuf),
-    /// To print the help text.
+    /// Print the help text.
     Help,
-    /// To print the version.
+    /// Print the version.
     Version,
 }
 
-/// An argument that is wrong.
+/// An invalid argument.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: see --help")]
 pub struct ArgsError(#[from] lexopt::Error);
 
-/// Reads the arguments, without the program's name.
+/// Parses the arguments, without the program's name.
 ///
 /// # Errors
-/// When one is unknown or has a wrong value; the message names it.
+///
+/// When an argument is unknown or has an invalid value; the message names it.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsError> {
     let mut parser = Parser::from_args(arguments);
     let mut args = Args {

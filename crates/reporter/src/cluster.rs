@@ -1,8 +1,8 @@
-//! The way to the API server, and who the reporter is there.
+//! The client of the API server, and the reporter's identity there.
 //!
-//! Only what kubelet mounts into a pod is used: no kubeconfig, and none of the variables by which
-//! kube's `Config::infer` lets its server or identity be overridden. The token and the CA are files
-//! that rotate. kube reads the CA again about once a minute; the token is read for each request.
+//! It uses only what kubelet mounts into a pod: no kubeconfig, and none of the variables with which kube's
+//! `Config::infer` permits to override the server or identity. The token and the CA are files that rotate. kube
+//! reads the CA again about once a minute, and the reporter reads the token for each request.
 
 use std::{fs, io};
 
@@ -18,10 +18,10 @@ use crate::{probe::install_crypto, settings::Settings};
 
 const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VERSION"));
 
-/// Why there is no way to the API server.
+/// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The process has not what a pod has.
+    /// The process does not run in a pod.
     #[error(
         "no in-cluster configuration ({0}): run in a pod that has KUBERNETES_SERVICE_HOST and \
          KUBERNETES_SERVICE_PORT and its ServiceAccount's token mounted \
@@ -31,12 +31,12 @@ pub enum ClusterError {
     /// The token cannot be used.
     #[error("the ServiceAccount's token {file} cannot be used ({source}): let kubelet mount it")]
     Token {
-        /// Its file.
+        /// The file.
         file: String,
         /// Why.
         source: io::Error,
     },
-    /// What else the pod has cannot be used.
+    /// Other credentials of the pod cannot be used.
     #[error(
         "the ServiceAccount's credentials under /var/run/secrets/kubernetes.io/serviceaccount \
          cannot be used ({0}): let kubelet mount them"
@@ -44,37 +44,38 @@ pub enum ClusterError {
     Credentials(#[source] Box<kube::Error>),
 }
 
-/// A client for the API server of the cluster that the process's pod is in.
+/// Returns a client for the cluster of the process's pod.
 ///
 /// # Errors
-/// When the process is in no pod, or its ServiceAccount's files are missing or broken.
+///
+/// When the process does not run in a pod, or its ServiceAccount's files are missing or invalid.
 pub fn client(settings: &Settings) -> Result<Client, ClusterError> {
     connect(Config::incluster()?, settings)
 }
 
-/// A client with this configuration, as whom the settings say.
+/// Returns a client with this configuration and the identity of the settings.
 ///
 /// # Errors
+///
 /// When the configuration's credentials cannot be used.
 pub fn connect(mut config: Config, settings: &Settings) -> Result<Client, ClusterError> {
     install_crypto();
     if settings.impersonate {
-        // The user alone: the API server itself adds a node's groups, and refuses a node together
-        // with groups, uid or extra (KEP-5284).
+        // Only the user: the API server adds a node's groups itself, and refuses a node together with groups,
+        // uid or extra (KEP-5284).
         config.auth_info.impersonate = Some(format!("system:node:{}", settings.node));
     }
     config.headers.push((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
-    // kube would try a request 15 times, up to 1000 s. The writer retries with what is news by then.
+    // kube would retry a request 15 times, up to 1000 s. The writer retries with the latest verdicts.
     config.default_retry = false;
-    // kube would keep the token that it read for a minute by the wall clock, which is for days where
-    // that is set back by days.
+    // kube would cache the token for a minute by the wall clock, which is days if the clock is set back.
     let authorized = config.auth_info.token_file.take().map(authorized).transpose()?;
     let builder = ClientBuilder::try_from(config)
         .map_err(|error| ClusterError::Credentials(Box::new(error)))?;
     Ok(builder.with_layer(&option_layer(authorized)).build())
 }
 
-/// Adds to each request the token that is in the file then, or the one before if none can be read.
+/// Adds the token to each request: the file's present one, or the last one if the file cannot be read.
 fn authorized(
     file: String,
 ) -> Result<MapRequestLayer<impl FnMut(Request<Body>) -> Request<Body> + Clone>, ClusterError> {

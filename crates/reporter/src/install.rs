@@ -1,8 +1,7 @@
-//! Brings the program into another image.
+//! Copies the program into another image.
 //!
-//! A rule may name an image of its own for the programs that `exec` probes call. An init container
-//! with the reporter's image then copies the reporter into a directory that the two share. There is
-//! no shell or `cp` in the reporter's image, so it does that itself.
+//! A rule may name an image of its own for the programs of `exec` probes. An init container with the reporter's
+//! image then copies the reporter into a shared directory. The reporter's image has no shell or `cp`.
 
 use std::{
     env, fs, io,
@@ -23,10 +22,11 @@ pub struct InstallError {
     source: io::Error,
 }
 
-/// Copies this program into a directory, for everyone to run. It appears there at once or not at
-/// all, so that a second try, or a container that does not wait, never meets half of it.
+/// Copies this program into a directory, executable for everyone. The copy is atomic, so neither a second try
+/// nor a container that does not wait sees a part of it.
 ///
 /// # Errors
+///
 /// When the directory cannot be written.
 pub fn install(directory: &Path) -> Result<(), InstallError> {
     copy(directory).map_err(|source| InstallError { directory: directory.into(), source })

@@ -1,13 +1,12 @@
-//! From outcomes to verdicts: how many probes in a row decide a condition.
+//! Thresholds: how many equal outcomes decide a condition.
 //!
-//! The counting is kubelet's: an outcome that differs from the one before starts a new run, and a
-//! verdict changes when a run is as long as its threshold. Until the first run is, there is no
-//! verdict and nothing is written. What an earlier reporter wrote then stays, so that a restart
-//! of the reporter changes no condition.
+//! The counting is kubelet's: a different outcome starts a new run, and the verdict changes when a run is as
+//! long as its threshold. Before the first run is complete there is no verdict, and nothing is written. So a
+//! restart of the reporter changes no condition.
 
 use crate::probe::Outcome;
 
-/// How many equal outcomes in a row it takes, each at least 1.
+/// The thresholds, each at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Successes in a row that make the condition True.
@@ -16,8 +15,8 @@ pub struct Thresholds {
     pub failure: u32,
 }
 
-/// What a condition should say. Only a [`ThresholdCounter`] makes one, so that nothing can be written that has
-/// not passed the thresholds.
+/// A verdict about a condition. Only a [`ThresholdCounter`] creates one, so everything that is written has
+/// passed the thresholds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict(Outcome);
 
@@ -38,33 +37,33 @@ impl Verdict {
     }
 }
 
-/// The state of one probe between its runs.
+/// Counts the outcomes of one probe.
 #[derive(Debug)]
 pub struct ThresholdCounter {
     thresholds: Thresholds,
-    /// Whether the latest outcome was healthy, and how many in a row were the same.
+    /// Whether the last outcome was healthy, and the length of its run.
     run: Option<(bool, u32)>,
     decided: Option<bool>,
 }
 
 impl ThresholdCounter {
-    /// A counter that has seen nothing.
+    /// Creates a counter without outcomes.
     pub fn new(thresholds: Thresholds) -> Self {
         Self { thresholds, run: None, decided: None }
     }
 
-    /// What was decided last.
+    /// Returns the last decision.
     pub fn decided(&self) -> Option<bool> {
         self.decided
     }
 
-    /// Takes one outcome. Returns the verdict if the outcome agrees with it: an outcome that does
-    /// not, or not yet, decides nothing and is not to be reported.
+    /// Counts an outcome. Returns the verdict if the outcome agrees with it. Another outcome decides nothing
+    /// yet and is not reported.
     pub fn observe(&mut self, outcome: Outcome) -> Option<Verdict> {
         self.take(outcome, 1)
     }
 
-    /// Takes one outcome that repeats the one before and counts for nothing more.
+    /// Counts an outcome that repeats the last one, without extending the run.
     pub fn observe_again(&mut self, outcome: Outcome) -> Option<Verdict> {
         self.take(outcome, 0)
     }

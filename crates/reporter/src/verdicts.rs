@@ -1,7 +1,7 @@
-//! The latest verdict of each condition, between the probes that find them and the one writer.
+//! The latest verdict of each condition, between the probes and the writer.
 //!
-//! It is a place, not a queue: a verdict that the writer did not get to is replaced by the next one,
-//! so that an API server out of reach for a day costs no memory.
+//! It is not a queue: a new verdict replaces the last one, so an API server that is out of reach for a day
+//! costs no memory.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,21 @@ use tokio::sync::watch;
 
 use crate::threshold::Verdict;
 
-/// The latest verdicts by condition type. Conditions without a verdict are not in it.
+/// The latest verdicts by condition type.
 pub type Verdicts = BTreeMap<String, Verdict>;
 
-/// The probes' end. It can be cloned, one for each.
+/// The sender, which each probe clones.
 #[derive(Clone, Debug)]
 pub struct Publisher(watch::Sender<Verdicts>);
 
-/// A place for verdicts: the probes' end, and the writer's, which wakes when one changes.
+/// Creates the sender, and the receiver of the writer, which wakes on changes.
 pub fn channel() -> (Publisher, watch::Receiver<Verdicts>) {
     let (sender, receiver) = watch::channel(Verdicts::new());
     (Publisher(sender), receiver)
 }
 
 impl Publisher {
-    /// Replaces a condition's verdict. Returns whether that changed anything; if not, the writer is
-    /// not woken.
+    /// Replaces a condition's verdict. Returns whether it changed; otherwise the writer is not woken.
     pub fn publish(&self, condition_type: &str, verdict: &Verdict) -> bool {
         self.0.send_if_modified(|verdicts| {
             if verdicts.get(condition_type) == Some(verdict) {

@@ -1,8 +1,7 @@
-//! The form of the Go project's reporter: one endpoint, told by environment variables.
+//! The environment variables of the Go project's reporter, for one endpoint.
 //!
-//! Its manifests work unchanged, so what that reporter tolerates is tolerated here: a duration that
-//! cannot be used falls back to its default with a note in the log. What cannot be done without
-//! ends the process.
+//! Its manifests work unchanged, so this form is as tolerant: an unusable duration falls back to its default
+//! with a note in the log. A missing required variable ends the process.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -29,25 +28,25 @@ const CHECK_INTERVAL: &str = "CHECK_INTERVAL";
 const HEARTBEAT_PERIOD: &str = "HEARTBEAT_PERIOD";
 const IMPERSONATE_NODE: &str = "IMPERSONATE_NODE";
 const METRICS_BIND_ADDRESS: &str = "METRICS_BIND_ADDRESS";
-/// Ours: a PEM file with the roots that an https endpoint is verified against.
+/// An addition of this project: a PEM file with the roots that verify an https endpoint.
 pub(crate) const CHECK_CA_FILE: &str = "CHECK_CA_FILE";
 
-/// Where the Go project's reporter serves metrics unless told otherwise.
+/// The default address of the Go project's metrics.
 const METRICS_DEFAULT: &str = ":9445";
 
-/// The Go project's reporter gives every request ten seconds.
+/// The timeout of a request in the Go project's reporter.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Settings, and what a reader of the log should know about how they came about.
+/// The settings, with notes for the log.
 #[derive(Debug)]
 pub struct FromEnv {
     /// The settings.
     pub settings: Settings,
-    /// Lines for the log, each naming its variable.
+    /// Notes for the log, each with its variable.
     pub notes: Vec<String>,
 }
 
-/// Reads the variables, each through `variable`.
+/// Reads the variables through `variable`.
 ///
 /// # Errors
 /// When a required variable is missing or unusable; see [`SettingsError`].
@@ -122,7 +121,7 @@ fn impersonate(variable: impl Fn(&str) -> Option<String>, notes: &mut Vec<String
     }
 }
 
-/// What cannot be used costs the metrics, as a port in use would, and not the reporter.
+/// An unusable address turns metrics off and does not end the reporter, as a port in use would not.
 fn metrics(
     variable: impl Fn(&str) -> Option<String>,
     notes: &mut Vec<String>,
@@ -141,7 +140,7 @@ fn metrics(
     address.map(|address| MetricsEndpoint { address, setting: METRICS_BIND_ADDRESS })
 }
 
-/// An address as Go programs write it: without a host it is every address of the machine.
+/// Parses an address like Go programs do: without a host it is every address of the machine.
 fn bind_address(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.rsplit_once(':')?;
     match host {
@@ -156,7 +155,7 @@ struct Period {
     name: &'static str,
     /// Seconds.
     default: u64,
-    /// What is shorter is taken as this, so that a typo is no busy loop.
+    /// The shortest value, so a typo causes no busy loop.
     least: Duration,
 }
 

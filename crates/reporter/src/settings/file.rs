@@ -1,8 +1,8 @@
-//! The form that the operator generates: a [`ReporterConfig`] in a mounted file, and the node's
-//! name in the environment.
+//! The configuration file of the operator: a [`ReporterConfig`] in a mounted file, with the node's name in the
+//! environment.
 //!
-//! The API server has checked a rule before the operator writes this file. It is checked again,
-//! because a file may also be written by hand, and a period of zero must not become a busy loop.
+//! The API server has validated the rule. The reporter validates the file again, because it may be written by
+//! hand, and a period of zero must not become a busy loop.
 
 use std::{
     net::{Ipv6Addr, SocketAddr},
@@ -127,7 +127,7 @@ fn probe_settings(
     })
 }
 
-/// No verdict makes a condition Unknown, so nobody waits for that.
+/// No verdict makes a condition Unknown, so no probe waits for that.
 fn startup(probe: &Probe, required: Option<ConditionStatus>) -> Result<Option<Startup>, Problem> {
     let period = seconds(probe.startup_period_seconds, "startupPeriodSeconds")?;
     let healthy = match required {

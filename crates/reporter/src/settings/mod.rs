@@ -1,9 +1,8 @@
-//! What a reporter is told to do, and the two forms in which it can be told.
+//! The settings of a reporter, in two forms.
 //!
-//! [`file`](mod@file) reads what the operator generates, [`env`](mod@env) the variables of the Go
-//! project's reporter. Both end in [`Settings`], and from there on nothing knows which form it was.
-//! Everything that can be wrong with a setting is found here, before the first probe and before the
-//! first request, and each error names the setting and says what to do.
+//! [`file`](mod@file) reads the operator's file, and [`env`](mod@env) the variables of the Go project's
+//! reporter. Both return [`Settings`], and nothing else depends on the form. Every invalid setting is found
+//! here, before the first probe and request. Each error names the setting and the remedy.
 
 mod check;
 pub mod env;
@@ -20,70 +19,69 @@ use node_readiness_api::{KUBELET_CONDITIONS, NODE_ADDRESS_ENV, NODE_NAME_ENV};
 
 use crate::{probe::Check, threshold::Thresholds, yields::Yields};
 
-/// Everything that a reporter needs to know.
+/// All settings of a reporter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The node whose conditions are written.
+    /// The node to write.
     pub node: String,
-    /// Whether to act as that node. Without it the reporter acts as its ServiceAccount, which then
-    /// needs permissions on every node.
+    /// Whether to impersonate that node. Otherwise the reporter acts as its ServiceAccount, which then needs
+    /// permissions on every node.
     pub impersonate: bool,
-    /// Time after which a condition is written again although nothing changed.
+    /// The time after which an unchanged condition is renewed.
     pub heartbeat: Duration,
-    /// Where to serve metrics, if anywhere.
+    /// Where to serve metrics, if at all.
     pub metrics: Option<MetricsEndpoint>,
-    /// What to observe; one probe a condition type.
+    /// The probes, one for each condition type.
     pub probes: Vec<ProbeSettings>,
-    /// What others write.
+    /// The conditions that other reporters write.
     pub yields: Yields,
 }
 
 impl Settings {
-    /// Whether probes start processes.
+    /// Returns whether probes start processes.
     pub fn runs_programs(&self) -> bool {
         self.probes.iter().any(|probe| matches!(probe.check, Check::Exec(_)))
     }
 }
 
-/// Where metrics are served.
+/// The address of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricsEndpoint {
     /// The address to listen on.
     pub address: SocketAddr,
-    /// Name of the setting that says so, for the log.
+    /// Name of the setting, for the log.
     pub setting: &'static str,
 }
 
-/// One probe and the condition that it decides.
+/// A probe with its condition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeSettings {
     /// Type of the condition.
     pub condition_type: String,
-    /// What is probed.
+    /// The check of the probe.
     pub check: Check,
     /// Time from the start to the first probe.
     pub initial_delay: Duration,
     /// Time between the starts of two probes.
     pub period: Duration,
-    /// How it runs before that, where somebody waits for the condition.
+    /// How the probe runs while the node waits for the condition.
     pub startup: Option<Startup>,
     /// Time after which a probe counts as failed.
     pub timeout: Duration,
-    /// How many probes in a row decide.
+    /// How many equal outcomes decide.
     pub thresholds: Thresholds,
 }
 
-/// How a probe runs until its condition is as it is waited for.
+/// How a probe runs until its condition has the required status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Startup {
     /// Time between the starts of two probes.
     pub period: Duration,
-    /// The outcome that is waited for.
+    /// The required outcome.
     pub healthy: bool,
 }
 
-/// A setting that is missing or wrong. Each message is one line that names the setting and the
-/// remedy.
+/// A missing or invalid setting. Each message is one line with the setting and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A required variable is not set, or empty.
@@ -91,7 +89,7 @@ pub enum SettingsError {
     Missing {
         /// The environment variable.
         variable: &'static str,
-        /// What to set it to.
+        /// The remedy.
         remedy: &'static str,
     },
     /// A variable has a value that cannot be used.
@@ -101,9 +99,9 @@ pub enum SettingsError {
         variable: &'static str,
         /// Its value.
         value: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
-        /// What to set it to.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The configuration file cannot be read.
@@ -117,7 +115,7 @@ pub enum SettingsError {
         /// Why.
         source: std::io::Error,
     },
-    /// The configuration file is not what it should be.
+    /// The configuration file is invalid.
     #[error(
         "--config {}: not a reporter configuration ({source}): use a reporter and an operator of the same release",
         path.display()
@@ -133,14 +131,14 @@ pub enum SettingsError {
     Field {
         /// The file.
         path: PathBuf,
-        /// The field, with its place in the file.
+        /// The field with its path.
         field: String,
-        /// What is wrong with it and what would be right.
+        /// The problem and a valid value.
         problem: String,
     },
 }
 
-/// What is wrong with a condition type, if anything. The rules are those that the rule's CRD has.
+/// Returns what is wrong with a condition type. The rules are those of the CRD.
 fn condition_type_problem(condition_type: &str) -> Option<String> {
     if condition_type.is_empty() || condition_type.chars().count() > 316 {
         return Some("is not a condition type of 1 to 316 characters".into());
@@ -148,14 +146,14 @@ fn condition_type_problem(condition_type: &str) -> Option<String> {
     KUBELET_CONDITIONS.contains(&condition_type).then(|| "is a condition that kubelet owns".into())
 }
 
-/// Reads the node's name, which every form needs.
+/// Reads the node's name, which both forms need.
 fn node_name(variable: impl Fn(&str) -> Option<String>) -> Result<String, SettingsError> {
     const REMEDY: &str =
         "let the pod set it from the field spec.nodeName (env, valueFrom, fieldRef)";
     let name = variable(NODE_NAME_ENV)
         .filter(|name| !name.is_empty())
         .ok_or(SettingsError::Missing { variable: NODE_NAME_ENV, remedy: REMEDY })?;
-    // The name goes into a path and a header: nothing but a DNS subdomain (RFC 1123) may pass.
+    // The name is used in a path and a header, so only a DNS subdomain (RFC 1123) is accepted.
     let is_name = name.len() <= 253
         && name.split('.').all(|label| {
             !label.is_empty()

@@ -1,8 +1,8 @@
-//! The two requests that a reporter makes: GET its Node, PUT its Node's status.
+//! The reporter's two requests: GET its Node, PUT its Node's status.
 //!
-//! They go through kube's client for its connection and its trust in the cluster's CA, but below
-//! its typed API: an answer's `Retry-After` is wanted, and the Node as it was sent. Every request
-//! has a deadline, and an answer a largest size. Nothing is retried here.
+//! They use kube's client for the connection and the cluster's CA, and not its typed API, because they need
+//! `Retry-After` and the Node as sent. Every request has a deadline, and every answer a maximum size. Nothing
+//! is retried here.
 
 use std::{error::Error, fmt::Write as _, time::Duration};
 
@@ -13,17 +13,17 @@ use tokio::time;
 
 use crate::node::{Node, NodeError};
 
-/// No object in Kubernetes is larger than what etcd takes, 1.5 MiB, and JSON may be a bit longer.
+/// etcd stores at most 1.5 MiB for an object, and its JSON may be a bit longer.
 const ANSWER_LIMIT: usize = 4 << 20;
 
-/// Longest part of a refusal that goes into the log, in characters.
+/// The maximum length of a refusal in the log, in characters.
 const REFUSAL_LIMIT: usize = 512;
 
-/// The answer to a PUT is the whole Node again, and nobody reads it: the metadata are enough.
+/// Only the metadata of the answer, because nobody reads the whole Node.
 const METADATA_ONLY: &str =
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
-/// One Node's resource in the API.
+/// The API of one Node.
 #[derive(Clone)]
 pub struct NodeApi {
     client: Client,
@@ -37,33 +37,33 @@ pub enum ApiError {
     /// The API server refused it.
     #[error("the API server answered {code}: {message}{}", hint(*code, message))]
     Refused {
-        /// HTTP status.
+        /// The HTTP status.
         code: u16,
-        /// What the server says.
+        /// The server's message.
         message: String,
-        /// How long it asks to wait.
+        /// The server's `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// No complete answer came in time. Whether the request was carried out is not known.
+    /// There was no complete answer in time, so the request may have been applied.
     #[error("the API server did not answer within {0:?}")]
     Deadline(Duration),
     /// The API server could not be reached, or the connection broke.
     #[error("the API server cannot be reached: {0}")]
     Transport(String),
-    /// The answer makes no sense.
+    /// The answer is invalid.
     #[error("the API server's answer is {0}")]
     Answer(#[from] NodeError),
 }
 
 impl ApiError {
-    /// Whether someone else wrote the Node between our reading and our writing.
+    /// Returns whether somebody else wrote the Node between the read and the write.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == StatusCode::CONFLICT.as_u16())
     }
 }
 
 impl NodeApi {
-    /// Access to the Node `node`, where every request has `deadline` to complete.
+    /// Creates the API of the Node `node`, with a deadline for each request.
     pub fn new(client: Client, node: String, deadline: Duration) -> Self {
         Self { client, node, deadline }
     }
@@ -79,7 +79,7 @@ impl NodeApi {
         Ok(Node::from_json(&self.send(request).await?)?)
     }
 
-    /// Writes the Node's status, if the Node is still the one that was read.
+    /// Writes the Node's status, if the Node has not changed since it was read.
     ///
     /// # Errors
     /// See [`ApiError`]; a conflict if the Node has changed.
@@ -115,8 +115,7 @@ impl NodeApi {
     }
 }
 
-/// What a refusal says. The body is a `Status`, except where a proxy or the server's overload
-/// protection answers, which send text.
+/// Parses a refusal. The body is a `Status`, or text from a proxy or the server's overload protection.
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
     let message = serde_json::from_slice::<Status>(body)
         .map(|status| status.message)
@@ -134,7 +133,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
     }
 }
 
-/// An error with its causes, in one line: kube's own text ends where it gets interesting.
+/// Returns an error with its causes in one line.
 fn transport(error: &dyn Error) -> ApiError {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -148,7 +147,7 @@ fn transport(error: &dyn Error) -> ApiError {
     ApiError::Transport(text)
 }
 
-/// What to do about a refusal, where its text does not say.
+/// Returns the remedy for a refusal whose message has none.
 fn hint(code: u16, message: &str) -> &'static str {
     if code == 401 {
         return "; the ServiceAccount's token was not accepted: is the pod being deleted?";

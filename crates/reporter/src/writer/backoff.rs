@@ -1,29 +1,28 @@
-//! How long to wait after a failed write. Pure: the dice are the caller's.
+//! Backoff after failed writes. The caller passes the random number.
 
 use std::time::Duration;
 
 use super::ApiError;
 
-/// How often a conflict in a row is answered with a fresh read nearly at once.
+/// The number of consecutive conflicts that are retried almost at once.
 ///
-/// A conflict means that someone else, mostly kubelet, wrote the Node in the milliseconds between
-/// our read and our write. The next try will most likely do. But should every try meet one,
-/// something is wrong and it becomes a failure like any other.
+/// In a conflict somebody else, mostly kubelet, wrote the Node within milliseconds. The next try will most
+/// likely succeed. After more conflicts something is wrong, and they count as failures.
 const QUICK_CONFLICTS: u32 = 5;
 
-/// Wait before such a fresh read, at most.
+/// The longest wait after a conflict.
 const AFTER_CONFLICT: Duration = Duration::from_millis(50);
 
 /// Waits that double from `first` to `longest`.
 #[derive(Clone, Copy, Debug)]
 pub struct BackoffRange {
-    /// After the first failure.
+    /// The wait after the first failure.
     pub first: Duration,
-    /// After many.
+    /// The longest wait.
     pub longest: Duration,
 }
 
-/// Counts failures in a row.
+/// Counts consecutive failures.
 #[derive(Debug)]
 pub(super) struct Backoff {
     range: BackoffRange,
@@ -36,17 +35,15 @@ impl Backoff {
         Self { range, failures: 0, conflicts: 0 }
     }
 
-    /// A request chain succeeded: start anew. Returns whether anything had failed before, beyond a
-    /// conflict.
+    /// Records a success. Returns whether there were failures before, beyond a conflict.
     pub(super) fn succeeded(&mut self) -> bool {
         let recovered = self.failures > 0;
         *self = Self::new(self.range);
         recovered
     }
 
-    /// Takes a failure; `dice` is from 0 to 1. Returns how long to wait: half to all of the doubled
-    /// wait, so that reporters which failed together do not come back together, and at least as long
-    /// as the server asks for, within the range.
+    /// Records a failure; `dice` is from 0 to 1. Returns the wait: half to all of the doubled wait, as jitter,
+    /// and at least the server's `Retry-After`, within the range.
     pub(super) fn failed(&mut self, error: &ApiError, dice: f64) -> Duration {
         if error.is_conflict() && self.conflicts < QUICK_CONFLICTS {
             self.conflicts += 1;

@@ -1,10 +1,9 @@
-//! The one writer of the process: makes the Node say what the verdicts say.
+//! The writer: the only task that writes the Node.
 //!
-//! It sleeps until a verdict changes or a heartbeat is due, and makes no request while neither is.
-//! Then it reads the Node, puts all verdicts into it, and writes it if that made a difference. A
-//! write never overwrites someone else's, since it carries the `resourceVersion` that was read. One
-//! whose fate is unknown is not repeated blindly either: the next read tells. What fails is tried
-//! again, ever more slowly, always with the latest verdicts.
+//! It sleeps until a verdict changes or a heartbeat is due, and sends no request before. Then it reads the
+//! Node, sets all conditions, and writes it if something changed. A write has the `resourceVersion` that was
+//! read, so it never overwrites another writer. After a write without an answer, the next read shows the
+//! result. It retries failures with backoff and the latest verdicts.
 
 mod api;
 mod backoff;
@@ -33,26 +32,25 @@ use crate::{
     yields::Yields,
 };
 
-/// The times that a writer keeps.
+/// The writer's intervals.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// When to write.
+    /// The write intervals.
     pub intervals: Intervals,
-    /// How long to wait after a failure.
+    /// The backoff after a failure.
     pub backoff: BackoffRange,
-    /// How long a due write waits for company: probes of a node start together, and what they find
-    /// within this time shares one write.
+    /// How long a due write waits for results of other probes, which start together and share a write.
     pub propagation: Duration,
 }
 
 impl Timing {
-    /// The times for real use.
+    /// Returns the default intervals.
     pub fn new(heartbeat: Duration) -> Self {
         Self {
             intervals: Intervals { heartbeat, detail: Duration::from_secs(30) },
             backoff: BackoffRange {
                 first: Duration::from_millis(500),
-                // Who reports often is soon missed: after an outage none may wait until it is.
+                // With a short heartbeat, the backoff must be short too.
                 longest: heartbeat.min(Duration::from_mins(1)),
             },
             propagation: Duration::from_millis(100),
@@ -60,18 +58,18 @@ impl Timing {
     }
 }
 
-/// What one look at the Node came to.
+/// The result of one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
-    /// The Node said it all already.
+    /// The Node was up to date.
     Unchanged,
     /// The Node was written.
     Written,
-    /// The process is stopping, and so nothing was written.
+    /// The process is stopping, so nothing was written.
     Stopped,
 }
 
-/// Writes one Node's conditions.
+/// Writes the conditions of one Node.
 pub struct Writer {
     api: NodeApi,
     timing: Timing,
@@ -79,15 +77,15 @@ pub struct Writer {
     backoff: Backoff,
     metrics: Metrics,
     yields: Yields,
-    /// When this process began. What was reported before that is reported anew, because the node may
-    /// have been rebooted since.
+    /// When this process started. Conditions that were reported before are written again, because the node may
+    /// have rebooted.
     started: Timestamp,
-    /// The failure that the log told last, so that it is not told again and again.
+    /// The last logged failure, so it is logged once.
     logged: Option<String>,
 }
 
 impl Writer {
-    /// A writer that knows nothing of the Node yet.
+    /// Creates a writer.
     pub fn new(api: NodeApi, timing: Timing, metrics: Metrics) -> Self {
         Self {
             api,
@@ -101,14 +99,13 @@ impl Writer {
         }
     }
 
-    /// Has it leave conditions to others.
+    /// Sets the conditions that other reporters write.
     #[must_use]
     pub fn yielding(self, yields: Yields) -> Self {
         Self { yields, ..self }
     }
 
-    /// Writes until `stop`. A write under way at that moment is finished, within its deadline, and
-    /// no other is begun.
+    /// Writes until `stop`. A write in flight is finished within its deadline, and no other begins.
     pub async fn run(mut self, mut verdicts: watch::Receiver<Verdicts>, stop: CancellationToken) {
         let mut not_before = Instant::now();
         loop {
@@ -119,7 +116,7 @@ impl Writer {
                 () = stop.cancelled() => return,
                 changed = verdicts.changed() => match changed {
                     Ok(()) => continue,
-                    // Without probes there will be no news.
+                    // Without probes there are no changes.
                     Err(_) => return,
                 },
                 () = sleep_until(due) => {}
@@ -138,11 +135,11 @@ impl Writer {
         }
     }
 
-    /// Looks at the Node once and writes it if need be.
+    /// Reads the Node once and writes it if necessary.
     ///
     /// # Errors
-    /// When a request failed; then the Node is as it was, or, if an answer did not come, perhaps
-    /// written.
+    ///
+    /// When a request failed. Without an answer to a write, the Node may have been written.
     pub async fn pass(
         &mut self,
         wanted: &Verdicts,
@@ -162,7 +159,7 @@ impl Writer {
         }
         let dice = fastrand::f64();
         for (condition_type, verdict) in &others {
-            // Labels may change: it is looked at again when a heartbeat would be due.
+            // Labels may change, so the Node is read again when a heartbeat would be due.
             self.state.record(condition_type, verdict, Duration::ZERO, Instant::now(), dice);
         }
         for (condition_type, verdict) in &own {
@@ -173,7 +170,7 @@ impl Writer {
         Ok(if write { Pass::Written } else { Pass::Unchanged })
     }
 
-    /// What others write on this node, and what is left to write.
+    /// Splits the verdicts into those that other reporters write on this node, and the own ones.
     fn shared_out(&self, wanted: &Verdicts, node: &Node) -> (Verdicts, Verdicts) {
         if self.yields.is_empty() {
             return (Verdicts::new(), wanted.clone());
@@ -195,7 +192,7 @@ impl Writer {
         debug!(?pass, "looked at the Node");
     }
 
-    /// Logs a failure, as a warning if it is news, and returns how long to wait.
+    /// Logs a failure, as a warning if it is new, and returns the wait.
     fn log_failure(&mut self, error: &ApiError) -> Duration {
         let wait = self.backoff.failed(error, fastrand::f64());
         let text = error.to_string();

@@ -1,9 +1,7 @@
-//! What the Node is known to say, and so when it must be looked at again. Pure: `now` is an
-//! argument.
+//! The known state of the Node's conditions, which determines the next write. `now` is an argument.
 //!
-//! The state saves requests and decides nothing else: whether a condition is written is decided by
-//! what the Node says when it is read. So a state that is wrong, since a write timed out or someone
-//! else wrote the condition, costs at most a read.
+//! It only saves requests. The Node as read decides whether a condition is written. So a wrong state, after a
+//! timeout or a write by somebody else, costs at most one read.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,26 +9,25 @@ use tokio::time::Instant;
 
 use crate::{threshold::Verdict, verdicts::Verdicts};
 
-/// How far a heartbeat may be from its due time, so that a fleet's heartbeats spread out.
+/// The jitter of heartbeats, as a fraction.
 const JITTER: f64 = 0.1;
 
-/// When conditions are to be written.
+/// When to write conditions.
 #[derive(Clone, Copy, Debug)]
 pub struct Intervals {
-    /// Time after which a condition is written although nothing changed.
+    /// The time after which an unchanged condition is renewed.
     pub heartbeat: Duration,
-    /// Least time between two writes that change only a condition's reason or message. A status is
-    /// news for the scheduler and written at once; a failure that keeps changing its face is not.
+    /// The shortest time between two writes of only a reason or message. A new status is written at once.
     pub detail: Duration,
 }
 
 impl Intervals {
-    /// The age from which a heartbeat is to be renewed: the shortest that jitter makes it.
+    /// Returns the age from which a heartbeat is renewed, with the most jitter.
     pub(super) fn freshness(&self) -> Duration {
         self.heartbeat.mul_f64(1.0 - JITTER)
     }
 
-    /// The age at which this heartbeat is renewed; `dice` is from 0 to 1.
+    /// Returns the age at which this heartbeat is renewed; `dice` is from 0 to 1.
     fn jittered(&self, dice: f64) -> Duration {
         self.heartbeat.mul_f64(1.0 - JITTER + 2.0 * JITTER * dice)
     }
@@ -45,7 +42,7 @@ pub(super) struct WriteState {
 #[derive(Debug)]
 struct Entry {
     verdict: Verdict,
-    /// When the Node's condition was last written, and when it is to be renewed.
+    /// When the condition was last written, and when it is renewed.
     written: Instant,
     renewal: Instant,
 }
@@ -55,7 +52,7 @@ impl WriteState {
         Self { intervals, entries: BTreeMap::new() }
     }
 
-    /// When the Node must be looked at for these verdicts, at the latest; none if there are none.
+    /// Returns when the Node must be read for these verdicts; none without verdicts.
     pub(super) fn due(&self, wanted: &Verdicts, now: Instant) -> Option<Instant> {
         wanted
             .iter()
@@ -69,7 +66,7 @@ impl WriteState {
             .min()
     }
 
-    /// Records that the Node says this, and has said so for `age`; `dice` is from 0 to 1.
+    /// Records that the Node has had this verdict for `age`; `dice` is from 0 to 1.
     pub(super) fn record(
         &mut self,
         condition_type: &str,
@@ -112,7 +109,7 @@ mod tests {
         state
     }
 
-    /// Seconds from now, rounded, until the state says that a look is due.
+    /// Returns the rounded seconds until the next read.
     fn wait(state: &WriteState, wanted: &Verdicts, now: Instant) -> u64 {
         (state.due(wanted, now).unwrap() - now + Duration::from_millis(500)).as_secs()
     }
