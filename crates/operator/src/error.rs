@@ -27,7 +27,7 @@ pub enum Fatal {
     Client(String),
     /// The namespace of the Lease is not known.
     #[error(
-        "--leader-elect takes a namespace, and this is no pod that has one ({0}): name it with \
+        "--leader-elect needs a namespace, and this process is not in a pod that has one ({0}): set \
          --leader-election-namespace"
     )]
     NoNamespace(std::io::Error),

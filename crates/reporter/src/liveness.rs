@@ -45,7 +45,7 @@ pub enum NotLive {
     #[error("--check-liveness {}: the file holds no time: is it what --liveness-file names?", .0.display())]
     NoTime(PathBuf),
     /// It was not written lately.
-    #[error("the reporter is stuck: its last sign of life is {0} s old")]
+    #[error("the reporter is stuck: it last wrote the liveness file {0} s ago")]
     Stuck(i64),
     /// The system has no such clock, which Linux always has.
     #[error("the clock cannot be read: {0}")]

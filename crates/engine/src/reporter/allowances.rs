@@ -67,7 +67,7 @@ pub fn admit(
     {
         return Err(Refusal {
             reason: "ConstrainedImpersonationMissing",
-            message: "the API server does not know constrained impersonation (KEP-5284): switch its feature gate \
+            message: "the API server does not support constrained impersonation (KEP-5284): switch its feature gate \
                       ConstrainedImpersonation on (Kubernetes 1.35; later it is on), or set spec.reporter.access to \
                       AdmissionPolicy"
                 .to_owned(),

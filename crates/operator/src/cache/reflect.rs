@@ -42,7 +42,7 @@ where
         Ok(_) => {}
         Err(error) => {
             let error = api_error::with_causes(error);
-            warn!("cannot watch {what}, trying again within {LONGEST_WAIT:?}: {error}");
+            warn!("cannot watch {what}, retrying within {LONGEST_WAIT:?}: {error}");
         }
     })
 }

@@ -72,7 +72,10 @@ impl Election {
     pub(crate) fn new(client: Client, namespace: String) -> (Self, Leadership) {
         let (claim, leadership) = Leadership::new();
         let identity = identity::unique();
-        info!(lease = format!("{namespace}/{LEASE_NAME}"), identity, "standing for election");
+        info!(
+            lease = format!("{namespace}/{LEASE_NAME}"),
+            identity, "taking part in leader election"
+        );
         let election = Self {
             leases: Api::namespaced(client, &namespace),
             namespace,
@@ -125,9 +128,9 @@ impl Election {
         let Some(lease) = self.candidate.release(clock::precisely()) else { return };
         match self.write(&lease).await {
             Ok(_) => info!("the lease is released"),
-            Err(Failed::Conflict) => debug!("the lease was not this operator's to release"),
+            Err(Failed::Conflict) => debug!("the lease is not held by this operator"),
             Err(Failed::Other(cause)) => {
-                warn!("the lease could not be released and will run out: {cause}");
+                warn!("the lease could not be released and will expire: {cause}");
             }
         }
     }

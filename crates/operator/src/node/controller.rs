@@ -128,19 +128,19 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             context.planner.cancel(&node);
             context.planner.latency.start_at(node.name(), waiting_since);
             // The node's watch event is on its way and usually comes first.
-            debug!(node = node.name(), "the node changed in between");
+            debug!(node = node.name(), "the node changed since it was planned");
             Ok(Action::requeue(context.backoff.failed(node.name())))
         }
         Outcome::Busy(wait) => {
             context.planner.cancel(&node);
             context.planner.latency.start_at(node.name(), waiting_since);
             let wait = (*wait).max(context.backoff.failed(node.name()));
-            debug!(node = node.name(), "the API server has too much to do; again in {wait:.1?}");
+            debug!(node = node.name(), "the API server is overloaded; requeued after {wait:.1?}");
             Ok(Action::requeue(wait))
         }
         Outcome::Reverted(failure, wait) => {
             context.planner.record_outcome(&node, &rules, plan, &outcome, &context.nodes);
-            debug!(node = node.name(), "{}; again in {wait:.1?}", failure.message);
+            debug!(node = node.name(), "{}; requeued after {wait:.1?}", failure.message);
             Ok(Action::requeue(plan.recheck_in.map_or(*wait, |recheck| recheck.min(*wait))))
         }
         // `write` turns `Undone` into `Reverted`.
@@ -218,7 +218,7 @@ async fn write(
     };
     write_backoff.written(name, plan.content_hash);
     if is_changed {
-        warn!(node = name, manager, "changed what the operator writes; it is written again");
+        warn!(node = name, manager, "somebody changed what the operator writes; writing it again");
         context.telemetry.events.reverted(node, plan, manager);
     }
     if outcome == Outcome::Undone {
@@ -230,17 +230,17 @@ async fn write(
 /// The failure of a node that somebody changes back again and again.
 fn reverted(node: &str) -> Failure {
     let message = format!(
-        "somebody changes back again and again what the operator writes, which is written again with \
-         growing latency; see who with kubectl get node {node} -o yaml --show-managed-fields"
+        "somebody changes back repeatedly what the operator writes; the operator writes it again with growing \
+         waits; see who with kubectl get node {node} -o yaml --show-managed-fields"
     );
     Failure { reason: "Reverted".to_owned(), message }
 }
 
 /// The failure of a node for which the API server accepts writes that change nothing.
 fn undone() -> Failure {
-    let message = "the API server takes what the operator writes, and nothing changes: an admission \
-                   policy or a webhook removes it. It is written again with growing latency; see kubectl \
-                   get mutatingadmissionpolicies,mutatingwebhookconfigurations"
+    let message = "the API server accepts the operator's write and nothing changes: an admission policy or a \
+                   webhook removes it; the operator writes it again with growing waits; see kubectl get \
+                   mutatingadmissionpolicies,mutatingwebhookconfigurations"
         .to_owned();
     Failure { reason: "Reverted".to_owned(), message }
 }
@@ -288,6 +288,6 @@ fn emit_failure_events(
 #[expect(clippy::needless_pass_by_value, reason = "the form of an error policy")]
 fn error_policy(_: Arc<Node>, error: &WriteFailed, context: Arc<Context>) -> Action {
     let wait = context.backoff.failed(&error.node);
-    warn!("{error}; trying again in {wait:.1?}");
+    warn!("{error}; retrying in {wait:.1?}");
     Action::requeue(wait)
 }

@@ -13,7 +13,7 @@ use crate::api_error;
 use crate::leader::{Leadership, NotWritten};
 
 /// The number of consecutive conflicts or overloads that are not reported.
-const UNTOLD: u32 = 4;
+const UNREPORTED: u32 = 4;
 
 /// The outcome of a write.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,15 +57,15 @@ impl Outcome {
 
     /// Turns repeated conflicts and overloads into a failure. A few of them are normal and not reported.
     pub(super) fn after(self, misses: u32, node: &str) -> Self {
-        if misses < UNTOLD {
+        if misses < UNREPORTED {
             return self;
         }
         let (reason, message) = match self {
             Self::Stale(words) => (
                 "Conflict",
                 format!(
-                    "after {misses} writes that did not come about, the API server answered as if the \
-                     node had changed in between: {words}; see who writes its taints with kubectl get \
+                    "after {misses} failed writes, the API server answered as if the node had changed since it \
+                     was planned: {words}; see who writes its taints with kubectl get \
                      node {node} -o yaml --show-managed-fields, and whether an admission webhook refuses \
                      the change"
                 ),
@@ -73,8 +73,8 @@ impl Outcome {
             Self::Busy(_) => (
                 "TooManyRequests",
                 format!(
-                    "after {misses} writes that did not come about, the API server still has too much \
-                     to do; see its priority and fairness, and what else sends requests"
+                    "after {misses} failed writes, the API server is still overloaded; see its priority and \
+                     fairness, and what else sends requests"
                 ),
             ),
             other => return other,

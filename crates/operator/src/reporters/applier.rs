@@ -176,7 +176,7 @@ impl Applier {
             Ownership::Own => Ok(there.uid()),
             Ownership::Abandoned => {
                 let name = there.name_any();
-                info!(kind = kind::<K>(), name, "an earlier rule left it; it is made anew");
+                info!(kind = kind::<K>(), name, "replacing an object of an earlier rule");
                 self.delete_one(api, &name, there.uid()).await?;
                 Ok(None)
             }
@@ -221,7 +221,7 @@ impl Applier {
         let patch = Patch::Json::<()>(patch);
         let object = self.leadership.write(api.patch(&name, &params, &patch)).await;
         let object = object.map_err(|cause| refused::<K>(&name, "put back", &cause))?;
-        info!(kind = kind::<K>(), name, "put back without what others added");
+        info!(kind = kind::<K>(), name, "removed what others added");
         Ok(object)
     }
 

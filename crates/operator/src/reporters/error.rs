@@ -20,8 +20,8 @@ pub enum ApplyError {
     },
     /// A foreign object has this name.
     #[error(
-        "{kind} {name} is {whose}, and is left as it is; delete it, or give the NodeReadinessRule \
-         another name"
+        "{kind} {name} is {whose}, so the operator does not change it; delete it, or give the \
+         NodeReadinessRule another name"
     )]
     Taken {
         /// Kind of the object.
@@ -33,8 +33,8 @@ pub enum ApplyError {
     },
     /// An object of a deleted rule has this name.
     #[error(
-        "{kind} {name} is that of an earlier NodeReadinessRule of this name, and is waited for: \
-         Kubernetes' garbage collector removes it"
+        "{kind} {name} belongs to an earlier NodeReadinessRule of this name; waiting until Kubernetes' \
+         garbage collector deletes it"
     )]
     Left {
         /// Kind of the object.
@@ -44,7 +44,7 @@ pub enum ApplyError {
     },
     /// Somebody changes the object back repeatedly.
     #[error(
-        "{field} of {object} is changed or removed again and again by somebody else, and is applied again \
+        "somebody else changes or removes {field} of {object} repeatedly; the operator applies it again \
          with growing waits; see who with kubectl get -o yaml --show-managed-fields"
     )]
     Reverted {

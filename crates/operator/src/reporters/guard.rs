@@ -123,7 +123,7 @@ impl PolicyController {
                 }
                 Err(error) => {
                     let wait = backoff.failed(GUARD);
-                    warn!("{error}; trying again in {wait:.1?}");
+                    warn!("{error}; retrying in {wait:.1?}");
                     state.send_replace(GuardState::Failed(error.to_string()));
                     wait
                 }

@@ -40,9 +40,9 @@ pub(crate) async fn detect(
         // A missing answer changes nothing.
         if found != Unknown && detected.send_replace(found) != found {
             match found {
-                Works => info!("the API server knows constrained impersonation"),
+                Works => info!("the API server supports constrained impersonation"),
                 Missing | Unknown => warn!(
-                    "the API server does not know constrained impersonation: rules that need it get no reporters"
+                    "the API server does not support constrained impersonation: rules that need it get no reporters"
                 ),
             }
         }

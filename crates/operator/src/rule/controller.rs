@@ -142,6 +142,6 @@ fn error_policy(rule: Arc<StoredRule>, error: &RuleError, context: Arc<Context>)
     }
     let uid = rule.uid().map(Arc::from);
     context.telemetry.events.rule_failed(name.clone(), uid, error.action(), &error.to_string());
-    warn!(rule = name, "{error}; trying again in {wait:.1?}");
+    warn!(rule = name, "{error}; retrying in {wait:.1?}");
     Action::requeue(wait)
 }

@@ -95,7 +95,7 @@ impl StatusWriter {
         }
         self.write(&name, replacement(&name, &next)?).await?;
         if self.write_backoff.repeats(&name, content) == Some(0) {
-            warn!(rule = name, "somebody changes the status, which is written with growing waits");
+            warn!(rule = name, "somebody changes the status back; writing it with growing waits");
         }
         self.write_backoff.written(&name, content);
         Ok(None)

@@ -9,12 +9,13 @@ use crate::{Args, LogFormat};
 
 /// kube's log lines that this crate logs better: each failed request, and a span around every line of a
 /// reconcile.
-const SAID_HERE: [&str; 2] = ["kube_client::client::builder=off", "kube_runtime::controller=warn"];
+const LOGGED_BETTER: [&str; 2] =
+    ["kube_client::client::builder=off", "kube_runtime::controller=warn"];
 
 /// Starts logging. An invalid level counts as `info`.
 pub fn init(args: &Args) {
     let filter = EnvFilter::try_new(args.log_level()).unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = SAID_HERE
+    let filter = LOGGED_BETTER
         .iter()
         .filter_map(|directive| directive.parse().ok())
         .fold(filter, EnvFilter::add_directive);
@@ -28,6 +29,6 @@ pub fn init(args: &Args) {
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
     for (flag, reason) in args.compat.idle() {
-        info!("{flag} has nothing to do here: {reason}");
+        info!("{flag} is ignored: {reason}");
     }
 }

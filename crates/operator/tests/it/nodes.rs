@@ -286,7 +286,7 @@ async fn a_taint_that_somebody_removes_again_and_again_is_added_with_growing_wai
     let removal = Patch::Merge(json!({"spec": {"taints": null}}));
     let waits = |rule: &node_readiness_api::NodeReadinessRule| {
         let failed = rule.status.iter().flat_map(|status| status.failed_nodes.iter());
-        failed.into_iter().any(|failed| failed.message.contains("again and again"))
+        failed.into_iter().any(|failed| failed.message.contains("repeatedly"))
     };
     let mut added = 0;
     let reported = poll(async || {

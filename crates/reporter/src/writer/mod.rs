@@ -189,7 +189,7 @@ impl Writer {
         if self.backoff.succeeded() {
             info!("the Node can be written again");
         }
-        debug!(?pass, "looked at the Node");
+        debug!(?pass, "checked the Node");
     }
 
     /// Logs a failure, as a warning if it is new, and returns the wait.
@@ -202,7 +202,7 @@ impl Writer {
         if error.is_conflict() || self.logged.as_ref() == Some(&text) {
             debug!(?wait, "the Node was not written: {text}");
         } else {
-            warn!(?wait, "the Node was not written and will be tried again: {text}");
+            warn!(?wait, "the Node was not written, will retry: {text}");
             self.logged = Some(text);
         }
         wait
