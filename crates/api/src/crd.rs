@@ -66,7 +66,10 @@ mod tests {
         for parent in [condition, &found["conditionResults"]["items"]] {
             let field = &parent["properties"]["defaultStatus"];
             let description = field["description"].as_str().unwrap();
-            assert!(description.contains("while the node does not have it"), "{description}");
+            assert!(
+                description.contains("while the node does not have the condition"),
+                "{description}"
+            );
             assert_eq!(field["nullable"], true);
             let required = parent["required"].as_array().unwrap();
             assert!(!required.contains(&"defaultStatus".into()), "{required:?}");

@@ -1,27 +1,25 @@
-//! The node agent: runs a rule's probes on its node and writes what they find into the conditions
-//! of its own Node.
+//! The node agent: runs a rule's probes on its node and writes the results into the conditions of its own Node.
 //!
 //! Data flows one way: `probe → outcome → thresholds → verdict → condition → write or skip`.
 //!
 //! | module | what it is | does I/O |
 //! | --- | --- | --- |
 //! | [`cli`] | the command line | no |
-//! | [`settings`] | what to do, in two forms, checked | reads files and variables |
-//! | [`probe`] | one observation, and when it is made | to the probed side |
-//! | [`threshold`] | how many outcomes in a row make a verdict | no |
+//! | [`settings`] | the settings in two forms, validated | reads files and variables |
+//! | [`probe`] | probes and their schedule | to the probed agent |
+//! | [`threshold`] | how many equal outcomes make a verdict | no |
 //! | [`verdicts`] | the latest verdict of each condition | no |
 //! | [`node`] | a Node's JSON and the conditions in it | no |
-//! | [`yields`] | what is left to reporters of other rules | no |
+//! | [`yields`] | the conditions that other rules' reporters write | no |
 //! | [`writer`] | the one task that reads and writes the Node | to the API server |
-//! | [`metrics`] | what Prometheus may scrape | serves them where asked to |
-//! | [`liveness`] | by what kubelet sees that the process is not stuck | a file |
-//! | [`install`] | brings the program into another image | copies itself |
+//! | [`metrics`] | metrics for Prometheus | serves them on request |
+//! | [`liveness`] | how kubelet notices that the process is stuck | a file |
+//! | [`install`] | copies the program into another image | copies itself |
 //!
-//! Invariants: one task writes; a write carries the `resourceVersion` that was read and every field
-//! that was read; what a probe received never reaches a condition; memory does not depend on how
-//! long anything has been failing; no request is made while nothing changes and no heartbeat is
-//! due; a probe has one blocking call, one process or one connection at a time (several attempts
-//! where an address does not answer), and none of them holds up the one thread.
+//! Invariants: one task writes. A write has the `resourceVersion` and every field that was read. A condition
+//! never has what a probe received. Memory does not depend on how long a failure lasts. There is no request
+//! while nothing changes and no heartbeat is due. A probe has one blocking call, one process or one connection
+//! at a time (several attempts if an address does not answer), and none of them blocks the one thread.
 
 pub mod cli;
 pub mod cluster;
@@ -54,45 +52,45 @@ use crate::{
     writer::{NodeApi, Timing, Writer},
 };
 
-/// Time that one request to the API server may take.
+/// The timeout of a request to the API server.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Time that a write under way has to complete when the process is told to stop.
+/// How long a write in flight may take after the process is told to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Why a reporter ends by itself.
+/// Why the reporter ends.
 #[derive(Debug, thiserror::Error)]
 pub enum FatalError {
-    /// A command line argument is wrong.
+    /// An argument is invalid.
     #[error("{0}")]
     Args(#[from] cli::ArgsError),
-    /// A setting is missing or wrong.
+    /// A setting is missing or invalid.
     #[error("{0}")]
     Settings(#[from] SettingsError),
     /// The certificates for an https endpoint cannot be used.
     #[error("{0}")]
     Trust(#[from] TrustError),
-    /// The process is not in a pod, or cannot use what it finds there.
+    /// The process is not in a pod, or cannot use the pod's credentials.
     #[error("{0}")]
     Cluster(#[from] ClusterError),
     /// The program cannot be copied.
     #[error("{0}")]
     Install(#[from] InstallError),
-    /// The operating system refuses something that every process may do.
+    /// The operating system refused a basic operation.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
         /// Why it failed.
         source: std::io::Error,
     },
-    /// A task ended that never ends.
+    /// A task ended unexpectedly.
     #[error("a probe's task ended unexpectedly ({0}): please report this as a bug")]
     Task(tokio::task::JoinError),
 }
 
 impl FatalError {
-    /// The process's exit code: 2 if a person has to change something, else 1.
+    /// Returns the exit code: 2 if a person has to change something, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Args(_)
@@ -105,10 +103,11 @@ impl FatalError {
     }
 }
 
-/// Reads the settings in the form that the arguments ask for.
+/// Reads the settings in the form of the arguments.
 ///
 /// # Errors
-/// When one is missing or wrong.
+///
+/// When a setting is missing or invalid.
 pub fn load_settings(
     args: &Args,
     variable: impl Fn(&str) -> Option<String>,
@@ -126,7 +125,8 @@ pub fn load_settings(
 /// Probes and writes until `stop`.
 ///
 /// # Errors
-/// When a probe cannot be set up, or a task ends that should not.
+///
+/// When a probe cannot be prepared, or a task ends unexpectedly.
 pub async fn run(
     settings: Settings,
     client: kube::Client,

@@ -1,13 +1,11 @@
-//! How kubelet can tell that the reporter is stuck.
+//! Liveness: how kubelet notices that the reporter is stuck.
 //!
-//! The reporter's one thread writes the time into a file every few seconds, between whatever else
-//! it does. If it does not get to that, it does not get to probing or writing either. Kubelet's
-//! liveness probe runs the same program with `--check-liveness`, which reads the file. No port is
-//! needed for that, which on the host network would be the whole node's.
+//! The reporter's one thread writes the time into a file every few seconds. A thread that is stuck writes
+//! neither the file nor conditions. Kubelet's liveness probe runs the same program with `--check-liveness`,
+//! which reads the file. This needs no port, which on the host network would be the whole node's.
 //!
-//! The time is that of a clock which nobody sets and which stands still while the machine sleeps
-//! (`CLOCK_MONOTONIC`), so that neither makes a reporter look stuck. What this does not tell is
-//! whether the API server can be reached: to restart a reporter for that would help nobody.
+//! The clock is `CLOCK_MONOTONIC`, which nobody sets and which stops while the machine sleeps. Neither makes a
+//! reporter look stuck. An unreachable API server does not affect liveness, because a restart would not help.
 
 use std::{
     convert::Infallible,
@@ -20,14 +18,13 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::time;
 use tracing::warn;
 
-/// Time between two beats.
+/// The time between two writes of the file.
 const PERIOD: Duration = Duration::from_secs(15);
 
-/// Seconds after which a reporter that has not beaten counts as stuck: several beats, on a node
-/// that has other things to do.
+/// The age in seconds after which a reporter counts as stuck: several writes, on a busy node.
 const LIMIT: i64 = 60;
 
-/// Why a reporter does not count as alive.
+/// Why a reporter does not count as live.
 #[derive(Debug, thiserror::Error)]
 pub enum NotLive {
     /// The file cannot be read.
@@ -41,19 +38,18 @@ pub enum NotLive {
         /// Why.
         source: io::Error,
     },
-    /// The file holds something else.
+    /// The file has other content.
     #[error("--check-liveness {}: the file holds no time: is it what --liveness-file names?", .0.display())]
     NoTime(PathBuf),
-    /// It was not written lately.
+    /// The file was not written recently.
     #[error("the reporter is stuck: it last wrote the liveness file {0} s ago")]
     Stuck(i64),
-    /// The system has no such clock, which Linux always has.
+    /// The system has no such clock, which every Linux has.
     #[error("the clock cannot be read: {0}")]
     Clock(#[from] nix::Error),
 }
 
-/// Writes the time into the file, again and again. What keeps it from that is logged when it
-/// begins, and left for the check to find.
+/// Writes the time into the file for ever. It logs the first failure, and the check reports further ones.
 pub async fn beat(file: PathBuf) -> Infallible {
     let mut ticks = time::interval(PERIOD);
     let mut failing = false;
@@ -71,27 +67,28 @@ pub async fn beat(file: PathBuf) -> Infallible {
     }
 }
 
-/// Puts the time there at once, so that nobody reads half of it.
+/// Writes the time atomically.
 fn write(file: &Path) -> io::Result<()> {
     let next = file.with_added_extension("next");
     fs::write(&next, now()?.to_string())?;
     fs::rename(next, file)
 }
 
-/// Whether a reporter that was started with this file is alive.
+/// Checks whether the reporter that writes this file is live.
 ///
 /// # Errors
-/// When it is not, or that cannot be told.
+///
+/// When it is not, or when that is unknown.
 pub fn check(file: &Path) -> Result<(), NotLive> {
     let text = fs::read_to_string(file)
         .map_err(|source| NotLive::Unreadable { path: file.into(), source })?;
     let beaten: i64 = text.parse().map_err(|_| NotLive::NoTime(file.into()))?;
     let age = now()?.saturating_sub(beaten);
-    // A time that lies ahead is from before the machine was started.
+    // A time in the future is from before the machine booted.
     if (0..=LIMIT).contains(&age) { Ok(()) } else { Err(NotLive::Stuck(age)) }
 }
 
-/// Seconds of the clock.
+/// Returns the clock's seconds.
 fn now() -> nix::Result<i64> {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(|time| time.tv_sec())
 }

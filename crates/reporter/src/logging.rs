@@ -1,22 +1,20 @@
-//! Log lines on standard output, for people or for machines.
-//!
-//! Standard error is kept for the one line that a fatal error is.
+//! The log on standard output, for people or machines. Standard error is only for the line of a fatal error.
 
 use std::io::{self, IsTerminal as _};
 
 use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, registry};
 
-/// How log lines look.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A line of text.
+    /// Text.
     Text,
-    /// A JSON object a line.
+    /// A JSON object on each line.
     Json,
 }
 
-/// Sets up logging for the process; a second call changes nothing.
+/// Starts logging; a second call changes nothing.
 pub fn init(format: Format, level: Level) {
     let lines = fmt::layer().with_ansi(io::stdout().is_terminal());
     let lines = match format {
@@ -24,12 +22,12 @@ pub fn init(format: Format, level: Level) {
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
     let subscriber = registry().with(lines.with_filter(filter(level)));
-    // An error means that there is a subscriber already, as there may be in a test.
+    // An error means that a test has already set a subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Libraries speak up only when something is being looked into. kube in particular logs every failed
-/// request as an error, and those that matter are logged here, with what follows from them.
+/// Libraries log only at debug levels. kube logs every failed request as an error, and the reporter logs those
+/// that matter with their consequences.
 fn filter(level: Level) -> Targets {
     let libraries = if level >= Level::DEBUG { level.into() } else { LevelFilter::OFF };
     Targets::new().with_target("node_readiness_reporter", level).with_default(libraries)

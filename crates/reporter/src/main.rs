@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             println!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         }
         Ok(Command::CheckLiveness(file)) => {
-            // Kubelet shows the line in an event. These are not the last words of the reporter.
+            // Kubelet shows the line in an event. It is not the reporter's termination message.
             if let Err(error) = liveness::check(&file) {
                 eprintln!("{error}");
                 return ExitCode::FAILURE;
@@ -42,13 +42,13 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Works until a signal asks to stop.
+/// Runs until a signal asks it to stop.
 fn report(args: &cli::Args) -> Result<(), FatalError> {
     logging::init(args.log_format, args.log_level);
     let settings = load_settings(args, |name| std::env::var(name).ok())?;
     let runtime = runtime(settings.probes.len())?;
     let result = runtime.block_on(async {
-        // As a container's first process it gets signals only if it asks for them.
+        // A container's first process receives only signals that it handles.
         let stop = stop_on_signal()?;
         if let Some(file) = &args.liveness_file {
             tokio::spawn(liveness::beat(file.clone()));
@@ -63,15 +63,15 @@ fn report(args: &cli::Args) -> Result<(), FatalError> {
         let client = cluster::client(&settings)?;
         run(settings, client, stop).await
     });
-    // A thread that a file system holds fast is not waited for.
+    // A thread that a file system blocks is not waited for.
     runtime.shutdown_background();
     result
 }
 
-/// One thread does it all: there is little to do, and each further one would cost memory on every
-/// node of a cluster. Others come and go for calls that block, of which a probe has one at a time.
+/// One thread does everything, because there is little to do and each further one would cost memory on every
+/// node. Blocking calls run on temporary threads, at most one for each probe.
 fn runtime(probes: usize) -> Result<Runtime, FatalError> {
-    /// For what is not a probe's, such as the name of the API server.
+    /// For calls of no probe, such as resolving the API server's name.
     const SPARE_THREADS: usize = 4;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -80,7 +80,7 @@ fn runtime(probes: usize) -> Result<Runtime, FatalError> {
         .map_err(|source| FatalError::System { what: "the runtime cannot start", source })
 }
 
-/// A token that is cancelled by SIGTERM, which kubelet sends, or SIGINT, which a terminal does.
+/// Returns a token that SIGTERM (from kubelet) or SIGINT (from a terminal) cancels.
 fn stop_on_signal() -> Result<CancellationToken, FatalError> {
     let listen = |kind| {
         signal(kind)

@@ -1,8 +1,7 @@
 //! A Node as the API server sent it, and the reporter's conditions in it.
 //!
-//! Writing is a PUT of the whole object, and a field that is not in the object is a field that is
-//! removed. So the Node is kept as the JSON that it came as, not as a type of this release, and
-//! nothing but the conditions asked for is touched.
+//! A write is a PUT of the whole object, which removes missing fields. So the Node is kept as JSON and not as a
+//! type of this release, and only the reporter's conditions change.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,16 +20,17 @@ pub enum NodeError {
     /// It is not JSON.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// It has no place for conditions.
+    /// `status.conditions` is not a list.
     #[error("not a Node: its {0} is not what a Node has there")]
     Shape(&'static str),
 }
 
 impl Node {
-    /// Reads the API server's answer.
+    /// Parses the API server's answer.
     ///
     /// # Errors
-    /// When it is not JSON, or `status.conditions` is neither absent nor a list.
+    ///
+    /// When it is not JSON, or `status.conditions` is neither missing nor a list.
     pub fn from_json(json: &[u8]) -> Result<Self, NodeError> {
         let mut node: Value = serde_json::from_slice(json)?;
         let object = node.as_object_mut().ok_or(NodeError::Shape("root"))?;
@@ -44,16 +44,15 @@ impl Node {
         Ok(Self(node))
     }
 
-    /// The object as it is to be sent.
+    /// Returns the object to send.
     pub fn to_json(&self) -> Vec<u8> {
         self.0.to_string().into_bytes()
     }
 
-    /// Puts verdicts into the Node if at least one of them must be written: because it differs from
-    /// what the Node has, or because its last heartbeat was before `oldest`. Then all get a new
-    /// heartbeat, since one write costs the same for all of them.
+    /// Sets the verdicts' conditions if at least one must be written: because it differs, or because its last
+    /// heartbeat was before `oldest`. All get a new heartbeat then, because one write costs the same for all.
     ///
-    /// Returns whether the Node was changed and so is to be written.
+    /// Returns whether the Node changed.
     pub fn update(&mut self, wanted: &Verdicts, oldest: Timestamp, now: Timestamp) -> bool {
         let up_to_date = wanted.iter().all(|(condition_type, verdict)| {
             self.condition(condition_type).is_some_and(|condition| {
@@ -69,12 +68,12 @@ impl Node {
         !up_to_date
     }
 
-    /// How long ago the condition's last heartbeat was; none if it has none or it lies ahead.
+    /// Returns the age of the condition's heartbeat; none if it has none or one in the future.
     pub fn heartbeat_age(&self, condition_type: &str, now: Timestamp) -> Option<Duration> {
         now.duration_since(heartbeat(self.condition(condition_type)?)?).try_into().ok()
     }
 
-    /// The Node's labels.
+    /// Returns the Node's labels.
     pub fn labels(&self) -> BTreeMap<String, String> {
         let labels = self.0["metadata"]["labels"].as_object().into_iter().flatten();
         let text =
@@ -90,7 +89,7 @@ impl Node {
         self.conditions().iter().find(|condition| condition["type"] == condition_type)
     }
 
-    /// Writes one condition. `lastTransitionTime` is kept while the status is the same.
+    /// Sets one condition. `lastTransitionTime` stays while the status stays.
     fn set(&mut self, condition_type: &str, verdict: &Verdict, now: Timestamp) {
         let now = whole_seconds(now).to_string();
         let since = self
@@ -114,7 +113,7 @@ impl Node {
     }
 }
 
-/// The time as Kubernetes writes it, which has whole seconds.
+/// Returns the time in whole seconds, as Kubernetes stores it.
 pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
@@ -153,7 +152,7 @@ mod tests {
         format!("2026-01-01T{time}Z").parse().unwrap()
     }
 
-    /// The oldest heartbeat that is not to be renewed then.
+    /// The oldest heartbeat that is still fresh then.
     fn fresh(time: &str) -> Timestamp {
         at(time) - Duration::from_secs(270)
     }

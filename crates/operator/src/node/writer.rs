@@ -185,7 +185,9 @@ mod tests {
         assert_eq!(stale().after(3, "n"), stale());
         let Outcome::Failed(failure) = stale().after(4, "n") else { panic!("it is a failure") };
         assert_eq!(failure.reason, "Conflict");
-        for part in ["after 4 writes", "the server rejected our request", "kubectl get node n "] {
+        for part in
+            ["after 4 failed writes", "the server rejected our request", "kubectl get node n "]
+        {
             assert!(failure.message.contains(part), "{}", failure.message);
         }
         let busy = || Outcome::Busy(Duration::from_secs(1));

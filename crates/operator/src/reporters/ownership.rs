@@ -138,6 +138,6 @@ mod tests {
     fn what_an_earlier_rule_left_is_waited_for() {
         let owner = owner("NodeReadinessRule", "cni", "u0");
         let refused = checked(&json!({RULE_UID_LABEL: "u0"}), &owner).unwrap_err();
-        assert!(refused.contains("garbage collector removes it"), "{refused}");
+        assert!(refused.contains("garbage collector deletes it"), "{refused}");
     }
 }

@@ -1,7 +1,7 @@
-//! What the reporter counts and measures, for Prometheus to scrape.
+//! The reporter's metrics for Prometheus.
 //!
-//! The names and labels are those of the Go project's reporter. There are no others: the values of
-//! labels are the fixed words of this module, and so the number of series is too.
+//! Names and labels are those of the Go project's reporter. Label values are fixed words of this module, so the
+//! number of series is fixed too.
 
 mod serve;
 
@@ -16,7 +16,7 @@ use prometheus_client::{
 use crate::probe::Outcome;
 pub use serve::serve;
 
-/// Seconds, as the Go project's reporter has them.
+/// Seconds, as in the Go project's reporter.
 const DURATION: [f64; 8] = [0.005, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 const HEALTHY: Labels = [("result", "healthy")];
@@ -27,7 +27,7 @@ const SKIPPED: Labels = [("result", "skipped")];
 
 type Labels = [(&'static str, &'static str); 1];
 
-/// Where everything is recorded; clones record in the same place.
+/// The metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Series>);
 
@@ -38,14 +38,14 @@ struct Series {
     writes: Family<Labels, Counter>,
 }
 
-/// What came of an attempt to bring the Node up to date.
+/// The result of a pass of the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
     /// The Node was written.
     Success,
-    /// It could not be read or written, other than because somebody else wrote it meanwhile.
+    /// The Node could not be read or written, except because of a conflict.
     Error,
-    /// It said everything already.
+    /// The Node was up to date.
     Skipped,
 }
 
@@ -56,7 +56,7 @@ impl Default for Metrics {
             checks: Family::default(),
             writes: Family::default(),
         };
-        // A series that appears with its first event hides that event from `rate`.
+        // All series exist from the start, because `rate` misses the first event of a new one.
         for labels in [HEALTHY, UNHEALTHY, ERROR] {
             drop(series.checks.get_or_create(&labels));
         }
@@ -68,13 +68,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Records one probe and how long it took.
+    /// Records a probe with its duration.
     pub(crate) fn checked(&self, outcome: &Outcome, took: Duration) {
         self.0.duration.observe(took.as_secs_f64());
         self.0.checks.get_or_create(&result(outcome)).inc();
     }
 
-    /// Records an attempt to bring the Node up to date.
+    /// Records a pass of the writer.
     pub(crate) fn wrote(&self, write: Write) {
         let labels = match write {
             Write::Success => SUCCESS,
@@ -84,7 +84,7 @@ impl Metrics {
         self.0.writes.get_or_create(&labels).inc();
     }
 
-    /// Everything, in the text format of `OpenMetrics`.
+    /// Returns all metrics in the text format of `OpenMetrics`.
     fn exposition(&self) -> String {
         const PREFIX: &str = "node_readiness_reporter";
         let mut registry = Registry::with_prefix(PREFIX);
@@ -113,8 +113,8 @@ impl Metrics {
     }
 }
 
-/// A probe that was cut came to no result. So did, for the Go project's reporter, one that got no
-/// HTTP answer; for a Pod's probe that is a failure like any other.
+/// A probe that timed out is an error. For the Go project's reporter, a probe without an HTTP answer is one
+/// too; for a Pod's probe that is an ordinary failure.
 fn result(outcome: &Outcome) -> Labels {
     match outcome.reason {
         _ if outcome.healthy => HEALTHY,

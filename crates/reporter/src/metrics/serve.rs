@@ -1,9 +1,8 @@
 //! Serves the metrics over HTTP, at `/metrics`.
 //!
-//! A port of the host network can belong to somebody else, such as a reporter of another rule. That
-//! is no reason not to report: it is logged, and the port tried again, since what it belongs to may
-//! be the pod that this one replaces. Whoever connects is given a bounded time, and there are few
-//! at once.
+//! A port of the host network may be in use, for example by a reporter of another rule. The reporter logs that
+//! and retries, because the port may belong to the pod that this one replaces. Connections are limited in time
+//! and number.
 
 use std::{
     convert::Infallible,
@@ -30,28 +29,28 @@ use tracing::{debug, info, warn};
 
 use super::Metrics;
 
-/// Time between two attempts at a port that is in use.
+/// The time between two attempts at a port in use.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Time that a connection may take. A scrape takes milliseconds.
+/// The timeout of a connection. A scrape takes milliseconds.
 const CONNECTION: Duration = Duration::from_secs(10);
 
-/// Connections at once; others wait to be accepted.
+/// The maximum number of connections; others wait to be accepted.
 const CONNECTIONS: usize = 4;
 
-/// How long a request's head may be.
+/// The maximum size of a request's head.
 const REQUEST_LIMIT: usize = 16 * 1024;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves for ever. `setting` is where the address comes from, for the log.
+/// Serves for ever. `setting` is the source of the address, for the log.
 pub async fn serve(address: SocketAddr, setting: &'static str, metrics: Metrics) {
     let listener = listen(address, setting).await;
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        // Nothing closes the semaphore.
+        // The semaphore is never closed.
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -63,14 +62,14 @@ pub async fn serve(address: SocketAddr, setting: &'static str, metrics: Metrics)
             }
             Err(error) => {
                 debug!("a connection for metrics was not accepted: {error}");
-                // Out of file descriptors, as a rule: it takes time to get better.
+                // Usually there are no file descriptors left, which takes time to get better.
                 time::sleep(Duration::from_secs(1)).await;
             }
         }
     }
 }
 
-/// Listens as soon as that is possible.
+/// Listens as soon as possible.
 async fn listen(address: SocketAddr, setting: &str) -> TcpListener {
     let mut logged = false;
     loop {
@@ -92,7 +91,7 @@ async fn listen(address: SocketAddr, setting: &str) -> TcpListener {
     }
 }
 
-/// Every address of the machine means every IPv4 address where there is no IPv6.
+/// On a host without IPv6, "every address" means every IPv4 address.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error)
@@ -115,7 +114,7 @@ async fn answer(stream: TcpStream, metrics: Metrics) {
         .keep_alive(false)
         .max_buf_size(REQUEST_LIMIT)
         .serve_connection(TokioIo::new(stream), service);
-    // Whatever goes wrong is between the client and its network.
+    // An error concerns only the client.
     let _ = time::timeout(CONNECTION, connection).await;
 }
 
@@ -124,7 +123,7 @@ fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Byte
         ("/metrics", &Method::GET | &Method::HEAD) => {
             (StatusCode::OK, OPEN_METRICS, metrics.exposition())
         }
-        // Pods of the Go project's reporter may have a probe there.
+        // Pods of the Go project's reporter may have a probe for this path.
         ("/healthz", &Method::GET | &Method::HEAD) => (StatusCode::OK, PLAIN, "ok".to_owned()),
         ("/metrics" | "/healthz", _) => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, String::new()),
         _ => (StatusCode::NOT_FOUND, PLAIN, String::new()),

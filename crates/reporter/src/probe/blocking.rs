@@ -1,10 +1,8 @@
-//! Calls that may block for as long as they like: looks into a file system, questions to a
-//! resolver.
+//! Calls that may block for any time: file systems and name resolution.
 //!
-//! They run on threads of their own, since the reporter's one thread must not wait for a disk or a
-//! server that is gone. Such a call cannot be cut, only left alone. So that a probe which is made
-//! again and again does not leave a stuck thread behind each time, it has one call at a time: while
-//! an earlier one is stuck, the next probe waits for it, and times out like the one before.
+//! They run on threads of their own, because the reporter's one thread must not wait for a disk or a server
+//! that is gone. Such a call cannot be cancelled. So that a repeated probe does not leave many stuck threads,
+//! each probe has one call at a time: while a call is stuck, the next probe waits for it and times out too.
 
 use std::{
     future, panic,
@@ -28,14 +26,14 @@ impl BlockingCalls {
         Self(Arc::new(Semaphore::new(1)))
     }
 
-    /// Makes a call once there is none under way, and waits for its result. The call is told when
-    /// nobody waits any more, so that a long one can end early.
+    /// Makes a call when none is running, and waits for its result. The call can see when nobody waits any
+    /// more, so a long one can end early.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Abandoned) -> T + Send + 'static,
     ) -> T {
         let Ok(permit) = Arc::clone(&self.0).acquire_owned().await else {
-            // Nothing closes the semaphore.
+            // The semaphore is never closed.
             return future::pending().await;
         };
         let waiting = Waiting(Arc::default());
@@ -49,19 +47,19 @@ impl BlockingCalls {
     }
 }
 
-/// What a task or a call on another thread comes to. Its panic is the caller's.
+/// Returns the result of a task or call on another thread. Its panic becomes the caller's.
 pub(super) async fn joined<T>(task: JoinHandle<T>) -> T {
     match task.await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => panic::resume_unwind(panic),
-            // The process stops, and the caller with it.
+            // The process is stopping, and the caller with it.
             Err(_) => future::pending().await,
         },
     }
 }
 
-/// Whether nobody waits for a call's result any more.
+/// Returns whether nobody waits for a call's result any more.
 pub(super) struct Abandoned(Arc<AtomicBool>);
 
 impl Abandoned {
@@ -99,7 +97,7 @@ mod tests {
         let mut first = Box::pin(calls.run(move |abandoned| {
             BEGUN.fetch_add(1, Ordering::Relaxed);
             begun.send(()).unwrap();
-            // Until the test lets go.
+            // Until the test ends the call.
             let _ = stuck.recv();
             assert!(abandoned.is_set());
         }));

@@ -1,14 +1,14 @@
-//! Why there is no answer, in stable words.
+//! Why a probe failed, in stable words.
 //!
-//! Libraries put addresses, ephemeral ports and durations into their errors, which would make the
-//! same failure a different message each time. Here an error is reduced to one of a few causes.
+//! Errors of libraries have addresses, ephemeral ports and durations, which would make the same failure a
+//! different message each time. Here an error is reduced to one of a few causes.
 
 use std::{error::Error, io, time::Duration};
 
-/// What kept a probe from an answer. Its `Display` goes into the condition's message.
+/// Why a probe failed. Its `Display` is part of the condition's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ProbeError {
-    /// What did not happen, and the time that it had.
+    /// What was missing, and the timeout.
     #[error("{0} within {1:?}")]
     TimedOut(&'static str, Duration),
     #[error("connection refused")]
@@ -76,7 +76,7 @@ pub(super) enum ProbeError {
 }
 
 impl ProbeError {
-    /// Why a file or directory cannot be looked at.
+    /// Why a file or directory cannot be read.
     pub(super) fn of_file(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NoSuchFile,
@@ -86,7 +86,7 @@ impl ProbeError {
     }
 }
 
-/// Why a connection could not be made or broke.
+/// Why a connection failed or broke.
 impl From<&io::Error> for ProbeError {
     fn from(error: &io::Error) -> Self {
         chain(error).find_map(known).unwrap_or(Self::ConnectionFailed)
@@ -108,14 +108,14 @@ impl From<&reqwest::Error> for ProbeError {
     }
 }
 
-/// Whether the other side just closed, between two messages of the layer below HTTP.
+/// Returns whether the other side closed the connection between two messages of the layer below HTTP.
 pub(super) fn is_unexpected_end(error: &reqwest::Error) -> bool {
     chain(error)
         .filter_map(<dyn Error>::downcast_ref::<io::Error>)
         .any(|error| error.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// An error and its causes. What an `io::Error` wraps is not among its sources, so it is added.
+/// Returns an error and its causes. The error inside an `io::Error` is not among its sources, so it is added.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -160,7 +160,7 @@ fn from_io(error: &io::Error) -> Option<ProbeError> {
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut => {
             Some(ProbeError::Unreachable)
         }
-        // The cause may be what it wraps, such as a TLS error.
+        // The cause may be the inner error, such as a TLS error.
         _ => None,
     }
 }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_file_differs_from_a_missing_one() {
-        // Root, as which tests may run, is refused nothing: so this is not tried with real files.
+        // Tests may run as root, to whom nothing is refused, so there is no test with real files.
         let of = |kind| ProbeError::of_file(&io::Error::from(kind)).to_string();
         assert_eq!(of(io::ErrorKind::NotFound), "no such file");
         assert_eq!(of(io::ErrorKind::PermissionDenied), "permission denied");

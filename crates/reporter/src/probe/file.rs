@@ -1,17 +1,14 @@
 //! The `file` probe: at least one file of the node matches a path.
 //!
-//! Any kind of file counts, directories and devices among them. Parts of the path may be patterns;
-//! as in a shell, none crosses a slash and `*` does not match a name that begins with a dot.
-//! Symbolic links are followed, an absolute one in the container, where it leads nowhere as a rule:
-//! see [`unix`](super::unix).
+//! Any type of file counts, including directories and devices. Parts of the path may be patterns. As in a
+//! shell, no pattern matches a slash, and `*` does not match a leading dot. Symbolic links are followed, an
+//! absolute one in the container, where its target usually does not exist: see [`unix`](super::unix).
 //!
-//! With a largest age it is the last modification that counts, by the system's clock. A time that
-//! lies ahead counts as fresh: the clock was set back, and the file is not old for that. The time of
-//! the node's boot is by the same clock, as it is now.
+//! `maxAgeSeconds` and `sinceBoot` use the last modification, by the system's clock. A time in the future
+//! counts as recent, because the clock was set back.
 //!
-//! The walk is not the `glob` crate's, which reads whole directories before it returns the first
-//! name. This one ends at the first match, when nobody waits for it any more, and after a number of
-//! names that no directory has which is probed for good reason.
+//! The search does not use the `glob` crate's walk, which reads whole directories before it returns the first
+//! name. It ends at the first match, when nobody waits for it any more, and after a maximum number of names.
 
 use std::{
     fs, io,
@@ -31,7 +28,7 @@ use super::{
     host_path::HostPath,
 };
 
-/// How many names one probe looks at.
+/// The maximum number of names that one probe examines.
 const NAME_LIMIT: u32 = 10_000;
 
 const AS_A_SHELL: MatchOptions = MatchOptions {
@@ -40,20 +37,20 @@ const AS_A_SHELL: MatchOptions = MatchOptions {
     require_literal_leading_dot: true,
 };
 
-/// Which files to look for.
+/// The file to search for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileCheck {
-    /// Where the node's root directory is.
+    /// The node's root directory in the container.
     pub root: PathBuf,
     /// The path on the node.
     pub path: FilePattern,
-    /// Time since a file's last modification after which it does not count.
+    /// The maximum time since a file's last modification.
     pub max_age: Option<Duration>,
-    /// Whether a file does not count that was last modified before the node was booted.
+    /// Whether a file that was last modified before the node booted does not count.
     pub since_boot: bool,
 }
 
-/// A path, parts of which are patterns.
+/// A path whose parts may be patterns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePattern {
     path: HostPath,
@@ -67,10 +64,11 @@ enum Part {
 }
 
 impl FilePattern {
-    /// Reads a path's patterns.
+    /// Parses a path with patterns.
     ///
     /// # Errors
-    /// When a pattern is not one; says why.
+    ///
+    /// When a pattern is invalid; the text has the reason.
     pub fn new(path: HostPath) -> Result<Self, &'static str> {
         let parts = path.parts().map(part).collect::<Result<_, _>>()?;
         Ok(Self { path, parts })
@@ -109,13 +107,13 @@ impl FileProber {
     }
 }
 
-/// One look for a match.
+/// One search.
 struct Look<'a> {
     check: &'a FileCheck,
     abandoned: &'a Abandoned,
-    /// How many names may still be looked at.
+    /// The remaining number of names.
     names_left: u32,
-    /// What is to be told if nothing is found: the worst that was met.
+    /// The most informative problem, in case nothing is found.
     obstacle: ProbeError,
 }
 
@@ -129,7 +127,7 @@ impl<'a> Look<'a> {
         if self.below(&check.root, &check.path.parts)? { Ok(()) } else { Err(self.obstacle) }
     }
 
-    /// Whether there is a match for these parts of the path.
+    /// Returns whether there is a match for these parts of the path.
     fn below(&mut self, dir: &Path, parts: &[Part]) -> Result<bool, ProbeError> {
         match parts.split_first() {
             None => self.is_match(dir),
@@ -160,7 +158,7 @@ impl<'a> Look<'a> {
 
     fn count_name(&mut self) -> Result<(), ProbeError> {
         if self.abandoned.is_set() {
-            // Nobody will read this.
+            // Nobody reads this result.
             return Err(ProbeError::Other);
         }
         self.names_left =
@@ -174,7 +172,7 @@ impl<'a> Look<'a> {
             Err(error) => return self.missed(&error),
         };
         let modified = metadata.modified().map_err(|error| ProbeError::of_file(&error))?;
-        // A time that lies ahead has no age.
+        // A time in the future has no age.
         let Ok(age) = SystemTime::now().duration_since(modified) else { return Ok(true) };
         let too_old = self.check.max_age.filter(|max_age| age > *max_age);
         if let Some(max_age) = too_old {
@@ -188,7 +186,7 @@ impl<'a> Look<'a> {
         Ok(true)
     }
 
-    /// What cannot be looked at is no match. It may still be worth telling.
+    /// An unreadable file is no match, and its error may be reported.
     #[expect(clippy::unnecessary_wraps, reason = "the form of what its callers return")]
     fn missed(&mut self, error: &io::Error) -> Result<bool, ProbeError> {
         if error.kind() != io::ErrorKind::NotADirectory {
@@ -197,8 +195,7 @@ impl<'a> Look<'a> {
         Ok(false)
     }
 
-    /// Keeps what says most about why nothing was found. The order of names in a directory, which
-    /// may change, must not decide it.
+    /// Keeps the most informative problem. The order of names in a directory must not decide it.
     fn meet(&mut self, error: ProbeError) {
         let weight = |error: &ProbeError| match error {
             ProbeError::NoSuchFile => 0,
@@ -212,7 +209,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Time since the node was booted, in which it may have slept.
+/// Returns the time since boot, including sleep.
 fn time_since_boot() -> Result<Duration, ProbeError> {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(|_| ProbeError::Other)?;
     Ok(Duration::from(time))

@@ -1,29 +1,28 @@
-//! Paths of the node, and where they are in the container.
+//! Paths of the node, and their place in the container.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// An absolute path below the node's root directory, without parts that lead elsewhere.
+/// An absolute path below the node's root directory, without special parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPath(String);
 
 impl HostPath {
-    /// Takes a path that is absolute and without empty, `.` and `..` parts, as the rule's schema
-    /// does.
+    /// Parses a path that is absolute and without empty, `.` and `..` parts, as the rule's schema does.
     pub fn new(path: &str) -> Option<Self> {
         let below = path.strip_prefix('/')?;
         let plain = below.split('/').all(|part| !matches!(part, "" | "." | ".."));
         (plain && !path.contains('\0')).then(|| Self(path.to_owned()))
     }
 
-    /// The path's parts, at least one.
+    /// Returns the path's parts, at least one.
     pub(super) fn parts(&self) -> impl Iterator<Item = &str> {
         self.0[1..].split('/')
     }
 
-    /// The path where the node's root directory is `root`.
+    /// Returns the path below the directory `root`.
     pub(super) fn below(&self, root: &Path) -> PathBuf {
         root.join(&self.0[1..])
     }

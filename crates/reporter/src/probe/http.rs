@@ -1,8 +1,8 @@
 //! The `httpGet` probe.
 //!
-//! For a Pod's probe the rules are kubelet's: a new connection each time, no proxy, redirects
-//! followed on the same host only, a bounded part of the body read and forgotten. HTTP/1.1 is
-//! spoken, also over TLS, where kubelet would negotiate HTTP/2.
+//! For a Pod's probe the rules are kubelet's: a new connection each time, no proxy, redirects only on the same
+//! host, and a bounded part of the body, which is discarded. It speaks HTTP/1.1, also over TLS, where kubelet
+//! would negotiate HTTP/2.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,30 +21,29 @@ use super::{
 
 const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VERSION"));
 
-/// How much of a body is read, as kubelet does. It is enough for a server to see its answer taken.
+/// The maximum part of the body to read, as in kubelet.
 const BODY_LIMIT: usize = 10 * 1024;
 
-/// How many headers an answer may have. The client's usual 100 are fewer than agents send that kubelet
-/// takes for healthy.
+/// The maximum number of headers. The client's default of 100 is fewer than agents send that kubelet accepts.
 const HEADERS_LIMIT: usize = 1000;
 
-/// Requests that one probe may take, as kubelet counts: the first one and nine redirects.
+/// The maximum number of requests of one probe, as in kubelet: the first one and nine redirects.
 const REQUEST_LIMIT: usize = 10;
 
-/// An HTTP GET and how to counter its answer.
+/// An HTTP GET and how to interpret its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpCheck {
-    /// Where to.
+    /// The URL.
     pub url: Url,
     /// Headers to send.
     pub headers: HeaderMap,
-    /// What the body must match, beside the status.
+    /// What the body must match, in addition to the status.
     pub body: Option<BodyPattern>,
-    /// How to counter.
+    /// How to interpret the answer.
     pub reason_style: ReasonStyle,
 }
 
-/// A regular expression for the beginning of a body.
+/// A regular expression for the start of a body.
 #[derive(Clone, Debug)]
 pub struct BodyPattern(Regex);
 
@@ -52,7 +51,8 @@ impl BodyPattern {
     /// Compiles a pattern.
     ///
     /// # Errors
-    /// When it is not a regular expression, or one that takes too much memory; says why.
+    ///
+    /// When it is not a regular expression or needs too much memory; the text has the reason.
     pub fn new(pattern: &str) -> Result<Self, String> {
         RegexBuilder::new(pattern)
             .size_limit(BODY_PATTERN_MEMORY)
@@ -78,7 +78,7 @@ pub struct HttpProber {
     check: HttpCheck,
     client: Client,
     asked: Arc<AskedForCertificate>,
-    /// What is probed, for people.
+    /// The subject of the condition's message.
     subject: String,
 }
 
@@ -96,7 +96,7 @@ impl HttpProber {
     pub(super) async fn probe(&self) -> Outcome {
         self.asked.take();
         let found = self.get().await.map_err(|error| match error {
-            // The server may say so by any alert, or just close.
+            // The server may report that with any alert, or just close the connection.
             ProbeError::Tls | ProbeError::ConnectionClosed if self.asked.take() => {
                 ProbeError::ClientCertificate
             }
@@ -110,7 +110,7 @@ impl HttpProber {
         self.check.reason_style.outcome(&self.subject, Err(error))
     }
 
-    /// The status of the answer. For a Pod's probe the beginning of its body must arrive, too.
+    /// Returns the status of the answer. For a Pod's probe the start of its body must arrive too.
     async fn get(&self) -> Result<u16, ProbeError> {
         let HttpCheck { url, headers, body: pattern, reason_style } = &self.check;
         let request = self.client.get(url.clone()).headers(headers.clone());
@@ -128,7 +128,7 @@ impl HttpProber {
     }
 }
 
-/// Reads as much of the body as is to be read.
+/// Reads the required part of the body.
 async fn read_beginning(mut response: Response) -> reqwest::Result<Vec<u8>> {
     let ends_with_connection = response.content_length().is_none()
         && !response.headers().contains_key(header::TRANSFER_ENCODING);
@@ -140,8 +140,8 @@ async fn read_beginning(mut response: Response) -> reqwest::Result<Vec<u8>> {
                 beginning.extend_from_slice(&chunk[..chunk.len().min(room)]);
             }
             Ok(None) => break,
-            // Many small servers close without TLS's farewell. kubelet takes that for the end,
-            // where the end is not announced otherwise, and a probe that works in a Pod works here.
+            // Many small servers close a connection without TLS's close_notify. kubelet treats that as the end,
+            // unless the end is announced otherwise.
             Err(error) if ends_with_connection && error::is_unexpected_end(&error) => break,
             Err(error) => return Err(error),
         }
@@ -180,8 +180,7 @@ fn redirects(reason_style: &ReasonStyle) -> redirect::Policy {
     })
 }
 
-/// The URL as it may be shown to everyone who can read a node: credentials and queries can be
-/// secrets.
+/// Returns the URL without credentials and query, which can be secrets.
 fn without_secrets(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);

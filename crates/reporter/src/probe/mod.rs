@@ -1,11 +1,11 @@
-//! Probes: one observation of the node, made again and again.
+//! Probes: observations of the node that are repeated.
 //!
-//! A probe kind is a file, and a variant of [`Check`], what to look at, and of [`Prober`], the
-//! ready-made means to look. [`Prober::probe`] does I/O and returns an [`Outcome`]; it counts
-//! nothing and remembers no outcome, and it may be dropped at any await, which is how its deadline
-//! is enforced.
+//! A kind of probe is a file, and a variant of [`Check`], the settings, and of [`Prober`], the prepared probe.
+//! [`Prober::probe`] does I/O and returns an [`Outcome`]. It keeps no state, and may be dropped at any await,
+//! which enforces its timeout.
 //!
-//! Nothing here waits on the reporter's one thread: sockets are waited for together, and what may
+//! Nothing here blocks the reporter's one thread. Sockets are asynchronous, and blocking calls run on other
+//! threads, one for each probe (`blocking`). So a hanging probe delays no other.
 //! block runs elsewhere, a call a probe (`blocking`). So a probe that is stuck delays no other.
 
 mod blocking;
@@ -39,7 +39,7 @@ pub(crate) use trust::install_crypto;
 pub use trust::{Roots, TrustError};
 pub use unix::UnixCheck;
 
-/// What is probed, as settings say it.
+/// The settings of a probe.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Check {
     /// An HTTP GET.
@@ -52,11 +52,11 @@ pub enum Check {
     Exec(ExecCheck),
     /// A connection to a Unix socket.
     Unix(UnixCheck),
-    /// A look for files.
+    /// A search for files.
     File(FileCheck),
 }
 
-/// The means to make one probe.
+/// A prepared probe.
 #[derive(Debug)]
 pub enum Prober {
     /// An HTTP GET.
@@ -69,7 +69,7 @@ pub enum Prober {
     Exec(exec::ExecProber),
     /// A connection to a Unix socket.
     Unix(unix::UnixProber),
-    /// A look for files.
+    /// A search for files.
     File(file::FileProber),
 }
 
@@ -77,7 +77,8 @@ impl Prober {
     /// Prepares a probe.
     ///
     /// # Errors
-    /// When the certificates that an endpoint is to be verified against cannot be used.
+    ///
+    /// When the certificates for an endpoint cannot be used.
     pub fn new(check: Check) -> Result<Self, TrustError> {
         Ok(match check {
             Check::Http(check) => Self::Http(Box::new(http::HttpProber::new(check)?)),
@@ -101,7 +102,7 @@ impl Prober {
         }
     }
 
-    /// The outcome of a probe that was cut after `timeout`.
+    /// Returns the outcome of a probe that timed out after `timeout`.
     pub fn timed_out(&self, timeout: Duration) -> Outcome {
         match self {
             Self::Http(prober) => prober.timed_out(timeout),

@@ -1,27 +1,25 @@
-//! What one probe found, in words.
-//!
-//! The words are a pure function of what happened, so that the same thing always reads the same.
+//! The outcome of one probe. Its text depends only on what happened, so the same event always has the same
+//! text.
 
 use super::error::ProbeError;
 
-/// Longest message of a condition, in characters.
+/// The maximum length of a condition's message, in characters.
 const MESSAGE_LIMIT: usize = 256;
 
-/// What one probe found.
+/// The outcome of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether it counts as a success.
+    /// Whether it is a success.
     pub healthy: bool,
-    /// The condition's reason: `CamelCase`, one of few.
+    /// The condition's reason, in `CamelCase`.
     pub reason: &'static str,
-    /// The condition's message. It stays the same while the same thing happens, since every change
-    /// of it is a write to the API server, and it never holds anything that the probed side sent.
+    /// The condition's message. It stays the same while the same event repeats, because every change is a write
+    /// to the API server. It never has text that the probed side sent.
     pub message: String,
 }
 
 impl Outcome {
-    /// What came of a probe that is like a Pod's: the words for its success, or what was in its
-    /// way.
+    /// Returns the outcome of a probe like a Pod's: the text of its success, or its error.
     pub(super) fn of_pod_probe(subject: &str, found: Result<String, ProbeError>) -> Self {
         let (healthy, reason, happened) = match found {
             Ok(happened) => (true, "ProbeSucceeded", happened),
@@ -32,7 +30,7 @@ impl Outcome {
     }
 }
 
-/// Joins the two, shortening the subject where both do not fit: what happened is the news.
+/// Joins both and shortens the subject if necessary, because the result matters more.
 pub(super) fn message(subject: &str, happened: &str) -> String {
     let room = MESSAGE_LIMIT.saturating_sub(happened.chars().count() + ": ".len());
     if subject.chars().count() <= room {

@@ -1,23 +1,21 @@
-//! The two ways to counter an HTTP answer and to put it into words.
-//!
-//! Which one applies depends on how the reporter is configured. The words are pure functions of
-//! what happened, so that the same thing always reads the same.
+//! The two styles of reasons for an HTTP answer: a Pod's probe, and the Go project's reporter. The settings
+//! decide.
 
 use super::{Outcome, Roots, error::ProbeError, outcome::message};
 
-/// How an HTTP probe behaves and speaks.
+/// How an HTTP probe interprets and reports answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReasonStyle {
-    /// As a Pod's `httpGet` probe: 200 to 399 is healthy, a redirect to another host is a success
-    /// that is not followed, and certificates are not verified.
+    /// Like a Pod's `httpGet` probe: 200 to 399 is healthy, a redirect to another host is a success and is not
+    /// followed, and certificates are not verified.
     PodProbe,
-    /// As the Go project's reporter: 2xx is healthy, redirects are followed wherever they lead, and
-    /// certificates are verified.
+    /// Like the Go project's reporter: 2xx is healthy, redirects are followed to any host, and certificates are
+    /// verified.
     Endpoint(Roots),
 }
 
 impl ReasonStyle {
-    /// Judges what came of a GET of `subject`: a status, or a error on the way to one.
+    /// Returns the outcome of a GET of `subject`: of a status, or of an error.
     pub(super) fn outcome(&self, subject: &str, result: Result<u16, ProbeError>) -> Outcome {
         match self {
             Self::PodProbe => {

@@ -1,8 +1,8 @@
-//! From a host to its addresses.
+//! Resolves a host to its addresses.
 //!
-//! `localhost` is a loopback address by definition (RFC 6761), with no resolver asked that could be
-//! slow or say otherwise. Any other name is asked of the system's resolver, one question a probe at
-//! a time: a resolver that hangs holds one thread a probe and no more.
+//! `localhost` is a loopback address by definition (RFC 6761), so it needs no resolver. The system's resolver
+//! resolves other names, one call for each probe at a time, so a hanging resolver blocks at most one thread for
+//! each probe.
 
 use std::{
     io,
@@ -13,10 +13,10 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::{blocking::BlockingCalls, error::ProbeError};
 
-/// The host of a probe that names none.
+/// The default host of a probe.
 pub(crate) const LOCALHOST: &str = "localhost";
 
-/// Finds a probe's addresses.
+/// Resolves a probe's host.
 #[derive(Clone, Debug)]
 pub(super) struct Resolver {
     calls: BlockingCalls,
@@ -26,15 +26,15 @@ pub(super) struct Resolver {
 impl Resolver {
     pub(super) fn new() -> Self {
         let mut loopback = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
-        // On a node without IPv6 only the IPv4 one, because an attempt at the other would hide why
-        // the first one failed.
+        // A node without IPv6 uses only the IPv4 address, because a failure of the other one would hide why the
+        // first failed.
         if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
             loopback.push(Ipv6Addr::LOCALHOST.into());
         }
         Self { calls: BlockingCalls::new(), loopback }
     }
 
-    /// The addresses of a host, with this port; at least one.
+    /// Returns the addresses of a host with this port; at least one.
     pub(super) async fn resolve(
         &self,
         host: &str,
@@ -57,14 +57,14 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let resolver = self.clone();
         Box::pin(async move {
-            // Port 0 is for reqwest to replace.
+            // reqwest replaces port 0.
             let found = Resolver::resolve(&resolver, name.as_str(), 0).await?;
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
 }
 
-/// Host and port as a URL has them.
+/// Returns host and port as in a URL.
 pub(crate) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

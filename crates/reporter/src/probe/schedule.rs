@@ -1,5 +1,5 @@
-//! When a probe runs: after its initial delay at once, then every period, each time cut at its
-//! timeout. While somebody waits for its condition it runs every startup period.
+//! When a probe runs: after its initial delay, then every period, with a timeout. While the node waits for its
+//! condition it runs every startup period.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -17,18 +17,18 @@ use crate::{
     verdicts::Publisher,
 };
 
-/// The longest that a reporter's first probe is put off so that a fleet does not start together.
+/// The longest delay of a reporter's first probe that spreads out nodes.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// Where a node's probes are among those of a fleet.
+/// The place of a node's probes among those of all nodes.
 ///
-/// Reporters that are started at the same moment, after a power cut or by a rollout, must neither
-/// write nor ask a server that they share all at once for ever. But a node that is not ready waits
-/// for its first verdict. So the first probes are spread over little time, at most a second and a
-/// tenth of the period, and the second ones over half a period.
+/// Reporters that start at the same moment, after a power cut or a rollout, must not all write or probe a
+/// shared server at once for ever. But a node that is not ready waits for its first verdict. So the first
+/// probes are spread over a short time, at most a second and a tenth of the period, and the second ones over
+/// half a period.
 ///
-/// The place depends on the node's name only. So a restarted reporter keeps it, and all probes of
-/// one node with the same period run together, which lets their verdicts share a write.
+/// The place depends only on the node's name. So a restarted reporter keeps it, and all probes of one node with
+/// the same period run together and share a write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Jitter {
     /// Out of [`Jitter::PLACES`].
@@ -38,7 +38,7 @@ pub struct Jitter {
 impl Jitter {
     const PLACES: u32 = 1000;
 
-    /// The place of this node.
+    /// Returns the place of this node.
     pub fn of(node: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         node.hash(&mut hasher);
@@ -46,12 +46,12 @@ impl Jitter {
         Self { place: u32::try_from(place).unwrap_or(0) }
     }
 
-    /// How long the first probe is put off.
+    /// Returns the delay of the first probe.
     fn first(self, period: Duration) -> Duration {
         self.share((period / 10).min(LONGEST_DELAY))
     }
 
-    /// Time from the start of the first probe to that of the second: at least half a period.
+    /// Returns the time from the first probe to the second one: at least half a period.
     fn second(self, period: Duration) -> Duration {
         period / 2 + self.share(period / 2)
     }
@@ -61,7 +61,7 @@ impl Jitter {
     }
 }
 
-/// When a probe runs next, and which of its failures count.
+/// When a probe runs next, and which failures count.
 #[derive(Debug)]
 struct Pacer {
     period: Duration,
@@ -69,7 +69,7 @@ struct Pacer {
     jitter: Jitter,
     /// Time between the starts of the last probe and the next one, without jitter.
     interval: Option<Duration>,
-    /// When a failure of the latest run of failures was counted last.
+    /// When a failure of the present run was last counted.
     counted: Option<Instant>,
 }
 
@@ -78,14 +78,14 @@ impl Pacer {
         Self { period, startup, jitter, interval: None, counted: None }
     }
 
-    /// Whether the outcome of a probe that began now counts. Successes do. Failures count once a
-    /// period, however often the probe runs.
+    /// Returns whether the outcome of a probe that began now counts. Successes do. Failures count once in a
+    /// period.
     fn counts(&mut self, healthy: bool, begun: Instant) -> bool {
         if healthy {
             self.counted = None;
             return true;
         }
-        // A probe may begin a little early: jitter makes the second of two follow after half the time.
+        // A probe may begin a little early, because jitter lets the second one follow after half the time.
         let slack = self.interval.unwrap_or_default() / 2;
         let counts = self.counted.is_none_or(|counted| begun - counted + slack >= self.period);
         if counts {
@@ -94,7 +94,7 @@ impl Pacer {
         counts
     }
 
-    /// When the probe that follows one that began then is to begin.
+    /// Returns when the next probe begins, after one that began then.
     fn next(&mut self, begun: Instant, decided: Option<bool>) -> Instant {
         let waited_for = self.startup.filter(|startup| decided != Some(startup.healthy));
         let interval = waited_for.map_or(self.period, |startup| startup.period.min(self.period));
@@ -105,9 +105,8 @@ impl Pacer {
 
 /// Probes for ever, and publishes each verdict.
 ///
-/// Probes of one condition never overlap. One that was cut late, or that the machine's sleep held
-/// up, is followed by one at once and then again by a full period: a backlog of missed probes says
-/// nothing about the node now.
+/// Probes of one condition never overlap. After one that ended late, the next begins at once, and then again
+/// after a full period: missed probes are not made up for.
 pub async fn run(
     prober: Prober,
     settings: ProbeSettings,
@@ -179,8 +178,8 @@ mod tests {
         assert!(fleet.iter().all(|jitter| jitter.first(short) < Duration::from_millis(200)));
     }
 
-    /// The seconds at which a probe runs whose condition is decided as given from some second on, and at
-    /// which its failures count.
+    /// Returns the seconds at which a probe runs whose condition is decided as given from some second on, and
+    /// those at which its failures count.
     fn paced(
         startup: Option<Startup>,
         decided: impl Fn(u64) -> Option<bool>,

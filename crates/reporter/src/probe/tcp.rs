@@ -11,11 +11,11 @@ use super::{
     resolve::{Resolver, authority},
 };
 
-/// Time that an address has to itself before the next one is tried as well: RFC 8305, section 5,
-/// with the number that kubelet's dialer has. That races one address of each family, this all.
+/// The head start of an address before the next one is tried too: RFC 8305, section 5, with the value of
+/// kubelet's dialer. The dialer races one address of each family, and this races all.
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// Where to connect to.
+/// The target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpCheck {
     /// Host name or IP address.
@@ -49,7 +49,7 @@ impl TcpProber {
     }
 }
 
-/// A connection to whichever of the host's addresses is the first to take one.
+/// Connects to the first of the host's addresses that accepts a connection.
 pub(super) async fn connect(
     resolver: &Resolver,
     host: &str,
@@ -59,8 +59,8 @@ pub(super) async fn connect(
     connect_to_any(addresses).await
 }
 
-/// Tries the next address as soon as an earlier one has failed, or has had its head start. Where
-/// none takes a connection, the first one's failure is told.
+/// Tries the next address when an earlier one has failed, or after its head start. If none accepts a
+/// connection, the first one's error is reported.
 async fn connect_to_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, ProbeError> {
     let mut untried = addresses.into_iter().enumerate();
     let mut attempts = FuturesUnordered::new();
@@ -84,16 +84,16 @@ async fn connect_to_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, ProbeEr
 async fn dial(address: SocketAddr) -> Result<TcpStream, ProbeError> {
     let stream = TcpStream::connect(address).await.map_err(|error| ProbeError::from(&error))?;
     if is_its_own_peer(&stream) {
-        // Otherwise the port would be taken for a minute, in the way of who is to listen there.
+        // Otherwise the port would be in use for a minute and block the agent that listens there.
         let _ = stream.set_zero_linger();
         return Err(ProbeError::ConnectionRefused);
     }
     Ok(stream)
 }
 
-/// Whether nobody but this end took the connection. The kernel picks the port that a connection to the
-/// same host comes from, and now and then it is the very port that is dialled: TCP's simultaneous open
-/// (RFC 9293, section 3.5) then succeeds although nobody listens there.
+/// Returns whether the connection was accepted by this end itself. The kernel chooses the local port of a
+/// connection to the same host, and sometimes it is the dialed port. TCP's simultaneous open (RFC 9293, section
+/// 3.5) then succeeds although nobody listens.
 fn is_its_own_peer(stream: &TcpStream) -> bool {
     matches!((stream.local_addr(), stream.peer_addr()), (Ok(here), Ok(there)) if here == there)
 }
@@ -113,8 +113,8 @@ mod tests {
         (listener, address)
     }
 
-    /// An address where nothing answers: its listener's backlog is full. It lasts as long as what
-    /// is returned with it.
+    /// An address that does not answer, because its listener's backlog is full. It lasts as long as the second
+    /// value.
     async fn silent() -> (impl Sized, SocketAddr) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -1,8 +1,7 @@
 //! Which certificates a probe accepts.
 //!
-//! A Pod's probe accepts any: it asks whether its own node's agent answers, and agents are wont to
-//! use certificates that nobody can verify. The Go project's reporter verifies, and so does this one
-//! when it is configured like that one.
+//! A Pod's probe accepts any, because agents often use certificates that nobody can verify. The Go project's
+//! reporter verifies certificates, and so does this one with its settings.
 
 use std::{
     io,
@@ -25,12 +24,12 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-/// Where trust in an https endpoint comes from.
+/// The source of trust in an https endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Roots {
-    /// Mozilla's roots, as built into this binary: the image holds no other file.
+    /// Mozilla's roots, which are built in, because the image has no other file.
     Bundled,
-    /// A PEM file, instead of those.
+    /// A PEM file instead of those.
     File(PathBuf),
 }
 
@@ -45,23 +44,23 @@ pub enum TrustError {
         /// Why.
         source: io::Error,
     },
-    /// The file holds no certificate, or a broken one.
+    /// The file has no certificate, or an invalid one.
     #[error("CHECK_CA_FILE {}: {problem}: use a PEM file with CA certificates", path.display())]
     NotCertificates {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// The TLS library or the HTTP client refuses its configuration.
+    /// The TLS library or the HTTP client refuses the configuration.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(String),
 }
 
-/// Makes *ring* the process's cryptography, once. Every TLS client here and in kube takes it.
+/// Installs *ring* as the process's cryptography, once. Every TLS client here and in kube uses it.
 pub(crate) fn install_crypto() -> Arc<CryptoProvider> {
     let provider = rustls::crypto::ring::default_provider();
-    // An error means that it has been installed before.
+    // An error means that it is already installed.
     let _ = provider.install_default();
     CryptoProvider::get_default()
         .map_or_else(|| Arc::new(rustls::crypto::ring::default_provider()), Arc::clone)
@@ -81,7 +80,7 @@ impl Tls {
         Self::new(|config| config.dangerous().with_custom_certificate_verifier(verifier))
     }
 
-    /// Accepts what the roots vouch for.
+    /// Accepts certificates that the roots have signed.
     pub(super) fn verify(roots: &Roots) -> Result<Self, TrustError> {
         let roots = root_store(roots)?;
         Self::new(|config| config.with_root_certificates(roots))
@@ -97,18 +96,18 @@ impl Tls {
             .map_err(|error| TrustError::Client(error.to_string()))?;
         let asked = Arc::new(AskedForCertificate::default());
         let mut config = verifier(config).with_client_cert_resolver(asked.clone());
-        // Each probe is a whole handshake: a resumed one does not show that the certificate is gone.
+        // Each probe is a full handshake, because a resumed one would not notice a removed certificate.
         config.resumption = Resumption::disabled();
         Ok(Self { config, asked })
     }
 }
 
-/// Has no certificate to show, and remembers that the server asked for one.
+/// Has no client certificate, and records that the server asked for one.
 #[derive(Debug, Default)]
 pub(super) struct AskedForCertificate(AtomicBool);
 
 impl AskedForCertificate {
-    /// Whether the server asked since this was last called.
+    /// Returns whether the server asked since the last call.
     pub(super) fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
@@ -121,13 +120,13 @@ impl ResolvesClientCert for AskedForCertificate {
     }
 
     fn has_certs(&self) -> bool {
-        // Otherwise it is not asked.
+        // Otherwise it is not called.
         true
     }
 }
 
-/// Looks at no certificate, as kubelet's probe does. What a server signs with its key is not looked at
-/// either: whoever may show any certificate may show one of their own.
+/// Verifies no certificate, as kubelet's probe does, and no signature of the server's key, because anybody can
+/// show a certificate of their own.
 #[derive(Debug)]
 struct AcceptAll(Arc<CryptoProvider>);
 
@@ -161,7 +160,7 @@ impl ServerCertVerifier for AcceptAll {
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    /// What servers choose from: more than could be verified here, for none of it is.
+    /// The signature schemes to offer. There are more than could be verified, because none is verified.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.0.signature_verification_algorithms.supported_schemes();
         schemes.extend([

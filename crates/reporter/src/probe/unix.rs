@@ -1,11 +1,9 @@
-//! The `unixSocket` probe: connects to a socket of the node and hangs up.
+//! The `unixSocket` probe: connects to a socket of the node and closes the connection.
 //!
-//! The node's directories are below a root directory in the container. An absolute symbolic link
-//! that the node has there is followed in the container, where it leads nowhere as a rule: a socket
-//! must be named by a path without such links.
+//! The node's directories are below a root directory in the container. An absolute symbolic link is followed in
+//! the container, where its target usually does not exist. So the path of a socket must have no such links.
 //!
-//! A listener whose backlog is full makes the probe wait, and time out, as it would make any client
-//! wait.
+//! A listener with a full backlog makes the probe wait and time out, like any client.
 
 use std::{
     fs, io,
@@ -18,14 +16,14 @@ use tokio::{net::UnixStream, time};
 
 use super::{Outcome, blocking::BlockingCalls, error::ProbeError, host_path::HostPath};
 
-/// Wait between two attempts at a socket whose backlog is full. The kernel refuses to say when
-/// there is room (connect(2), `EAGAIN`).
+/// The wait between two attempts at a socket with a full backlog. The kernel does not report when there is room
+/// (connect(2), `EAGAIN`).
 const BACKLOG_PAUSE: Duration = Duration::from_millis(50);
 
-/// Which socket to connect to.
+/// The socket to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnixCheck {
-    /// Where the node's root directory is.
+    /// The node's root directory in the container.
     pub root: PathBuf,
     /// The socket on the node.
     pub path: HostPath,
@@ -57,8 +55,8 @@ impl UnixProber {
     }
 
     async fn connect(&self) -> Result<(), ProbeError> {
-        // A path on a file system that hangs would hang the process in connect(2) as well. So the
-        // path is tried first where that holds up nobody else.
+        // A path on a hanging file system would block the process in connect(2). So the path is checked first
+        // on another thread.
         let path = self.path.clone();
         self.calls.run(move |_| look(&path)).await?;
         loop {

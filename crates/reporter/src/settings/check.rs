@@ -1,4 +1,4 @@
-//! From a rule's probe to what is probed, each field checked again and named if it is wrong.
+//! Converts a rule's probe to a check, and validates each field.
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::probe::{
     LOCALHOST, ReasonStyle, TcpCheck, UnixCheck, authority,
 };
 
-/// A field that cannot be used; where it is, is the caller's to add.
+/// An invalid field. The caller adds its path.
 #[derive(Debug, PartialEq)]
 pub(super) struct Problem {
     pub(super) field: String,
@@ -30,13 +30,13 @@ impl Problem {
 /// What a pod knows of its node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Host<'a> {
-    /// Where the node's root directory is mounted.
+    /// The directory of the node's root.
     pub(super) root: &'a Path,
-    /// The node's address, where the pod was told.
+    /// The node's address, if the pod has it.
     pub(super) address: Option<IpAddr>,
 }
 
-/// What a handler probes.
+/// Converts a handler.
 pub(super) fn check(handler: &Handler, host: Host<'_>) -> Result<Check, Problem> {
     Ok(match handler {
         Handler::HttpGet(action) => Check::Http(http(action, host)?),
@@ -166,7 +166,7 @@ fn port(port: u16, field: &str) -> Result<u16, Problem> {
 }
 
 impl Host<'_> {
-    /// What to connect to for an address of the node.
+    /// Returns the host for an address of the node.
     fn at(self, address: ProbeAddress, field: &str) -> Result<String, Problem> {
         match (address, self.address) {
             (ProbeAddress::Localhost, _) => Ok(LOCALHOST.to_owned()),
@@ -182,7 +182,7 @@ impl Host<'_> {
     }
 }
 
-/// A name or an address: nothing else may get into a URL or a condition's message.
+/// A name or an address. Nothing else may be part of a URL or a condition's message.
 fn named_host<'a>(host: &'a str, field: &str) -> Result<&'a str, Problem> {
     if is_host(host) {
         return Ok(host);

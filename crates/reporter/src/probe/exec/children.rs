@@ -1,17 +1,15 @@
-//! The processes that probes start, and those that are left behind.
+//! The processes that probes start, and orphans.
 //!
-//! A probe's process leads a group of its own. It is killed and its end is taken note of ("reaped")
-//! by whoever started it; the order matters: as long as a process has not been reaped, its id and
-//! its group's mean nobody else.
+//! A probe's process leads a group of its own. Whoever started it kills and reaps it, in this order: as long as
+//! a process is not reaped, its id and its group's id belong to nobody else.
 //!
-//! A process whose parent has ended becomes a child of the container's first process, which is the
-//! reporter: a pod has no other init. [`reap_orphans`] reaps those, so that no zombies gather. It
-//! leaves those that somebody waits for alone, and those that ended after one of them until that one
-//! is reaped: so whoever waits must do so until the end. A process that makes itself a daemon,
-//! leaving its group, is reaped in the end but not killed.
+//! An orphan becomes a child of the container's first process, the reporter. [`reap_orphans`] reaps orphans, so
+//! that no zombies accumulate. It does not reap processes that somebody waits for, nor those that ended after
+//! such a process until that one is reaped. So whoever waits must wait until the end. A process that leaves its
+//! group as a daemon is reaped and not killed.
 //!
-//! To start a program can take for ever, where its file is on a disk that hangs. So no lock is held
-//! meanwhile, and orphans are reaped then, too: all that cannot be mistaken for what is started.
+//! Starting a program can block for ever on a disk that hangs. So no lock is held meanwhile, and orphans are
+//! still reaped, except those that could be the program that is being started.
 
 use std::{
     collections::BTreeSet,
@@ -35,14 +33,14 @@ use tokio::{
     sync::Notify,
 };
 
-/// The children that somebody waits for. Children belong to a process, and so does this.
+/// The children that somebody waits for. Children belong to the process, so this is a static.
 static AWAITED: Mutex<Awaited> = Mutex::new(Awaited { starting: 0, started: BTreeSet::new() });
 
-/// Wakes [`reap_orphans`] when a child is no longer waited for, or is known.
+/// Wakes [`reap_orphans`] when a child is no longer waited for, or when its id is known.
 static LEFT: Notify = Notify::const_new();
 
 struct Awaited {
-    /// How many are being started, so that their ids are not known yet.
+    /// The number of starting children, whose ids are not known yet.
     starting: usize,
     started: BTreeSet<Pid>,
 }
@@ -57,8 +55,8 @@ impl Awaited {
     }
 }
 
-/// Whether a child may be a program whose start is under way: that is in the reporter's own group
-/// until it leads one.
+/// Returns whether a child may be a program that is being started: it is in the reporter's own group until it
+/// leads one.
 fn may_be_starting(child: Pid) -> bool {
     getpgid(Some(child)).map_or(true, |group| group == child || group == getpgrp())
 }
@@ -67,7 +65,7 @@ fn awaited() -> MutexGuard<'static, Awaited> {
     AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A start that is under way.
+/// A start in progress.
 struct Starting;
 
 impl Starting {
@@ -84,7 +82,7 @@ impl Drop for Starting {
     }
 }
 
-/// Looks for a child that has ended, and does not reap it.
+/// Finds a child that has ended, without reaping it.
 fn peek() -> WaitPidFlag {
     WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT
 }
@@ -92,24 +90,24 @@ fn peek() -> WaitPidFlag {
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// By itself, with this status.
+    /// It exited with this status.
     Status(i32),
-    /// By a signal.
+    /// A signal ended it.
     Signal,
 }
 
-/// A child and its process group, which are killed when this is dropped.
+/// A child with its process group, which are killed on drop.
 #[derive(Debug)]
 pub(super) struct Child {
     process: process::Child,
     pid: Pid,
-    /// Hears of every child that ends.
+    /// Receives the end of every child.
     ends: tokio::signal::unix::Signal,
 }
 
 impl Child {
-    /// Starts a command as a process group of its own, without input and output. It may block for
-    /// as long as it likes, in `spawn`, which is [`Command::spawn`].
+    /// Starts a command as a process group of its own, without input and output. `spawn`, which is
+    /// [`Command::spawn`], may block for any time.
     pub(super) fn start(
         mut command: Command,
         spawn: impl FnOnce(&mut Command) -> io::Result<process::Child>,
@@ -124,13 +122,13 @@ impl Child {
         Ok(Self { process, pid, ends })
     }
 
-    /// Waits until the process has ended, and leaves it to be reaped.
+    /// Waits until the process has ended, without reaping it.
     pub(super) async fn ended(&mut self) -> io::Result<End> {
         loop {
             match waitid(Id::Pid(self.pid), peek()) {
                 Ok(WaitStatus::StillAlive) => {}
                 Ok(WaitStatus::Exited(_, status)) => return Ok(End::Status(status)),
-                // Signals without a name, those for real time, are an invalid value.
+                // Real-time signals have no name and are an invalid value.
                 Ok(_) | Err(Errno::EINVAL) => return Ok(End::Signal),
                 Err(error) => return Err(error.into()),
             }
@@ -138,9 +136,9 @@ impl Child {
         }
     }
 
-    /// Kills the whole group. As long as its leader has not been reaped, the group's id is its own.
+    /// Kills the whole group. Its id is valid until its leader is reaped.
     pub(super) fn kill(&self) {
-        // It fails if all of the group has ended, which is just as well.
+        // This fails if the whole group has ended.
         let _ = killpg(self.pid, Signal::SIGKILL);
     }
 }
@@ -148,22 +146,23 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
-        // Once it is reaped its id can be that of the next child, which must not be removed.
+        // After the reap, its id may be that of the next child, which must not be removed.
         let mut awaited = awaited();
-        // One that has not ended yet is left to `reap_orphans`.
+        // `reap_orphans` reaps one that has not ended yet.
         let _ = self.process.try_wait();
         awaited.started.remove(&self.pid);
         LEFT.notify_one();
     }
 }
 
-/// Reaps for ever what nobody waits for. It is for the process to call that runs probes and nothing
-/// else, since it takes every child for the probes'.
+/// Reaps orphans for ever. Only the process that runs probes may call it, because it treats every child as a
+/// probe's.
 ///
 /// # Errors
-/// When the operating system does not let the process hear of its children.
+///
+/// When the operating system does not deliver signals for children.
 pub async fn reap_orphans() -> io::Result<()> {
-    // In a container orphans come to its first process anyway; elsewhere they have to be asked for.
+    // In a container orphans come to the first process anyway. Elsewhere the process must ask for them.
     prctl::set_child_subreaper(true)?;
     let mut ends = signal(SignalKind::child())?;
     loop {
@@ -175,16 +174,16 @@ pub async fn reap_orphans() -> io::Result<()> {
     }
 }
 
-/// Reaps an orphan that has ended, if the first child that has ended is one.
+/// Reaps an orphan if it is the first child that has ended.
 fn reap_one() -> bool {
     let awaited = awaited();
     let ended = match waitid(Id::All, peek()) {
         Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => pid,
-        // A child was ended by a signal without a name. Which one is known only by reaping it.
+        // A signal without a name ended a child. Only a reap shows which one.
         Err(Errno::EINVAL) if awaited.is_empty() => Pid::from_raw(-1),
         _ => return false,
     };
-    // Whoever waits for it will reap it, and say so.
+    // Whoever waits for it will reap it.
     !awaited.may_have(ended)
         && !matches!(
             waitpid(ended, Some(WaitPidFlag::WNOHANG)),
@@ -215,7 +214,7 @@ mod tests {
         let start = task::spawn_blocking(move || {
             Child::start(shell("exit 4"), |command| {
                 begun.send(()).unwrap();
-                // Until the test lets go.
+                // Until the test ends it.
                 let _ = hanging.recv();
                 command.spawn()
             })

@@ -1,15 +1,12 @@
 //! The `exec` probe: a program that exits with 0.
 //!
-//! It runs in the reporter's container, as the reporter's user and with its environment, which
-//! holds nothing secret. No shell is added. Its input is empty, and its output goes nowhere: it is
-//! never shown, so it is not read, can be as long as it likes, and nobody who holds it open is
-//! waited for.
+//! The program runs in the reporter's container, as the reporter's user and with its environment, which has no
+//! secrets. There is no shell. Its input is empty, and its output is discarded, so it is never shown and never
+//! blocks.
 //!
-//! The program and whatever it starts are one process group. It is killed as a whole when the
-//! program ends, when the probe is cut, and when the reporter stops ([`children`]). A program that
-//! a disk holds fast outlives even that, and so does one that such a disk keeps from starting. So
-//! its [`life`] is a task of its own, and so that not every probe adds one, the next waits for its
-//! end.
+//! The program and its children are one process group. The whole group is killed when the program ends, when
+//! the probe times out, and when the reporter stops ([`children`]). A program that a disk blocks outlives even
+//! that. So its [`life`] is a task of its own, and the next probe waits for its end.
 
 mod children;
 
@@ -30,10 +27,10 @@ pub use self::children::reap_orphans;
 use self::children::{Child, End};
 use super::{Outcome, blocking::joined, error::ProbeError};
 
-/// What to run.
+/// The command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecCheck {
-    /// The program, by its path or by a name to be found in `PATH`.
+    /// The program, by its path or by a name in `PATH`.
     pub program: String,
     /// Its arguments.
     pub arguments: Vec<String>,
@@ -73,7 +70,7 @@ impl ExecProber {
         command.args(&self.check.arguments);
         let start = move || Child::start(command, spawn);
         let cut = CancellationToken::new();
-        // Where the probe is cut, this function ends at an await, and drops this.
+        // When the probe times out, this function is dropped at an await, and this with it.
         let _cut = cut.clone().drop_guard();
         match joined(task::spawn(life(start, cut, alone))).await? {
             End::Status(0) => Ok(()),
@@ -83,8 +80,8 @@ impl ExecProber {
     }
 }
 
-/// A program from before its start until after its end, which may come later than its probe's: one
-/// that is cut is killed as soon as it has been started, and then waited for.
+/// A program from before its start until after its end, which may be later than its probe's. After a timeout it
+/// is killed as soon as it has started, and then waited for.
 async fn life(
     start: impl FnOnce() -> io::Result<Child> + Send + 'static,
     cut: CancellationToken,

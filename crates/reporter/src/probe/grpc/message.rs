@@ -1,9 +1,9 @@
 //! The two messages of `grpc.health.v1.Health/Check`, as protobuf in gRPC's framing.
 //!
-//! A request has one string, an answer one number. A library for that, and its code generator,
-//! would be larger than both.
+//! A request has one string, and an answer one number. A library for that, with its code generator, would be
+//! larger than both.
 
-/// What a server says about a service.
+/// The health of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Unknown,
@@ -12,13 +12,13 @@ pub(super) enum Health {
     ServiceUnknown,
 }
 
-/// Before a message: whether it is compressed, and its length in four bytes.
+/// The prefix of a message: whether it is compressed, and its length in four bytes.
 const PREFIX: usize = 5;
 
-/// `HealthCheckRequest{service}` with its prefix.
+/// Returns `HealthCheckRequest{service}` with its prefix.
 pub(super) fn request(service: &str) -> Vec<u8> {
     let mut message = Vec::new();
-    // A field that has its default, which is empty, is not written.
+    // A field with its default, the empty string, is omitted.
     if !service.is_empty() {
         message.push(1 << 3 | 2);
         write_varint(&mut message, service.len());
@@ -30,14 +30,14 @@ pub(super) fn request(service: &str) -> Vec<u8> {
     framed
 }
 
-/// The status in a `HealthCheckResponse` with its prefix; `None` when it is something else.
+/// Parses the status of a `HealthCheckResponse` with its prefix; `None` for anything else.
 pub(super) fn health(framed: &[u8]) -> Option<Health> {
     let (prefix, message) = framed.split_at_checked(PREFIX)?;
     let length = u32::from_be_bytes(prefix[1..].try_into().ok()?);
     if prefix[0] != 0 || usize::try_from(length).ok()? != message.len() {
         return None;
     }
-    // A field that is not there has its default, which is 0. Fields of the future are skipped.
+    // A missing field has its default, 0. Unknown fields are skipped.
     let mut status = 0;
     let mut rest = message;
     while !rest.is_empty() {

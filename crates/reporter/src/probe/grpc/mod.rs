@@ -1,8 +1,7 @@
 //! The `grpc` probe: one call of `grpc.health.v1.Health/Check`, without TLS.
 //!
-//! It is made of HTTP/2 (the `h2` crate), the few rules that gRPC has for a call (the project's
-//! "gRPC over HTTP2"), and the two messages of [`message`]. Each probe makes its own connection,
-//! which lives in the probe's future and so ends with it. What the server may make the probe keep
+//! It consists of HTTP/2 (the `h2` crate), the few rules of gRPC for a call ("gRPC over HTTP2"), and the two
+//! messages of [`message`]. Each probe makes its own connection, which ends with the probe's future. Its memory
 //! is bounded.
 
 mod message;
@@ -27,20 +26,20 @@ use super::{
 
 const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VERSION"));
 
-/// How much of an answer is read: a valid one has a few bytes.
+/// The maximum size of an answer; a valid one has a few bytes.
 const ANSWER_LIMIT: usize = 1024;
 
-/// How long an answer's headers may be.
+/// The maximum size of an answer's headers.
 const HEADER_LIMIT: u32 = 16 * 1024;
 
-/// Which service's health to ask for.
+/// The service to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcCheck {
     /// Host name or IP address.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// Name of the service; the empty one is the server as a whole.
+    /// Name of the service; the empty name is the server as a whole.
     pub service: String,
 }
 
@@ -95,7 +94,7 @@ impl GrpcProber {
         tokio::select! {
             biased;
             found = &mut exchange => found,
-            // The answer may have come before the end. If it has not, the end says why.
+            // The answer may have arrived before the end of the connection. Otherwise the end shows why.
             ended = &mut connection => match (exchange.await, ended) {
                 (Ok(health), _) => Ok(health),
                 (Err(_), Err(error)) => Err(probe_error(&error)),
@@ -105,7 +104,7 @@ impl GrpcProber {
     }
 }
 
-/// Asks and reads the answer.
+/// Sends the request and reads the answer.
 async fn exchange(requests: SendRequest<Bytes>, check: &GrpcCheck) -> Result<Health, ProbeError> {
     let request = request(check).ok_or(ProbeError::Request)?;
     let mut requests = requests.ready().await.map_err(|error| probe_error(&error))?;
@@ -146,7 +145,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// The call's status, if it is in these headers: what it means, or that it is none.
+/// Returns the meaning of the call's status in these headers.
 fn status(headers: &HeaderMap) -> Option<Result<ProbeError, ProbeError>> {
     let value = headers.get("grpc-status")?;
     // The codes are fixed, from 0 to 16.
@@ -178,7 +177,7 @@ fn probe_error(error: &h2::Error) -> ProbeError {
     if error.is_remote() && error.reason() != Some(Reason::PROTOCOL_ERROR) {
         ProbeError::ConnectionClosed
     } else {
-        // This side could not make sense of what came, or the other could not.
+        // Either side could not parse what it received.
         ProbeError::NotGrpc
     }
 }
