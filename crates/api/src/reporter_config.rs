@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn a_written_config_reads_the_same() {
         let written = ReporterConfig {
             rule: "cni".into(),
             access: ReporterAccess::AdmissionPolicy,

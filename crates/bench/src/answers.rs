@@ -1,8 +1,8 @@
-//! When the API server answered that a node's taints are changed.
+//! When the API server confirmed that a node's taints changed.
 //!
-//! The bench's own watch shows the change as well, but later: while both cores are busy, the API
-//! server's watches are behind what it has answered by up to a second. The operator's log has a line
-//! for each taint, written when the answer has come, with the time on the same clock.
+//! The bench's own watch shows the change too, but later: while both cores are busy, the API server's watches
+//! are up to a second behind its answers. The operator logs a line for each taint after the answer, with the
+//! time on the same clock.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use k8s_openapi::jiff::Timestamp;
 use crate::results::{Latencies, Percentiles};
 use crate::watching::Change;
 
-/// What the operator says when it has changed a taint.
+/// The operator's log line for a changed taint.
 const SAYINGS: [&str; 2] = [": taint added ", ": taint removed "];
 
-/// From conditions being seen to taints being changed. `log` is what the operator wrote meanwhile,
-/// with a line for each of so many rules.
+/// Returns the latencies from seen conditions to changed taints. `log` is the operator's log of this time, with
+/// a line for each rule.
 ///
 /// # Errors
 ///
-/// Fails where log and watch do not tell of the same changes.
+/// When log and watch do not have the same changes.
 pub(crate) fn latencies(log: &str, changes: &[Change], rules: usize) -> anyhow::Result<Latencies> {
     let mut answers: HashMap<&str, Vec<Timestamp>> = HashMap::new();
     for line in log.lines().filter(|line| SAYINGS.iter().any(|saying| line.contains(saying))) {
@@ -34,7 +34,7 @@ pub(crate) fn latencies(log: &str, changes: &[Change], rules: usize) -> anyhow::
         reported == seen,
         "the operator's log tells of {reported} changed taints, and the watch of {seen}"
     );
-    // A node's changes are in order here and there, and all of its taints change at once.
+    // A node's changes are in the same order in both, and all of its taints change at once.
     let mut answers: HashMap<_, _> = answers
         .into_iter()
         .map(|(node, times)| (node, times.into_iter().skip(rules - 1).step_by(rules)))
@@ -52,7 +52,7 @@ pub(crate) fn latencies(log: &str, changes: &[Change], rules: usize) -> anyhow::
     Ok(Latencies { answered: Percentiles::of(answered), shown: Percentiles::of(shown) })
 }
 
-/// The operator's watch can be ahead of the bench's by more than a patch takes; that counts as none.
+/// The operator's watch can be ahead of the bench's by more than a patch takes. That counts as no latency.
 fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The baseline: a bare client that only sends the patches.
 //!
-//! It sends the very patches that the operator would, which are made before the clock starts, by the
-//! same kind of client, and asks for the same small answers.
+//! It sends the same patches as the operator, made before the clock starts, with the same kind of client, and
+//! asks for the same small answers.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use crate::fixture::{self, condition, each};
 use crate::results::{Baseline, Curve};
 use crate::watching::{Counts, Watching};
 
-/// Taints all nodes, then flips all conditions and untaints them, and takes the time until the watch has
-/// shown it of all, as for the operator. It begins with nodes that are not
-/// tainted and whose conditions are not met, and leaves them untainted with conditions met.
+/// Taints all nodes, then flips all conditions and untaints them, and measures the time until the watch has
+/// shown all of it, as for the operator. It starts with untainted nodes whose conditions are not met, and ends
+/// with untainted nodes whose conditions are met.
 pub(crate) async fn measure(
     environment: &Environment,
     watching: &Watching,
@@ -57,12 +57,12 @@ pub(crate) async fn measure(
     Ok(Baseline { taint_seconds, flip_seconds, taint_curve, flip_curve })
 }
 
-/// How many nodes were done when, since `begun`. Takes the watch's notes.
+/// Returns how many nodes were done over time, since `begun`. It takes the watch's records.
 pub(crate) fn curve(watching: &Watching, begun: Instant, done: impl Fn(&Counts) -> usize) -> Curve {
     Curve::of(&watching.take_notes().curve, begun, done)
 }
 
-/// What the operator would send for each node if its conditions had this status.
+/// Returns the operator's patches for each node if its conditions had this status.
 fn patches(watching: &Watching, rules: &RuleSet, status: &str) -> Vec<Option<json_patch::Patch>> {
     let (heartbeats, regressed_nodes, covered_nodes) =
         (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
@@ -80,7 +80,7 @@ fn patches(watching: &Watching, rules: &RuleSet, status: &str) -> Vec<Option<jso
         .collect()
 }
 
-/// The node as it will be once its conditions are written.
+/// Returns the node after its conditions were written.
 fn with_conditions(node: &Node, rules: &RuleSet, status: &str) -> Node {
     let conditions: Vec<Value> = (0..rules.iter().count())
         .map(|rule| json!({"type": condition(rule), "status": status}))

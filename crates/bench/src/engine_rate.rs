@@ -1,7 +1,6 @@
-//! How many evaluations of a node under a rule the engine makes in a second on one core.
+//! Evaluations of a node under a rule in a second on one core.
 //!
-//! The microbenchmark in `crates/engine/benches` tells more exactly what takes how long; this is the
-//! one figure that has a bar.
+//! The microbenchmark in `crates/engine/benches` is more exact. This is the figure with a limit.
 
 use std::time::Duration;
 
@@ -18,8 +17,8 @@ const NODES: usize = 1000;
 const RULES: usize = 10;
 const DURATION: Duration = Duration::from_secs(2);
 
-/// Plans nodes over ten rules for a while, on one thread. All are held, and are to stay so: what is
-/// planned when a rule changed.
+/// Plans nodes over ten rules for a while, on one thread. All of them are held and stay held, as after a change
+/// of a rule.
 pub(crate) fn measure() -> anyhow::Result<f64> {
     let rules = (0..RULES).map(|number| {
         let mut rule = fixture::rule(number)?;
@@ -44,7 +43,7 @@ pub(crate) fn measure() -> anyhow::Result<f64> {
         regressed_nodes: &regressed_nodes,
         covered_nodes: &covered_nodes,
     };
-    // The time of this thread on a processor, whoever else wants one.
+    // The processor time of this thread, which does not depend on other load.
     let begun = processor_time();
     let mut evaluations = 0.0;
     while since(begun) < DURATION {
@@ -63,12 +62,12 @@ fn since(begun: Duration) -> Duration {
 
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    // Neither part of what a thread has used is ever negative.
+    // Neither part of a thread's time is ever negative.
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanoseconds)
 }
 
-/// A node that is held by every rule, as the operator leaves it.
+/// A node that every rule holds, as the operator leaves it.
 fn held(number: usize, rules: &RuleSet) -> anyhow::Result<Node> {
     let bare = serde_json::to_value(fixture::node(number, RULES, 0)?)?;
     let (heartbeats, regressed_nodes, covered_nodes) =
@@ -84,7 +83,7 @@ fn held(number: usize, rules: &RuleSet) -> anyhow::Result<Node> {
     let patch = plan.patch.context("a node that is to be held is written")?;
     let mut node = bare;
     let tests_pass_without = |operation: &json_patch::PatchOperation| {
-        // Kubernetes' JSON Patch takes a missing member for null; this one does not.
+        // In Kubernetes' JSON Patch a missing member equals null, and here it does not.
         !matches!(operation, json_patch::PatchOperation::Test(_))
     };
     let changes = patch.0.into_iter().filter(tests_pass_without).collect();

@@ -1,8 +1,8 @@
-//! The control plane that is measured on, and the way to it.
+//! The control plane of the benchmark, and its clients.
 //!
-//! Bench and operator use the same kind of client with the same identity, the operator's own
-//! ServiceAccount, so that the API server treats them alike. What that account may not do, such as
-//! making nodes, is done by the administrator and never timed.
+//! Bench and operator use the same kind of client with the same identity, the operator's own ServiceAccount, so
+//! the API server treats them alike. The administrator does what that account may not do, such as creating
+//! nodes, and this is never timed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,17 +19,17 @@ use node_readiness_testkit::{
 use serde_json::json;
 use tokio::time::sleep;
 
-/// The loopback /24 of this control plane. Those below are taken by the local cluster and by tests.
+/// The loopback /24 of this control plane. The local cluster and tests use lower ones.
 const LOOPBACK: LoopbackNet = LoopbackNet::new(6);
 
 /// How long the API server may take to serve rules.
 const SERVED_WITHIN: Duration = Duration::from_secs(30);
 
-/// A control plane with all that the operator needs.
+/// A control plane with everything that the operator needs.
 pub(crate) struct Environment {
-    /// With every right. The API server does not queue its requests.
+    /// The administrator. The API server does not queue its requests.
     pub(crate) administrator: Client,
-    /// With the operator's rights.
+    /// A client with the operator's permissions.
     pub(crate) client: Client,
     /// The operator's kubeconfig.
     pub(crate) kubeconfig: PathBuf,
@@ -62,7 +62,7 @@ impl Environment {
         Ok(Self { administrator, client, kubeconfig, progress, _cluster: cluster })
     }
 
-    /// Tells what is being done.
+    /// Prints what is being done.
     pub(crate) fn say(&self, line: &str) {
         self.progress.say(line);
     }
@@ -82,8 +82,8 @@ impl Progress {
     }
 }
 
-/// Installs what `make install deploy` would, but for the Deployment, and returns a token of the
-/// operator's ServiceAccount.
+/// Installs what `make install deploy` would, except the Deployment, and returns a token of the operator's
+/// ServiceAccount.
 fn install(cluster: &Cluster, root: &Path) -> anyhow::Result<String> {
     let kubectl = |arguments: &[&str]| -> anyhow::Result<String> {
         let mut kubectl = Command::new(cluster.layout().bin().join("kubectl"));
@@ -105,8 +105,7 @@ fn install(cluster: &Cluster, root: &Path) -> anyhow::Result<String> {
     Ok(token.trim().to_owned())
 }
 
-/// Waits until rules are served: for a moment after their definition is, the API server asks to be
-/// tried again.
+/// Waits until rules are served. Just after their definition is served, the API server may ask to retry.
 async fn await_rules(client: &Client) -> anyhow::Result<()> {
     let rules: Api<NodeReadinessRule> = Api::all(client.clone());
     let begun = Instant::now();
@@ -128,7 +127,7 @@ fn with_token(mut file: Kubeconfig, token: &str) -> anyhow::Result<Kubeconfig> {
 
 async fn connect(file: Kubeconfig) -> anyhow::Result<Client> {
     let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    // A request that has to be sent again is a fault of the measurement, not to be hidden.
+    // A retried request would falsify the measurement.
     config.default_retry = false;
     Ok(Client::try_from(config)?)
 }

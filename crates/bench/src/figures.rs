@@ -1,20 +1,20 @@
-//! Each figure beside its bar.
+//! The figures with their limits.
 //!
-//! A figure that a run does not have, since it had too few nodes for it, has no verdict.
+//! A figure that a run cannot measure, because it had too few nodes, has no verdict.
 
 use crate::requests::{of, reads};
 use crate::results::{Latencies, Memory, Phase, Results};
 
-/// From how many nodes on the bars of memory and of steady state count.
+/// The number of nodes from which the limits of memory and steady state apply.
 pub(crate) const MANY: usize = 5000;
 
-/// One figure with its bar.
+/// A figure with its limit.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) figure: &'static str,
     pub(crate) found: String,
     pub(crate) bar: &'static str,
-    /// Whether the bar is met; `None` where this run cannot tell.
+    /// Whether the limit is met; `None` if this run cannot tell.
     pub(crate) met: Option<bool>,
 }
 
@@ -28,7 +28,7 @@ impl Row {
     }
 }
 
-/// All figures that there are bars for. `others` are results of runs with other numbers of nodes.
+/// All figures with limits. `others` are results of runs with other numbers of nodes.
 pub(crate) fn rows(results: &Results, others: &[Results]) -> Vec<Row> {
     let mut rows = vec![
         at_most(
@@ -91,7 +91,7 @@ fn latency<'a>(
     Row { figure, found, bar, met: worst.map(|(answered, _)| answered <= most) }
 }
 
-/// How much longer it takes until all nodes are untainted when an operator has to start first.
+/// How much longer the untainting takes if an operator has to start first.
 fn met_without_operator(results: &Results) -> Row {
     let seconds = |phase: &Phase| phase.seconds;
     let without = results.rounds.iter().map(|round| seconds(&round.flip)).reduce(f64::max);
@@ -117,7 +117,7 @@ fn node_writes(results: &Results) -> Row {
         figure: "writes of a node for each change of its taints: cold start, flip, storm (killed in the middle)",
         found: format!("{starts:.3}, {flips:.3}, {storm:.3} ({restart:.3})"),
         bar: "≤ 1",
-        // Who is killed takes the answers to what it sent with it: that is sent again.
+        // A killed operator loses the answers to its requests, which are sent again.
         met: Some(starts.max(flips).max(storm) <= 1.0),
     }
 }
@@ -125,7 +125,7 @@ fn node_writes(results: &Results) -> Row {
 fn status_writes(results: &Results) -> Row {
     let rate = |phase: &Phase| {
         let writes = count(of(&phase.requests, "PATCH nodereadinessrules/status"));
-        // The first may come at once, so there is one more than there are seconds.
+        // The first may come at once, so there is one more than seconds.
         writes / count(u64::try_from(results.rules).unwrap_or(1)) / (phase.seconds_to_rest + 1.0)
     };
     let phases = results.rounds.iter().flat_map(|round| [&round.cold_start, &round.flip]);
@@ -182,7 +182,7 @@ fn steady_cpu(results: &Results) -> Row {
     }
 }
 
-/// The figures of memory, for so many nodes.
+/// The figures of memory, for this number of nodes.
 pub(crate) fn memory(nodes: usize, found: &Memory) -> [Row; 2] {
     let Memory { most_resident_kib, churn_seconds, churn_kib, .. } = found;
     let mib = |kib: u64| count(kib) / 1024.0;
@@ -219,7 +219,7 @@ fn growth(results: &Results, others: &[Results]) -> Row {
     };
     let time = |results: &Results| results.cold_start_seconds() + results.flip_seconds();
     let by_nodes = time(large) / time(small) / 10.0;
-    // The API server itself takes longer for each of more nodes.
+    // The API server itself takes longer for each node when there are more.
     let grown = by_nodes / (large.baseline_seconds() / small.baseline_seconds() / 10.0);
     let (before, after) = (small.status_bytes, large.status_bytes);
     // Counts have more digits.

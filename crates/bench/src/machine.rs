@@ -1,4 +1,4 @@
-//! The machine that is measured on, as far as it matters.
+//! The machine of the benchmark.
 
 use std::fs;
 
@@ -6,14 +6,14 @@ use anyhow::Context;
 use node_readiness_testkit::{EtcdData, SHARED_MEMORY};
 use rustix::fs::statvfs;
 
-/// Where etcd keeps its data while times are measured: in memory, if there is room for so many bytes.
-/// Otherwise the file system is measured as well, when etcd makes or removes a file of its log.
+/// Where etcd keeps its data during measurements: in memory, if this many bytes are free. Otherwise the
+/// measurement includes the file system, when etcd creates or removes a file of its log.
 ///
 /// # Errors
-/// When the kernel does not tell how much room there is.
+///
+/// When the kernel does not report the free space.
 pub(crate) fn etcd_data(room: u64) -> anyhow::Result<EtcdData> {
-    // A container may have a directory of that kind that is small, and one that is large may be as
-    // large as the memory, whoever uses it.
+    // In a container this file system may be small, or appear as large as the memory.
     let directory =
         statvfs(SHARED_MEMORY).map_or(0, |files| files.f_bavail.saturating_mul(files.f_frsize));
     let available = field("/proc/meminfo", "MemAvailable");
@@ -32,7 +32,7 @@ pub(crate) fn etcd_data(room: u64) -> anyhow::Result<EtcdData> {
     Ok(EtcdData::Disk)
 }
 
-/// What a page says of the machine, and of where etcd has its data.
+/// Describes the machine, and where etcd has its data.
 pub(crate) fn describe(data: EtcdData) -> String {
     let reported =
         |path: &str, name: &str| field(path, name).unwrap_or_else(|| "unknown".to_owned());
@@ -48,7 +48,7 @@ pub(crate) fn describe(data: EtcdData) -> String {
     format!("{cores} cores ({processor}), {memory} of memory, Linux {kernel}, etcd's data {data}")
 }
 
-/// What the kernel says in the first line of a file that begins with this name.
+/// Returns the first line of a kernel file that begins with this name.
 fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;

@@ -1,17 +1,16 @@
-//! Measures the operator, as a process of its own, against what the API server bears.
+//! Measures the operator, as a process of its own, against the API server's own speed.
 //!
-//! One run starts a control plane, fills it with nodes of real size, measures a bare client that
-//! only sends the patches (the *baseline*), then the operator at the same work, the baseline again, and
-//! sets each figure beside its bar. It judges nothing but its own run: a bar that was missed is
-//! printed as missed.
+//! One run starts a control plane, creates nodes of realistic size, measures a bare client that only sends the
+//! patches (the *baseline*), then the operator at the same work, then the baseline again, and compares each
+//! figure with its limit.
 //!
 //! - [`environment`]: the control plane, the rules, and the way to the API server.
-//! - [`machine`]: what it runs on.
+//! - [`machine`]: the machine.
 //! - [`fixture`]: nodes, conditions and rules as they are made here.
-//! - [`watching`]: what every node is like, and when it came to be so.
-//! - [`baseline`], [`phases`], [`memory`], [`steady`]: what is measured.
-//! - [`answers`]: when the operator's writes were answered, by its log.
-//! - [`figures`], [`report`], [`plot`]: what it comes to.
+//! - [`watching`]: the state of every node, and when it changed.
+//! - [`baseline`], [`phases`], [`memory`], [`steady`]: the measurements.
+//! - [`answers`]: when the operator's writes were confirmed, by its log.
+//! - [`figures`], [`report`], [`plot`]: the results.
 //! - [`quick`]: requests counted on a small cluster, for `make test`.
 
 mod answers;
@@ -39,7 +38,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Measures the operator against what the API server bears.
+/// Measures the operator against the API server's own speed.
 #[derive(Debug, Parser)]
 #[command(name = "node-readiness-bench")]
 struct Options {
@@ -58,10 +57,10 @@ struct Options {
     /// Size of a node in KiB while memory is measured, with ten rules; 0 measures none
     #[arg(long, default_value_t = 40)]
     large_node_kib: usize,
-    /// How many times baseline and operator take turns
+    /// How many times baseline and operator alternate
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Measure nothing but memory, and write no results
+    /// Measure only memory, and write no results
     #[arg(long)]
     memory_only: bool,
     /// Seconds of churn while memory is measured [default: 600 for 5000 nodes and more, else 60]
@@ -79,7 +78,7 @@ struct Options {
     /// The checkout whose manifests are installed
     #[arg(long, value_name = "DIRECTORY")]
     root: PathBuf,
-    /// Count requests on 300 nodes and fail if there are more than there may be
+    /// Count requests on 300 nodes and fail if there are too many
     #[arg(long)]
     quick: bool,
 }
@@ -90,7 +89,7 @@ impl Options {
         Duration::from_secs(self.churn_seconds.unwrap_or(default))
     }
 
-    /// Bytes that etcd may come to take.
+    /// The maximum size of etcd's data, in bytes.
     fn etcd_room(&self) -> u64 {
         let gibibytes = if self.nodes >= figures::MANY { 10 } else { 4 };
         gibibytes << 30
@@ -108,7 +107,7 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not the Debug form: a backtrace would bury what to do about it.
+            // Not the Debug form, whose backtrace would hide the remedy.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! The operator as a process of its own, and what the kernel knows of it.
+//! The operator as a process, and its resource usage.
 
 use std::fs;
 use std::fs::File;
@@ -13,14 +13,14 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Kubernetes supports (`sysconf(_SC_CLK_TCK)`).
 const TICKS: f64 = 100.0;
 
-/// An operator that runs. It is killed when it is dropped.
+/// A running operator. It is killed on drop.
 pub(crate) struct Operator {
     process: Child,
-    /// What it and those before it wrote.
+    /// The log of this process and earlier ones.
     log: PathBuf,
 }
 
-/// What a process took so far.
+/// The resource usage of a process so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     /// Seconds of processor time.
@@ -31,7 +31,7 @@ pub(crate) struct Usage {
 }
 
 impl Operator {
-    /// Starts an operator with the flags that it cannot do without.
+    /// Starts an operator with the required flags.
     pub(crate) fn start(program: &Path, kubeconfig: &Path) -> anyhow::Result<Self> {
         let path = kubeconfig.with_file_name("log").join("operator.log");
         let log = File::options().append(true).create(true).open(&path)?;
@@ -47,7 +47,7 @@ impl Operator {
         Ok(Self { process, log: path })
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks the operator to end, and waits until it has.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.context("a process has a number")?, Signal::TERM)?;
@@ -55,19 +55,19 @@ impl Operator {
         Ok(())
     }
 
-    /// How long its log is.
+    /// Returns the length of its log.
     pub(crate) fn log_bytes(&self) -> anyhow::Result<u64> {
         Ok(fs::metadata(&self.log)?.len())
     }
 
-    /// What it wrote since its log was so long.
+    /// Returns its log from this length on.
     pub(crate) fn log_since(&self, bytes: u64) -> anyhow::Result<String> {
         let mut log = File::open(&self.log)?;
         log.seek(SeekFrom::Start(bytes))?;
         Ok(io::read_to_string(log)?)
     }
 
-    /// What it took so far.
+    /// Returns its resource usage so far.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
         let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.process.id()));
         let (stat, status) = (of("stat")?, of("status")?);
@@ -89,7 +89,7 @@ impl Operator {
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        // It may have ended by itself, which is seen by what it did not do.
+        // It may have ended by itself, which shows in the missing results.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

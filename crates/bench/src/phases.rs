@@ -1,4 +1,4 @@
-//! The operator at work: a cold start, a flip, a storm, and a restart in the middle.
+//! The phases: a cold start, a flip, a storm, and a restart during tainting.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::requests::{self, Requests};
 use crate::results::{Curve, Events, Latencies, Phase};
 use crate::watching::{Change, Counts, Watching};
 
-/// How long nothing may have been written until all is at rest. A status is written once a second.
+/// How long nothing may have been written until the phase is over. A status is written at most once a second.
 const REST: Duration = Duration::from_millis(2500);
 
-/// How many single nodes are flipped, one after the other.
+/// The number of nodes that are flipped one after the other.
 const SINGLES: usize = 200;
 
 /// What every phase works with.
@@ -31,17 +31,17 @@ pub(crate) struct Stage<'a> {
     pub(crate) rules: usize,
 }
 
-/// What was there before a phase.
+/// The state before a phase.
 pub(crate) struct Mark {
     begun: Instant,
     requests: Requests,
     cpu: f64,
-    /// How long the operator's log was; `None` where none runs from the beginning to the end.
+    /// The length of the operator's log; `None` if no operator runs during the whole phase.
     log: Option<u64>,
 }
 
 impl Stage<'_> {
-    /// Starts an operator on nodes that are not tainted and whose conditions are not met.
+    /// Starts an operator on untainted nodes whose conditions are not met.
     pub(crate) async fn cold_start(&self) -> anyhow::Result<(Operator, Phase)> {
         self.environment.say("operator: a cold start until all nodes are tainted");
         let mark = self.mark(None).await?;
@@ -60,7 +60,7 @@ impl Stage<'_> {
         self.finish(&mark, done, operator, |counts| counts.clean).await
     }
 
-    /// Flips all conditions four times as fast as the API server takes it.
+    /// Flips all conditions four times at full speed.
     pub(crate) async fn storm(&self, operator: &Operator) -> anyhow::Result<Phase> {
         self.environment.say("operator: a storm of four flips");
         let mark = self.mark(Some(operator)).await?;
@@ -71,7 +71,7 @@ impl Stage<'_> {
         self.finish(&mark, done, operator, |counts| counts.clean).await
     }
 
-    /// Kills the operator when half of the nodes are tainted, and starts another.
+    /// Kills the operator when half of the nodes are tainted, and starts another one.
     pub(crate) async fn restart(&self, operator: Operator) -> anyhow::Result<(Operator, Phase)> {
         self.environment
             .say("operator: it is killed when half of the nodes are tainted, and started anew");
@@ -89,7 +89,7 @@ impl Stage<'_> {
         Ok((operator, phase))
     }
 
-    /// Ends the operator, has all conditions met, and starts another. The time is from that start on.
+    /// Ends the operator, sets all conditions to met, and starts another one. The time counts from that start.
     pub(crate) async fn met_without_operator(
         &self,
         operator: Operator,
@@ -104,7 +104,7 @@ impl Stage<'_> {
         Ok((operator, phase))
     }
 
-    /// Flips one node after the other, each when the one before has been answered.
+    /// Flips one node after the other, each after the last one was confirmed.
     pub(crate) async fn idle_latency(
         &self,
         operator: &Operator,
@@ -118,7 +118,7 @@ impl Stage<'_> {
             fixture::report(&self.environment.administrator, number, self.rules, "False").await?;
             self.until("a single node", |c| c.tainted == number + 1).await?;
         }
-        // The watch can show the last taint before the operator has said so.
+        // The watch can show the last taint before the operator has logged it.
         self.at_rest().await?;
         let changes = self.watching.take_notes().changes;
         let latencies = self.latencies(&operator.log_since(log)?, &changes);
@@ -128,8 +128,7 @@ impl Stage<'_> {
         Ok(latencies)
     }
 
-    /// Compares each event that adds a taint with its node: all that is written has one common order
-    /// of versions.
+    /// Compares each event that adds a taint with its node by version. All writes have one order of versions.
     pub(crate) async fn events(&self) -> anyhow::Result<Events> {
         let api: Api<Event> = Api::namespaced(self.environment.administrator.clone(), "default");
         let mut found = Events::default();
@@ -165,7 +164,7 @@ impl Stage<'_> {
         Ok(Mark { begun: Instant::now(), requests, cpu, log })
     }
 
-    /// Waits for everything to come to rest, and puts together what a phase took.
+    /// Waits until nothing is written, and returns the results of a phase.
     pub(crate) async fn finish(
         &self,
         mark: &Mark,
@@ -216,7 +215,7 @@ impl Stage<'_> {
         found.ok()
     }
 
-    /// Waits until nothing is written any more. Returns when that began to be so.
+    /// Waits until nothing is written. Returns when the writes ended.
     pub(crate) async fn at_rest(&self) -> anyhow::Result<Instant> {
         let written = async || -> anyhow::Result<_> {
             let counts = requests::count(&self.environment.administrator).await?;

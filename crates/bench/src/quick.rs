@@ -1,6 +1,6 @@
-//! Requests counted on a small cluster: the part of the bars that does not depend on the machine.
+//! Requests counted on a small cluster: the limits that do not depend on the machine.
 //!
-//! It measures no time, so that a slow machine fails nothing.
+//! It measures no time, so a slow machine does not fail.
 
 use anyhow::ensure;
 use node_readiness_testkit::EtcdData;
@@ -16,11 +16,10 @@ use crate::{fixture, steady};
 const NODES: usize = 300;
 const RULES: usize = 3;
 
-/// Smaller than real nodes, since the size changes no count.
+/// Smaller than real nodes, because the size changes no count.
 const NODE_BYTES: usize = 4 * 1024;
 
-/// Runs the operator through a start, a flip, a storm and some heartbeats, and fails if it asked for
-/// more than it may.
+/// Runs the operator through a start, a flip, a storm and heartbeats, and fails if it sends too many requests.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let environment =
         Environment::start(&options.cluster_dir, &options.root, EtcdData::Disk).await?;
@@ -36,8 +35,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
         rules: RULES,
     };
     stage.until("reading nodes", |counts| counts.nodes == NODES).await?;
-    // The controller manager sets an annotation that depends on how many nodes there are, on each
-    // when it next changes.
+    // The controller manager sets an annotation that depends on the number of nodes on each node when it next
+    // changes.
     fixture::reset_nodes(&environment.administrator, NODES, RULES).await?;
     stage.at_rest().await?;
     let (operator, cold_start) = stage.cold_start().await?;
@@ -51,7 +50,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let storm = stage.storm(&operator).await?;
     check("storm", &storm, 4 * NODES)?;
     let (operator, restart) = stage.restart(operator).await?;
-    // What was under way when the operator was killed may be sent again.
+    // Requests in flight when the operator was killed may be sent again.
     check("restart", &restart, NODES + RESENT)?;
     stage.flip(&operator).await?;
     let steady = steady::measure(&stage, &operator, options.steady()).await?;
@@ -63,11 +62,11 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many writes an operator may have under way when it is killed.
+/// The maximum number of writes in flight when an operator is killed.
 const RESENT: usize = 96;
 
-/// A node is written at most once for each change, however many rules there are; a rule's status
-/// at most once a second.
+/// A node is written at most once for each change, regardless of the number of rules. A rule's status is
+/// written at most once a second.
 fn check(what: &str, phase: &Phase, most: usize) -> anyhow::Result<()> {
     let writes = of(&phase.requests, "PATCH nodes");
     ensure!(writes <= u64::try_from(most)?, "{what}: {writes} writes of nodes, and {most} may be");

@@ -1,4 +1,4 @@
-//! Results for people: a table on the terminal, and Markdown.
+//! The results for people: a table on the terminal, and Markdown.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::figures::{self, Row};
 use crate::plot;
 use crate::results::{Latencies, Percentiles, Phase, Results, Round};
 
-/// Prints every figure beside its bar.
+/// Prints every figure with its limit.
 pub(crate) fn print(rows: &[Row]) {
     let width = |text: &dyn Fn(&Row) -> usize| rows.iter().map(text).max().unwrap_or(0);
     let figure = width(&|row| row.figure.chars().count());
@@ -20,8 +20,8 @@ pub(crate) fn print(rows: &[Row]) {
     }
 }
 
-/// Writes `<nodes>-nodes-<rules>-rules.{md,json,svg}`, and the pages of other runs anew, since one of
-/// their figures depends on it.
+/// Writes `<nodes>-nodes-<rules>-rules.{md,json,svg}`, and the pages of other runs again, because one of their
+/// figures depends on it.
 pub(crate) fn write(out: &Path, results: Results, others: Vec<Results>) -> anyhow::Result<()> {
     std::fs::create_dir_all(out)?;
     let path = |name: &str, extension: &str| out.join(format!("{name}.{extension}"));
@@ -38,13 +38,13 @@ pub(crate) fn write(out: &Path, results: Results, others: Vec<Results>) -> anyho
     Ok(())
 }
 
-/// What the files of a run are called.
+/// The name of a run's files.
 fn name(results: &Results) -> String {
     format!("{}-nodes-{}-rules", results.nodes, results.rules)
 }
 
-/// Results of other runs that lie in the same place. One that an older version wrote in another form is
-/// told of and left out: a run of half an hour does not end in that.
+/// Reads the results of other runs from the same directory. A file in an older format is reported and skipped,
+/// so it does not end a long run.
 pub(crate) fn others(out: &Path, results: &Results) -> anyhow::Result<Vec<Results>> {
     let Ok(files) = std::fs::read_dir(out) else { return Ok(Vec::new()) };
     let mut others = Vec::new();
@@ -138,7 +138,7 @@ fn phases(text: &mut String, results: &Results) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Latencies as a table has them.
+/// Formats latencies for a table.
 fn reported(latencies: Option<&Latencies>) -> (String, String) {
     let reported =
         |Percentiles { p50, p90, p99, .. }: &Percentiles| format!("{p50:.0} / {p90:.0} / {p99:.0}");
@@ -148,7 +148,7 @@ fn reported(latencies: Option<&Latencies>) -> (String, String) {
     }
 }
 
-/// Whether requests of this kind have to do with what is measured.
+/// Returns whether requests of this kind matter for the measurement.
 fn concerns(kind: &str) -> bool {
     ["nodes", "events", "nodereadinessrules"].iter().any(|resource| {
         kind.split_once(' ').is_some_and(|(_, of)| of.split('/').next() == Some(resource))

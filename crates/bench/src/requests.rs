@@ -1,8 +1,7 @@
-//! How many requests of which kind the API server has answered, by its own count.
+//! The API server's own count of requests, by kind.
 //!
-//! It does not tell whose they were. What the operator may ask for and nobody else here does is told
-//! apart by resource: patches of nodes, events, the status of rules. The bench writes
-//! only `nodes/status` while the operator is measured.
+//! It does not name clients. Requests of the operator are recognized by resource: patches of nodes, events, the
+//! status of rules. The bench writes only `nodes/status` while the operator is measured.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +20,7 @@ pub(crate) async fn count(administrator: &Client) -> anyhow::Result<Requests> {
     Ok(read(&text))
 }
 
-/// What was asked for in between, without what nobody asked for.
+/// Returns the requests between two counts.
 pub(crate) fn between(before: &Requests, after: &Requests) -> Requests {
     let grown = after.iter().filter_map(|(kind, count)| {
         let more = count - before.get(kind).copied().unwrap_or(0);
@@ -30,12 +29,12 @@ pub(crate) fn between(before: &Requests, after: &Requests) -> Requests {
     grown.collect()
 }
 
-/// How many there were of a kind.
+/// Returns the number of a kind.
 pub(crate) fn of(requests: &Requests, kind: &str) -> u64 {
     requests.get(kind).copied().unwrap_or(0)
 }
 
-/// How many of these read nodes, rules or events by anything but a watch.
+/// Returns the number of reads of nodes, rules or events other than watches.
 pub(crate) fn reads(requests: &Requests) -> u64 {
     let kinds = requests.iter().filter(|(kind, _)| {
         let Some((verb, resource)) = kind.split_once(' ') else { return false };

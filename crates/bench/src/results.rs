@@ -1,4 +1,4 @@
-//! What one run found, as plain values that are written as JSON and read again.
+//! The results of one run, as plain values that are stored as JSON.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::watching::Counts;
 /// How many points of a curve are kept.
 const POINTS: usize = 200;
 
-/// All that one run found.
+/// The results of one run.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Results {
     /// When, in RFC 3339.
@@ -25,7 +25,8 @@ pub(crate) struct Results {
     pub(crate) last_baseline: Baseline,
     pub(crate) storm: Phase,
     pub(crate) restart: Phase,
-    /// Conditions met while no operator ran, from the next one's start on. Older results lack it.
+    /// The time from an operator's start until all nodes are untainted, if the conditions were met before.
+    /// Older results lack it.
     #[serde(default)]
     pub(crate) met_without_operator: Option<Phase>,
     pub(crate) steady: Phase,
@@ -47,7 +48,7 @@ pub(crate) struct Round {
     pub(crate) flip: Phase,
 }
 
-/// What a bare client takes.
+/// The measurements of a bare client.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Baseline {
     pub(crate) taint_seconds: f64,
@@ -58,11 +59,11 @@ pub(crate) struct Baseline {
     pub(crate) flip_curve: Curve,
 }
 
-/// What one phase of the operator's work took.
+/// The measurements of one phase of the operator.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Phase {
     pub(crate) seconds: f64,
-    /// Until everything had come to rest, events and status as well.
+    /// The seconds until nothing was written any more, including events and status.
     pub(crate) seconds_to_rest: f64,
     pub(crate) cpu_seconds: f64,
     pub(crate) resident_kib: u64,
@@ -70,18 +71,18 @@ pub(crate) struct Phase {
     pub(crate) requests: Requests,
     /// How many times the taints of a node changed.
     pub(crate) changes: usize,
-    /// Where an operator ran all the time.
+    /// Only if an operator ran all the time.
     pub(crate) latencies: Option<Latencies>,
     #[serde(skip)]
     pub(crate) curve: Curve,
 }
 
-/// From a node's condition being seen to its taints having followed.
+/// The latency from a seen condition to changed taints.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Latencies {
-    /// Until the API server has answered that they are changed.
+    /// Until the API server has confirmed them.
     pub(crate) answered: Percentiles,
-    /// Until its watch has shown it.
+    /// Until the watch has shown them.
     pub(crate) shown: Percentiles,
 }
 
@@ -95,7 +96,7 @@ pub(crate) struct Percentiles {
     pub(crate) most: f64,
 }
 
-/// Events of the cold start, and those that were there before what they tell of.
+/// Events of the cold start, and those that came before their taint.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Events {
     pub(crate) written: usize,
@@ -114,12 +115,12 @@ pub(crate) struct Memory {
     pub(crate) churn_kib: Vec<u64>,
 }
 
-/// How many nodes were done, at seconds since the start: for the plot, and in no file.
+/// How many nodes were done, by seconds since the start: for the plot, and not stored.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Curve(pub(crate) Vec<(f64, usize)>);
 
 impl Curve {
-    /// Keeps as many points as can be told apart in a plot.
+    /// Keeps as many points as a plot can show.
     pub(crate) fn of(
         noted: &[(Instant, Counts)],
         begun: Instant,

@@ -10,7 +10,7 @@ use crate::results::{Results, Round};
 use crate::watching::Watching;
 use crate::{baseline, engine_rate, figures, fixture, machine, memory, report, steady};
 
-/// Measures everything, prints each figure beside its bar, and writes what there is to keep.
+/// Measures everything, prints each figure with its limit, and writes the results.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     ensure!((1..=memory::RULES).contains(&options.rules), "RULES may be 1 to {}", memory::RULES);
     ensure!(options.rounds >= 1, "at least one round is needed");
@@ -106,7 +106,7 @@ async fn main_part(
     })
 }
 
-/// Brings all nodes back to where every part begins.
+/// Resets all nodes to the initial state.
 async fn reset(stage: &Stage<'_>) -> anyhow::Result<()> {
     stage.environment.say("setting all nodes back: no taint, no record, conditions not met");
     fixture::reset_nodes(&stage.environment.administrator, stage.nodes, stage.rules).await?;

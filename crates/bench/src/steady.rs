@@ -9,10 +9,10 @@ use crate::operator::Operator;
 use crate::phases::Stage;
 use crate::results::Phase;
 
-/// How often kubelet and each rule's reporter renew what they wrote on a node, by default.
+/// How often kubelet and each rule's reporter renew a node's conditions, by default.
 const HEARTBEAT: Duration = Duration::from_mins(5);
 
-/// Lets every node's kubelet and reporters beat for so long, evenly spread.
+/// Sends the heartbeats of every node's kubelet and reporters for this long, evenly distributed.
 pub(crate) async fn measure(
     stage: &Stage<'_>,
     operator: &Operator,

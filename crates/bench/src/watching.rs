@@ -1,6 +1,6 @@
-//! What every node is like, and when it came to be so: the bench's own watch.
+//! The bench's own watch: the state of every node, and when it changed.
 //!
-//! It is open while the baseline is measured as well as while the operator is, so both pay for it.
+//! It is open while baseline and operator are measured, so both pay for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,13 +21,13 @@ use tokio::time::timeout;
 use crate::environment::Progress;
 use crate::fixture;
 
-/// How often a wait tells how far it is.
+/// The interval of progress lines during a wait.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long anything may take.
+/// The timeout of a wait.
 const DEADLINE: Duration = Duration::from_mins(20);
 
-/// How many nodes are like what.
+/// The number of nodes in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) nodes: usize,
@@ -48,12 +48,12 @@ pub(crate) struct Watching {
     task: JoinHandle<()>,
 }
 
-/// What is noted while a phase runs.
+/// The records of a phase.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// Each time that the taints of a node changed, in the order in which it was seen.
+    /// Each change of a node's taints, in the order of the watch.
     pub(crate) changes: Vec<Change>,
-    /// When how many nodes were done.
+    /// The number of finished nodes over time.
     pub(crate) curve: Vec<(Instant, Counts)>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Change {
     pub(crate) node: String,
     /// When it was seen.
     pub(crate) seen: Timestamp,
-    /// When the conditions were seen to change that they follow from, if they do.
+    /// When the causing conditions were seen to change, if there are any.
     pub(crate) since: Option<Timestamp>,
 }
 
@@ -77,9 +77,9 @@ struct Seen {
 struct Known {
     node: Arc<Node>,
     likeness: Likeness,
-    /// Since when its taints do not follow from its conditions.
+    /// Since when its taints do not match its conditions.
     waits: Option<Timestamp>,
-    /// The version with which its taints came to be as they are.
+    /// The version of the last change of its taints.
     taint_version: u64,
 }
 
@@ -91,7 +91,7 @@ struct Likeness {
 }
 
 impl Watching {
-    /// Begins to watch. `rules` is how many there are.
+    /// Starts the watch. `rules` is the number of rules.
     pub(crate) fn start(client: Client, rules: usize) -> Self {
         let seen = Seen {
             rules,
@@ -105,8 +105,7 @@ impl Watching {
         Self { seen, counts, task: tokio::spawn(follows) }
     }
 
-    /// Waits until `reached`, and tells how far it is meanwhile. Returns when the last change was
-    /// seen.
+    /// Waits until `reached`, and prints progress. Returns when the last change was seen.
     pub(crate) async fn until(
         &self,
         progress: Progress,
@@ -130,12 +129,12 @@ impl Watching {
         anyhow::bail!("{what} did not come about within {DEADLINE:?}: {:?}", self.counts())
     }
 
-    /// How many nodes are like what now.
+    /// Returns the number of nodes in each state.
     pub(crate) fn counts(&self) -> Counts {
         *self.counts.borrow()
     }
 
-    /// Every node, in the order of names.
+    /// Returns every node, in the order of names.
     pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
         let seen = lock(&self.seen);
         let mut nodes: Vec<_> = seen.nodes.values().map(|known| Arc::clone(&known.node)).collect();
@@ -143,12 +142,12 @@ impl Watching {
         nodes
     }
 
-    /// With which version a node's taints came to be as they are.
+    /// Returns the version of the last change of a node's taints.
     pub(crate) fn taint_version(&self, node: &str) -> Option<u64> {
         Some(lock(&self.seen).nodes.get(node)?.taint_version)
     }
 
-    /// Takes the notes, and begins new ones.
+    /// Takes the records, and starts new ones.
     pub(crate) fn take_notes(&self) -> Notes {
         std::mem::take(&mut lock(&self.seen).notes)
     }

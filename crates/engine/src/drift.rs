@@ -118,13 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn what_others_added_is_no_drift() {
+    fn additions_by_others_are_no_drift() {
         let live = json!({"a": {"b": 1, "defaulted": true}, "list": [{"x": 1, "y": 2}]});
         assert!(contains(&live, &json!({"a": {"b": 1}, "list": [{"x": 1}]})));
     }
 
     #[test]
-    fn what_the_api_server_leaves_out_is_no_drift() {
+    fn omissions_by_the_api_server_are_no_drift() {
         let wanted = json!({"a": false, "b": [], "c": {"d": ""}, "e": 0, "f": null});
         assert!(contains(&json!({}), &wanted));
         assert!(!contains(&json!({}), &json!({"a": true})));

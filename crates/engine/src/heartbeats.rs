@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_at_the_start_has_not_beaten_and_what_appears_later_has() {
+    fn a_heartbeat_from_before_the_start_is_not_new() {
         let mut beats = Heartbeats::default();
         let bare = serde_json::from_value(json!({"metadata": {"name": "n"}})).unwrap();
         assert!(!beats.observe(&bare, seconds(0)));

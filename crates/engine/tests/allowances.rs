@@ -36,7 +36,7 @@ fn admitted(rule: &TestRule, allowances: &Allowances) -> Result<(), Refusal> {
 }
 
 #[test]
-fn what_stays_on_localhost_needs_no_flag() {
+fn a_probe_of_localhost_needs_no_flag() {
     for rule in [
         probing("httpGet", json!({"port": 1})),
         probing("httpGet", json!({"port": 1, "host": "localhost", "bodyMatches": "^ok$"})),

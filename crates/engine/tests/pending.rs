@@ -66,7 +66,7 @@ fn a_good_verdict_writes_no_taint() {
 }
 
 #[test]
-fn what_was_reported_before_the_rule_is_no_verdict_of_its_probes() {
+fn a_report_from_before_the_rule_is_no_verdict_of_its_probes() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(-100).reported("Ready1", "False", -50);
     assert_eq!(state_at(1, &mut node, &rules).0, NodeState::Pending);
@@ -93,7 +93,7 @@ fn nodes_that_join_later_carry_the_taint_or_miss_what_others_write_are_held_at_o
 }
 
 #[test]
-fn what_was_there_before_the_rules_own_reporter_wrote_does_not_count() {
+fn a_condition_from_before_the_own_reporter_does_not_count() {
     for rule in [TestRule::new("cni").probed(), TestRule::new("cni").probed().bootstrap()] {
         let rules = one(rule);
         let mut in_service = node(-100).reported("Ready1", "True", -50);
@@ -141,7 +141,7 @@ fn a_report_that_the_operator_has_seen_come_counts_whatever_the_nodes_clock_says
 }
 
 #[test]
-fn what_the_reporter_of_an_older_rule_writes_counts_at_once() {
+fn a_report_of_an_older_rules_reporter_counts_at_once() {
     let older = TestRule::new("older").probed();
     let younger = created(TestRule::new("younger").probed().taint("readiness.k8s.io/Other", ""));
     let rules = rules(&[older, younger]);

@@ -150,7 +150,7 @@ fn a_taint_that_comes_back_goes_where_its_rule_has_let_go_of_the_node() {
 }
 
 #[test]
-fn what_a_node_joins_with_did_not_come_back() {
+fn a_taint_of_a_joining_node_did_not_come_back() {
     let rules = rules(&[TestRule::new("cni")]);
     let mut node = ready(node().taint(KEY, "pending", "NoSchedule"));
     let plan = node.reconcile(&rules, at(0));
@@ -305,7 +305,7 @@ fn a_suspended_rule_changes_nothing_and_goes_on_when_it_is_not() {
 }
 
 #[test]
-fn what_an_unreadable_rule_did_stays() {
+fn the_effects_of_an_unreadable_rule_stay() {
     let mut node = node();
     node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
     let unreadable = RuleSet::new([], [Unreadable { name: "cni".into(), uid: "uid-cni".into() }]);

@@ -148,7 +148,7 @@ fn a_bootstrap_only_rule_applies_again() {
 }
 
 #[test]
-fn what_is_suspended_or_a_dry_run_writes_no_boot_and_the_last_rule_takes_it_along() {
+fn a_frozen_rule_writes_no_boot_and_the_last_rule_removes_it() {
     for field in ["dryRun", "suspend"] {
         let frozen = one(TestRule::new("cni").probed().spec(field, json!(true)));
         let mut node = TestNode::new("n").label("os", "linux").booted("a");

@@ -282,7 +282,7 @@ fn older_rules_that_share_the_probes_between_them_are_avoided_where_they_meet() 
 }
 
 #[test]
-fn what_no_node_can_match_or_is_on_its_way_out_is_no_conflict() {
+fn an_empty_or_deleted_rule_is_no_conflict() {
     let apart = json!([{"key": "pool", "operator": "DoesNotExist"}]);
     let younger = rule("csi", &pool(), &["A"]);
     assert!(outcomes(&share(&younger, &[rule("cni", &apart, &["A"])], &[])).is_empty());
@@ -302,7 +302,7 @@ fn only_nodes_decide_which_conflict_is_reported() {
 }
 
 #[test]
-fn what_is_too_much_for_an_affinity_is_left_to_the_reporters() {
+fn an_affinity_that_is_too_large_is_left_to_the_reporters() {
     let keys = |letter: char| -> Value {
         let key = |n: usize| json!({"key": format!("{letter}{n}"), "operator": "Exists"});
         (0..9).map(key).collect()

@@ -141,7 +141,7 @@ fn a_node_whose_conditions_were_met_while_no_operator_ran_is_released_at_once() 
 }
 
 #[test]
-fn what_became_stale_on_a_held_node_stays_so_over_a_restart() {
+fn a_stale_condition_of_a_held_node_stays_stale_after_a_restart() {
     let rules = of_two_conditions();
     let mut node = with_second(beating("n", 1), "False");
     let mut operator = Operator::started(&[&node]);
@@ -223,7 +223,7 @@ fn records_of_version_0_1_0_are_read() {
 }
 
 #[test]
-fn what_a_rules_own_probe_says_lasts_three_heartbeats() {
+fn a_condition_of_an_own_probe_lasts_three_heartbeats() {
     let probe = json!([{"conditionType": "Ready1", "httpGet": {"port": 1}}]);
     let rule = TestRule::new("cni")
         .spec("probes", probe)

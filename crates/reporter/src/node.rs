@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_kept_verbatim() {
+    fn foreign_fields_are_kept_verbatim() {
         let foreign =
             json!({"type": "Ready", "status": "True", "observedGeneration": 3, "new": {}});
         let mut node = node(&json!([foreign]));

@@ -1,5 +1,5 @@
-//! A stand-in for a node agent such as a CNI plugin's: its readiness endpoint
-//! refuses for a while after the start, then answers.
+//! A small node agent, like a CNI plugin's: its readiness endpoint refuses for a while after the start, then
+//! answers.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// What the agent is told on its command line.
+/// The agent's command line.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The address to listen on.
@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// How long after its start it is ready, such as 5s or 500ms.
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     ready_after: Duration,
-    /// The path that tells whether it is ready.
+    /// The path of the readiness endpoint.
     #[arg(long, default_value = "/readiness")]
     path: String,
 }

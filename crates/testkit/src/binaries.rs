@@ -1,7 +1,6 @@
-//! The programs of the cluster, built from `hack/cluster` and cached outside the
-//! checkout under the hash of everything that they are made of. A build happens in
-//! a directory beside and is moved into place when it is complete, so what is in
-//! the cache is whole, however the build before it ended.
+//! The programs of the cluster, built from `hack/cluster` and cached outside the checkout under a hash of their
+//! inputs. A build happens in a temporary directory and is moved into place when it is complete, so the cache
+//! is never partial.
 
 use std::{
     env,
@@ -22,18 +21,17 @@ use crate::{
 /// The Go module's files that decide what is built, in the order they are hashed.
 const INPUTS: [&str; 4] = ["go.mod", "go.sum", "etcd/main.go", "kubernetes/main.go"];
 
-/// The packages to build. `etcd` is first because it is quick: what is wrong with
-/// the toolchain shows there.
+/// The packages to build. `etcd` is first because it is quick and shows problems of the toolchain.
 const PACKAGES: [&str; 2] = ["etcd", "kubernetes"];
 
-/// The names by which the one Kubernetes binary is called.
+/// The names of the one Kubernetes binary.
 const KUBERNETES_NAMES: [&str; 5] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
 
-/// The start of the extension that a directory has until its build is complete.
+/// The start of a directory's extension until its build is complete.
 const UNFINISHED: &str = "unfinished-";
 
-/// How often a long build says that it is still at it.
+/// The interval of progress lines during a long build.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The built programs.
@@ -43,9 +41,10 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Takes the programs from the cache, building them first when they are not there.
+    /// Returns the programs from the cache, and builds them if necessary.
     ///
     /// # Errors
+    ///
     /// When there is no Go toolchain, or the build fails.
     pub fn ensure(progress: &dyn Fn(&str)) -> Result<Self> {
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/cluster");
@@ -54,7 +53,7 @@ impl Binaries {
         files::create_dir(&cache)?;
         let dir = cache.join(format!("cluster-{}", recipe.key()));
         if !dir.is_dir() {
-            // Two test processes must not build the same thing at once.
+            // Two test processes must not build the same programs at once.
             let _lock = files::lock(&cache)?;
             if !dir.is_dir() {
                 recipe.build(&module, &dir, progress)?;
@@ -63,7 +62,7 @@ impl Binaries {
         Ok(Self { dir })
     }
 
-    /// Links the programs under the names they are known by into `bin`.
+    /// Links the programs under their names into `bin`.
     pub(crate) fn link_into(&self, bin: &Path) -> Result<()> {
         files::create_dir(bin)?;
         let links = KUBERNETES_NAMES.map(|name| (name, "kubernetes"));
@@ -77,7 +76,7 @@ impl Binaries {
     }
 }
 
-/// Everything that decides what the build gives.
+/// The inputs of a build.
 struct Recipe {
     inputs: Vec<(&'static str, String)>,
     ldflags: String,
@@ -101,7 +100,7 @@ impl Recipe {
         Ok(Self { inputs, ldflags: ldflags(&version), go_version })
     }
 
-    /// A hash of all of it, short enough for a path and long enough to be unique.
+    /// Returns a hash of the inputs, short enough for a path and long enough to be unique.
     fn key(&self) -> String {
         let settings = [("ldflags", &self.ldflags), ("go version", &self.go_version)];
         let inputs = self.inputs.iter().map(|(name, text)| (*name, text)).chain(settings);
@@ -168,8 +167,8 @@ impl Recipe {
     }
 }
 
-/// Removes what killed builds of the same target have left. A compiler that outlived
-/// its build finds its directory gone then, instead of writing into the new one.
+/// Removes the directories of killed builds of the same target. A compiler that still runs then finds its
+/// directory gone, instead of writing into the new one.
 fn remove_unfinished(target: &Path) -> Result<()> {
     let stem = target.with_extension(UNFINISHED);
     let siblings = target.parent().and_then(|cache| fs::read_dir(cache).ok());
@@ -181,7 +180,7 @@ fn remove_unfinished(target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The version that go.mod requires, such as `v1.37.2`.
+/// Returns the version that go.mod requires, such as `v1.37.2`.
 fn kubernetes_version(go_mod: &str) -> Option<String> {
     go_mod.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
         ["k8s.io/kubernetes", version] if version.starts_with("v1.") => Some(version.to_owned()),
@@ -189,8 +188,8 @@ fn kubernetes_version(go_mod: &str) -> Option<String> {
     })
 }
 
-/// Linker flags: no debug information, and the version, which Kubernetes' own build
-/// sets in the same way and without which clients choke on `v0.0.0-master`.
+/// The linker flags: no debug information, and the version, which Kubernetes' own build sets in the same way
+/// and without which clients fail on `v0.0.0-master`.
 fn ldflags(version: &str) -> String {
     let package = "k8s.io/component-base/version";
     let mut numbers = version.trim_start_matches('v').split('.');

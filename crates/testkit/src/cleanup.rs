@@ -1,4 +1,4 @@
-//! Ending a cluster without trace, from nothing but its record.
+//! Ends a cluster from its record, without a trace.
 
 use std::{
     fs,
@@ -14,11 +14,10 @@ use crate::{
     sysctl,
 };
 
-/// Ends what the record says and removes it.
+/// Ends everything in the record and removes it.
 ///
-/// In the order of their start, so that a node's init goes before the `nsenter`s
-/// that its daemons are children of: the kernel lets an init go only when all
-/// processes of its namespace are collected, and those are collected by `nsenter`.
+/// In the order of the start, so a node's init ends before the `nsenter`s that started its daemons: the kernel
+/// removes an init only when all processes of its namespace are reaped, and `nsenter` reaps those.
 pub(crate) fn clear(layout: &Layout) -> Result<()> {
     let state = State::load(layout.state())?;
     for process in state.processes() {
@@ -36,7 +35,7 @@ pub(crate) fn clear(layout: &Layout) -> Result<()> {
     layout.ephemeral().iter().try_for_each(|path| files::remove(path))
 }
 
-/// Which of `dir` and the directories in it hold a record, in order.
+/// Returns which of `dir` and its subdirectories have a record, in order.
 pub(crate) fn recorded(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut dirs = vec![dir.to_owned()];
     if dir.is_dir() {
@@ -49,8 +48,8 @@ pub(crate) fn recorded(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(dirs)
 }
 
-/// Makes sure that the bridge is nobody else's. One whose cluster is gone with its
-/// record, such as that of a removed checkout, is taken away.
+/// Checks that the bridge is not in use by another cluster. A bridge whose cluster has no record any more, such
+/// as that of a removed checkout, is deleted.
 pub(crate) fn claim_bridge(dir: &Path) -> Result<()> {
     match network::bridge_owner() {
         Some(owner) if owner != dir && Layout::new(owner.clone()).state().exists() => {

@@ -1,4 +1,4 @@
-//! A whole cluster: started in order, and ended without trace.
+//! A whole cluster.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,8 +25,7 @@ use crate::{
 /// How long nodes may take to be Ready; normally a few seconds.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 
-/// A running cluster. It ends when this value is dropped, unless
-/// [`detach`](Cluster::detach) lets it go on.
+/// A running cluster. It ends on drop, unless [`detach`](Cluster::detach) was called.
 #[derive(Debug)]
 pub struct Cluster {
     layout: Layout,
@@ -141,7 +140,7 @@ impl Cluster {
         self.layout.kubeconfig()
     }
 
-    /// Cuts a node off from the API server, as pulling its cable would.
+    /// Disconnects a node from the API server, like pulling its cable.
     ///
     /// # Errors
     /// When there is no such node.
@@ -168,7 +167,7 @@ impl Cluster {
         Ok(namespaces.network())
     }
 
-    /// Takes a node's pod network away, upon which its kubelet reports that it is not Ready.
+    /// Removes a node's pod network. Its kubelet then reports that it is not Ready.
     ///
     /// # Errors
     /// When there is no such node, or it has none.
@@ -184,7 +183,7 @@ impl Cluster {
         node::set_pod_network(node, &self.layout, true)
     }
 
-    /// Kills a node's kubelet and starts it again. It registers its Node if that is gone.
+    /// Kills a node's kubelet and starts it again. It registers its Node if that is missing.
     ///
     /// # Errors
     /// When there is no such node, or its kubelet does not run or start.

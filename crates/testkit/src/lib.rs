@@ -1,9 +1,9 @@
 //! A real Kubernetes cluster on one machine, for tests and the demo, with no Docker:
 //! a control plane built from source, and nodes that are namespaces of this machine.
 //!
-//! It is synchronous and prints nothing, so that a test process and `cargo xtask` can
-//! both use it. It knows nothing of this project's own programs, and it is no way to
-//! run a cluster that has to last: nothing is kept, rotated or upgraded.
+//! It is synchronous and prints nothing, so a test process and `cargo xtask` can both use it. It does not know
+//! this project's own programs, and it is not for clusters that have to last: it keeps, rotates and upgrades
+//! nothing.
 //!
 //! ```no_run
 //! use node_readiness_testkit::{

@@ -1,7 +1,6 @@
-//! `node-readiness-testkit`, the one program that the test cluster's own containers
-//! run. `pause` is the init process of nodes and pods, `agent` stands in for a CNI
-//! agent that takes a while to become ready, `test servers` for whatever probes of all
-//! kinds ask, and `exec` is the program that an exec probe runs.
+//! `node-readiness-testkit`: the program of the test cluster's own containers. `pause` is the init process of
+//! nodes and pods, `agent` a small node agent that takes a while to become ready, `test-servers` the servers
+//! for probes of all kinds, and `exec` the program of an exec probe.
 
 mod agent;
 mod pause;
@@ -18,9 +17,9 @@ enum Command {
     Pause,
     /// Answer 503 until ready and 200 from then on.
     Agent(agent::Options),
-    /// Be what probes of every kind look at, and behave as told.
+    /// Serve all kinds of probes with a behavior that tests set.
     TestServers(test_servers::Options),
-    /// Behave as the test servers were told for this.
+    /// Behave as set for the test servers.
     Exec(test_servers::exec::Options),
 }
 

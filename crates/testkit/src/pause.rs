@@ -1,6 +1,5 @@
-//! The init process of a node or of a pod's sandbox. It does nothing but hold the
-//! namespaces and collect the exit status of processes whose parents are gone, which
-//! only the first process of a process namespace can.
+//! The init process of a node or of a pod's sandbox. It holds the namespaces and reaps orphans, which only the
+//! first process of a process namespace can.
 
 use std::io;
 
@@ -21,7 +20,7 @@ pub(crate) async fn run() -> io::Result<()> {
     }
 }
 
-/// Collects all children that have ended: signals that arrive together are one.
+/// Reaps all children that have ended, because simultaneous signals arrive as one.
 fn collect_children() {
     while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
 }

@@ -1,5 +1,5 @@
-//! A program that keeps running: started with a log of its own, recorded, and
-//! waited for by a condition with a deadline.
+//! A program that keeps running: started with its own log, recorded, and awaited by a condition with a
+//! deadline.
 
 use std::{
     fs::File,
@@ -17,11 +17,11 @@ use crate::{
     state::State,
 };
 
-/// How often a condition is tried. What is waited for takes a second or more, so
-/// this costs at most a few percent of it.
+/// The interval between two checks of a condition. Conditions take a second or more, so this adds at most a few
+/// percent.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a program may take from losing its executable to being gone: no time, on an idle machine.
+/// How long a program may take from losing its executable to its end: no time on an idle machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How much of a log an error shows.
@@ -84,7 +84,7 @@ impl Service {
         ProcessIdentity::only_child_of(self.pid())
     }
 
-    /// Fails when it has ended.
+    /// Fails if it has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.child.try_wait() {
             Ok(Some(status)) => Err(Error::Ended {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_program_makes_true_is_no_success_of_a_service_that_has_ended() {
+    fn a_service_that_has_ended_never_succeeds() {
         let dir = tempfile::tempdir().unwrap();
         let mut state = State::load(dir.path().join("state.json")).unwrap();
         let mut service =

@@ -1,16 +1,16 @@
-//! What a cluster should be. Plain values: nothing here touches the machine.
+//! The specification of a cluster, as plain values.
 
 use std::{fmt, net::Ipv4Addr, path::PathBuf};
 
 use crate::version::KubernetesVersion;
 
-/// Everything that [`Cluster::up`](crate::Cluster::up) needs to know.
+/// Everything that [`Cluster::up`](crate::Cluster::up) needs.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
     /// Where everything of the cluster lives. A cluster that an earlier run left
     /// there is ended first, so a test should use the same directory every time.
     pub dir: PathBuf,
-    /// Which Kubernetes it looks like.
+    /// The Kubernetes version to emulate.
     pub version: KubernetesVersion,
     /// Whether there are machines.
     pub nodes: Nodes,

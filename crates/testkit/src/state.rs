@@ -1,6 +1,5 @@
-//! The record of what has been started and what has been changed on the machine,
-//! written before it can be needed: a run that is killed leaves behind exactly
-//! what this file says, and the next `up` or `down` reads it.
+//! The record of started processes and changes on the machine. It is written in advance, so after a killed run
+//! the next `up` or `down` reads exactly what is left.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -77,7 +76,7 @@ impl State {
         self.save()
     }
 
-    /// What was started, in order.
+    /// Returns the started processes, in order.
     pub(crate) fn processes(&self) -> &[StartedProcess] {
         &self.record.processes
     }
@@ -108,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_recorded_is_read_back_by_another_run() {
+    fn another_run_reads_the_record() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
         let identity = ProcessIdentity::of(std::process::id()).unwrap();

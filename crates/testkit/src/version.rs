@@ -1,6 +1,5 @@
-//! Which Kubernetes the cluster looks like. There is one set of binaries; older
-//! versions are that one with `--emulated-version` (KEP-4330), which takes APIs
-//! and features away as the old version lacked them.
+//! The Kubernetes version that the cluster emulates. There is one set of binaries. Older versions are the same
+//! binaries with `--emulated-version` (KEP-4330), which removes newer APIs and features.
 
 use std::{fmt, str::FromStr};
 

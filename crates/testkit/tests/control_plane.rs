@@ -67,7 +67,7 @@ fn clusters_run_side_by_side_and_end_when_dropped() {
 }
 
 #[test]
-fn what_an_ended_run_left_is_ended_by_the_next() {
+fn a_run_ends_the_cluster_of_an_earlier_run() {
     let dir = dir("left");
     let cluster = up_with(EtcdData::Memory, &dir, 242);
     let in_memory = cluster.layout().etcd(EtcdData::Memory);

@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: builds what is measured and what measures, and runs it.
+//! `cargo xtask bench`: builds the operator and the benchmark, and runs it.
 //!
-//! The measuring itself is a program of its own, in `crates/bench`: it has to be built for speed, which
-//! would make every other task wait.
+//! The benchmark is a program of its own, in `crates/bench`, because its optimized build would delay every
+//! other task.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::workspace::{self, Progress};
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Count requests on 300 nodes, and fail if there are more than there may be
+    /// Count requests on 300 nodes, and fail if there are too many
     #[arg(long)]
     quick: bool,
     /// How many nodes
@@ -20,12 +20,12 @@ pub(crate) struct Options {
     /// How many rules
     #[arg(long, default_value_t = 1, env = "RULES")]
     rules: usize,
-    /// What else to tell the program; `-- --help` shows what there is
+    /// More arguments for the benchmark; `-- --help` shows them
     #[arg(last = true)]
     rest: Vec<String>,
 }
 
-/// How long heartbeats alone are looked at in a quick run.
+/// How long a quick run measures heartbeats alone.
 const QUICK_STEADY_SECONDS: &str = "--steady-seconds=10";
 
 /// Runs the benchmark.
@@ -46,8 +46,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     workspace::run(&mut command)
 }
 
-/// Counts requests. A count does not depend on how fast the program is, so what tests have built
-/// will do.
+/// Counts requests. A count does not depend on speed, so the test build is enough.
 pub(crate) fn quick(progress: &Progress) -> anyhow::Result<()> {
     progress.say("counting the operator's requests on 300 nodes");
     let [operator, bench] = build(&[], "debug")?;

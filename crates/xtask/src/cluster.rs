@@ -12,25 +12,25 @@ use crate::{
     workspace::{self, Progress},
 };
 
-/// The loopback /24 of a cluster without nodes that is started here. Tests take others.
+/// The loopback /24 of a cluster without nodes. Tests use others.
 const LOOPBACK: LoopbackNet = LoopbackNet::new(0);
 
 /// What to do with the cluster.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Start it, after ending the one that runs
+    /// Start it, after ending a running one
     Up(UpOptions),
-    /// End it, and those that killed tests and benchmarks left; remove all traces on the machine
+    /// End it, and those of killed tests and benchmarks; remove all traces on the machine
     Down,
 }
 
-/// What the cluster should be.
+/// The cluster to start.
 #[derive(clap::Args)]
 pub(crate) struct UpOptions {
     /// How many nodes; 0 for a control plane only, where Node objects are data
     #[arg(long, default_value_t = 2, env = "NODES")]
     pub(crate) nodes: usize,
-    /// The Kubernetes version that it looks like: 1.37, 1.35 or 1.34
+    /// The Kubernetes version that it emulates: 1.37, 1.35 or 1.34
     #[arg(long, default_value_t, env = "KUBE")]
     pub(crate) kube: KubernetesVersion,
 }
@@ -43,13 +43,13 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Ends the local cluster, and every other that was started from here: those of tests and benchmarks
-/// are still there when whatever started them was killed. Nothing tells whether it was, so each is
-/// named. One that cannot be ended, perhaps because it takes root, keeps none of the others.
+/// Ends the local cluster, and all other clusters of this checkout: those of tests and benchmarks still run if
+/// the test was killed. It cannot know that, so it names each. A cluster that cannot be ended, for example
+/// without root, does not stop the others from ending.
 fn down() -> anyhow::Result<()> {
     let local = workspace::cluster_dir();
     let mut dirs = Cluster::all_in(&local)?;
-    // Tests that start clusters themselves do it there.
+    // The directory of clusters that tests start themselves.
     dirs.extend(Cluster::all_in(&workspace::target_dir().join("tmp"))?);
     let mut left = 0;
     for dir in &dirs {
@@ -63,7 +63,7 @@ fn down() -> anyhow::Result<()> {
     if left > 0 {
         bail!("clusters that were not ended: {left}; the reasons are above");
     }
-    // A start that was killed before it recorded anything leaves a kubeconfig of nothing.
+    // A start that was killed early leaves a kubeconfig without a cluster.
     Cluster::down(&local)?;
     println!("no cluster of this checkout runs any more");
     Ok(())
@@ -92,7 +92,7 @@ pub(crate) fn up(options: &UpOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the local cluster. It ends when the value is dropped.
+/// Starts the local cluster. It ends on drop.
 pub(crate) fn start(
     nodes: Nodes,
     version: KubernetesVersion,

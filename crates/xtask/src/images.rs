@@ -1,5 +1,5 @@
-//! `cargo xtask images`: static binaries, and image archives of them. Docker is not
-//! needed; who has it can use the Dockerfile instead.
+//! `cargo xtask images`: static binaries, and image archives of them, without Docker. The Dockerfile builds the
+//! same with Docker.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use node_readiness_testkit::{Cluster, image::Image};
 
 use crate::workspace::{self, Progress};
 
-/// The programs that there are images of, by the last part of their names.
+/// The programs with images, by the last part of their names.
 const PROGRAMS: [&str; 3] = ["operator", "reporter", "testkit"];
 
-/// What the images are called, and what happens with them.
+/// The names of the images, and what to do with them.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What comes before `/operator`, `/reporter` and `/testkit` in the images' names
+    /// The prefix of the images' names, before `/operator`, `/reporter` and `/testkit`
     #[arg(long, default_value = "node-readiness", env = "IMG_PREFIX")]
     pub(crate) img_prefix: String,
     /// The images' tag
@@ -28,7 +28,7 @@ pub(crate) struct Options {
     pub(crate) only: Vec<String>,
 }
 
-/// Builds the archives, and loads them if asked to.
+/// Builds the archives, and loads them on request.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let progress = Progress::start();
     if let Some(unknown) = options.only.iter().find(|name| !PROGRAMS.contains(&name.as_str())) {
@@ -69,8 +69,7 @@ fn load(archives: &[PathBuf], progress: &Progress) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds static release binaries of these programs and returns their paths. cargo
-/// decides what has to be built.
+/// Builds static release binaries of these programs and returns their paths. cargo decides what to build.
 pub(crate) fn build_static(programs: &[&str], progress: &Progress) -> anyhow::Result<Vec<PathBuf>> {
     progress.say(&format!(
         "building {} as static release binaries (minutes when much has changed)",
@@ -82,7 +81,7 @@ pub(crate) fn build_static(programs: &[&str], progress: &Progress) -> anyhow::Re
     for program in programs {
         cargo.args(["--package", &package(program), "--bin", &package(program)]);
     }
-    // Also part of the Dockerfile: images from there hold the same binaries.
+    // The Dockerfile has the same flags, so its images have the same binaries.
     workspace::run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     let dir = workspace::target_dir().join(target).join("release");
     Ok(programs.iter().map(|program| dir.join(package(program))).collect())
@@ -97,18 +96,18 @@ pub(crate) fn build_all(progress: &Progress) -> anyhow::Result<PathBuf> {
         .context("testkit is not among the programs")
 }
 
-/// The package and the binary of a program, which are named alike.
+/// Returns the package of a program, which is also the name of its binary.
 fn package(program: &str) -> String {
     format!("node-readiness-{program}")
 }
 
-/// The testkit waits when it is not told to do anything, as a pod's sandbox.
+/// The testkit's image waits without arguments, as a pod's sandbox.
 fn default_arguments(program: &str) -> Vec<String> {
     if program == "testkit" { vec!["pause".to_owned()] } else { Vec::new() }
 }
 
-/// The target to build for, named explicitly so that `RUSTFLAGS` does not reach build
-/// scripts and procedural macros, which cannot be static.
+/// The target, named explicitly so that `RUSTFLAGS` do not apply to build scripts and procedural macros, which
+/// cannot be static.
 fn static_target() -> anyhow::Result<&'static str> {
     match std::env::consts::ARCH {
         "x86_64" => Ok("x86_64-unknown-linux-gnu"),

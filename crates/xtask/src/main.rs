@@ -1,5 +1,4 @@
-//! `cargo xtask`: what the Makefile's targets do beyond calling one tool. Each
-//! subcommand is a module; this one only knows their names.
+//! `cargo xtask`: tasks of the Makefile that are more than one command. Each subcommand is a module.
 
 mod bench;
 mod bench_release;
@@ -28,7 +27,7 @@ enum Command {
     /// Start or end the local Kubernetes cluster
     #[command(subcommand)]
     Cluster(cluster::Command),
-    /// Show the main job on a real cluster of two nodes
+    /// Show the project at work on a new cluster of two real nodes
     Demo(demo::Options),
     /// Generate the manifests and the reference that are derived from Rust types
     Generate(generate::Options),
@@ -36,13 +35,13 @@ enum Command {
     Docs,
     /// Run every check and test
     Test(test::Options),
-    /// Measure the operator against what the API server bears
+    /// Measure the operator against the API server's own speed
     Bench(bench::Options),
     /// Build the container images as archives
     Images(images::Options),
-    /// Measure what a reporter takes of a node on which nothing changes
+    /// Measure the cost of a reporter on a node on which nothing changes
     BenchReporter(bench_reporter::Options),
-    /// Measure on two real nodes how long a node waits once its agent answers
+    /// Measure on two real nodes how long a node waits after its agent answers
     BenchRelease(bench_release::Options),
 }
 
@@ -50,7 +49,7 @@ fn main() -> ExitCode {
     match run(Command::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not the Debug form: a backtrace would bury what to do about it.
+            // Not the Debug form, whose backtrace would hide the remedy.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

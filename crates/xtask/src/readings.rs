@@ -1,8 +1,8 @@
-//! What was measured beside what it may be, as a table. Values only.
+//! Measurements with their limits, as a table.
 
 use std::fmt;
 
-/// One line: what, how much, and the bar, if there is one.
+/// One line: name, value, and the limit, if there is one.
 pub(crate) struct Reading {
     what: &'static str,
     value: f64,
@@ -14,14 +14,14 @@ pub(crate) struct Reading {
 pub(crate) struct Readings(pub(crate) Vec<Reading>);
 
 impl Readings {
-    /// How many bars were missed.
+    /// Returns how many limits are exceeded.
     pub(crate) fn missed(&self) -> usize {
         self.0.iter().filter(|reading| !reading.passes()).count()
     }
 }
 
 impl Reading {
-    /// A line with a bar, or without one.
+    /// Creates a line with a limit, or without one.
     pub(crate) fn new(
         what: &'static str,
         value: f64,
@@ -41,7 +41,7 @@ impl fmt::Display for Readings {
         writeln!(f, "{:38} {:>12}  {:>8}", "", "measured", "at most")?;
         for reading in &self.0 {
             let Reading { what, value, unit, bar } = reading;
-            // Without a unit it is a count.
+            // A value without a unit is a count.
             let decimals = if unit.is_empty() { 0 } else { 2 };
             write!(f, "{what:38} {value:7.decimals$} {unit:4}")?;
             match bar {

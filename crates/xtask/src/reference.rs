@@ -1,7 +1,7 @@
 //! `docs/reference.md`: the schema of `NodeReadinessRule` as tables for people, one an object.
 //!
 //! Everything in it comes from the CustomResourceDefinition, so it says what the API server enforces and
-//! no more. What fields are good for is told in the user guide, by hand.
+//! no more. The guides explain the fields.
 
 use std::fmt::Write as _;
 

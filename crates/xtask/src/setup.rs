@@ -1,5 +1,4 @@
-//! The Debian packages that real nodes need, installed when that is possible
-//! without asking anyone.
+//! Installs the Debian packages that real nodes need, if that is possible without asking.
 
 use std::process::Command;
 
@@ -7,8 +6,7 @@ use node_readiness_testkit::host;
 
 use crate::workspace::{self, Progress};
 
-/// Installs what is missing. Elsewhere than as root on Debian it fails with one
-/// message that says what to install.
+/// Installs missing packages. Without root on Debian it fails with a message that names them.
 pub(crate) fn packages_for_nodes(progress: &Progress) -> anyhow::Result<()> {
     let missing = host::missing_tools();
     if missing.is_empty() || !host::is_root() || host::find("apt-get").is_none() {
@@ -17,8 +15,7 @@ pub(crate) fn packages_for_nodes(progress: &Progress) -> anyhow::Result<()> {
     let packages = host::packages(&missing);
     progress.say(&format!("installing {}", packages.join(" ")));
     apt_get(&["update", "--quiet=2"])?;
-    // A containerd service that the package may start does no harm: the nodes have
-    // containerds of their own.
+    // The package may start a containerd service. The nodes have their own containerds.
     let install = ["install", "--yes", "--quiet=2", "--no-install-recommends"];
     apt_get(&[&install, &packages[..]].concat())
 }

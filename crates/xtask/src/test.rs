@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check and test of the project, each stage with what it needs.
+//! `cargo xtask test`: every check and test of the project, in stages.
 
 use std::{
     ffi::OsString,
@@ -20,27 +20,26 @@ use crate::{
 /// The loopback /24 of the control plane that integration tests share.
 const LOOPBACK: LoopbackNet = LoopbackNet::new(1);
 
-/// That of a second one, for tests in which operators compete: there nobody else may write.
+/// The loopback /24 of a second control plane, for tests in which operators compete.
 const LOOPBACK_OF_LEASE: LoopbackNet = LoopbackNet::new(2);
 
-/// Where integration tests find the administrator's kubeconfig, and that of the second.
+/// The variables with the administrator's kubeconfigs of both.
 const KUBECONFIG: &str = "NRR_TEST_KUBECONFIG";
 const LEASE_KUBECONFIG: &str = "NRR_TEST_LEASE_KUBECONFIG";
 
-/// Where end-to-end tests find the administrator's kubeconfig, and the version they run on.
+/// The variables of end-to-end tests: the administrator's kubeconfig, and the version.
 const E2E_KUBECONFIG: &str = "NRR_E2E_KUBECONFIG";
 const E2E_KUBE: &str = "NRR_E2E_KUBE";
 
-/// On which versions end-to-end tests run, and which of them: libtest's filters.
+/// The versions of end-to-end tests, each with libtest's filters.
 ///
-/// The first two are those that the user's guide names: one with constrained impersonation on by
-/// default, and the oldest that has it, behind its feature gate. The third is without it, so there
-/// only what does without it can work.
+/// The first two have constrained impersonation: on by default, and the oldest with the feature gate. The third
+/// has none, so it only runs the tests that do not need it.
 const E2E_RUNS: [(KubernetesVersion, &[&str]); 3] = [
     (KubernetesVersion::V1_37, &["--skip", WITHOUT_IMPERSONATION]),
     (
         KubernetesVersion::V1_35,
-        // Probes, and what becomes of nodes and pods, are the same for every API server.
+        // Probes, nodes and pods behave the same with every API server.
         &[
             "--skip",
             WITHOUT_IMPERSONATION,
@@ -63,11 +62,11 @@ const E2E_RUNS: [(KubernetesVersion, &[&str]); 3] = [
     ),
 ];
 
-/// The tests of what happens where constrained impersonation is missing.
+/// The tests without constrained impersonation.
 const WITHOUT_IMPERSONATION: &str = "without_impersonation::";
 
-/// The packages, without their common prefix, each of which must build by itself. Those of tests and tasks
-/// do so whenever they run.
+/// The packages, without their common prefix, that must build by themselves. Those of tests and tasks do
+/// whenever they run.
 const PACKAGES: [&str; 4] = ["api", "engine", "operator", "reporter"];
 
 /// What to run.
@@ -98,7 +97,7 @@ impl Stage {
         [Self::Checks, Self::Unit, Self::Integration, Self::BenchQuick, Self::E2e];
 }
 
-/// Runs the stages, and closes with a line that counts tests.
+/// Runs the stages, and prints a last line that counts tests.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let progress = Progress::start();
     let stages = if options.stages.is_empty() { &Stage::ALL[..] } else { &options.stages };
@@ -132,7 +131,7 @@ fn checks(progress: &Progress) -> anyhow::Result<()> {
     workspace::run(workspace::cargo().args(lints))?;
     progress.say("checking that each package builds by itself");
     for package in PACKAGES {
-        // What another package asks of a shared dependency must not be what makes it build.
+        // The features of another package must not be what makes it build.
         let package = format!("node-readiness-{package}");
         workspace::run(workspace::cargo().args(["check", "--locked", "-p", &package]))?;
     }
@@ -169,7 +168,7 @@ fn integration(progress: &Progress) -> anyhow::Result<Count> {
     cargo_test(&["-p", "node-readiness-operator", "--test", "it"], &environment)
 }
 
-/// One test, whose cause of failure is printed where it failed.
+/// Runs one test binary, whose failures are printed when they happen.
 fn bench_quick(progress: &Progress) -> anyhow::Result<Count> {
     bench::quick(progress)?;
     Ok(Count { passed: 1, failed: 0 })
@@ -177,7 +176,7 @@ fn bench_quick(progress: &Progress) -> anyhow::Result<Count> {
 
 fn e2e(progress: &Progress) -> anyhow::Result<Count> {
     setup::packages_for_nodes(progress)?;
-    // The tests call `make deploy`, which builds too; here one sees what takes so long.
+    // The tests call `make deploy`, which builds too. Building here shows the progress.
     let binaries = images::build_static(&["operator", "reporter", "testkit"], progress)?;
     let testkit_binary = binaries.into_iter().next_back().context("no testkit was built")?;
     let mut count = Count::default();
@@ -187,8 +186,8 @@ fn e2e(progress: &Progress) -> anyhow::Result<Count> {
     Ok(count)
 }
 
-/// Runs end-to-end tests on one version. The cluster is the local one, since that is where
-/// `make deploy` loads images. It ends with this function, whatever comes of the tests.
+/// Runs end-to-end tests on one version. The cluster is the local one, because `make deploy` loads images
+/// there. It ends with this function.
 fn e2e_on(
     version: KubernetesVersion,
     filters: &[&str],
@@ -213,7 +212,7 @@ fn e2e_on(
     let environment = [
         (E2E_KUBECONFIG, cluster.kubeconfig().into_os_string()),
         (E2E_KUBE, version.as_str().into()),
-        // What kubectl remembers of the user's last cluster at this address is of another version.
+        // kubectl's cache of the user's last cluster at this address is of another version.
         ("KUBECACHEDIR", cluster.layout().dir().join("kubectl-cache").into_os_string()),
         ("PATH", workspace::path_with(&cluster.layout().bin())),
     ];
@@ -221,7 +220,7 @@ fn e2e_on(
     cargo_test(&[&tests, filters].concat(), &environment)
 }
 
-/// How many tests ran.
+/// The number of tests.
 #[derive(Clone, Copy, Default)]
 struct Count {
     passed: u32,
@@ -235,7 +234,7 @@ impl Count {
     }
 }
 
-/// Runs `cargo test` to its end whatever fails, shows what it prints, and counts.
+/// Runs `cargo test` to its end, shows its output, and counts.
 fn cargo_test(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Result<Count> {
     let mut cargo: Command = workspace::cargo();
     cargo.args(["test", "--locked", "--no-fail-fast"]).args(arguments);
@@ -258,7 +257,7 @@ fn cargo_test(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::R
     Ok(count)
 }
 
-/// Reads the line with which a test binary closes.
+/// Parses the last line of a test binary.
 fn counted(line: &str) -> Option<Count> {
     let numbers = line.strip_prefix("test result: ")?;
     let number = |what: &str| {
@@ -281,7 +280,7 @@ mod tests {
         assert!(counted("running 3 tests").is_none());
     }
 
-    /// A filter that names no module would select nothing, or skip nothing, and nobody would know.
+    /// A filter without a module would select or skip nothing, unnoticed.
     #[test]
     fn every_filter_of_the_end_to_end_tests_names_a_module_of_theirs() {
         let tests = workspace::root().join("crates/operator/tests/e2e");

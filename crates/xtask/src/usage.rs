@@ -1,16 +1,16 @@
-//! What processes use of the machine, as Linux counts it.
+//! The resource usage of processes, from Linux.
 
 use std::{fs, time::Duration};
 
 use anyhow::Context as _;
 
-/// What a process has used.
+/// The resource usage of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     /// Resident memory now and at its highest, in bytes.
     pub(crate) resident: u64,
     pub(crate) peak: u64,
-    /// Ticks of the processor's time: its own, and of the programs that it ran.
+    /// Ticks of processor time: its own, and of its child processes.
     own_ticks: u64,
     children_ticks: u64,
 }
@@ -23,9 +23,9 @@ pub(crate) struct Cpu {
 }
 
 impl Usage {
-    /// What was used from one reading to a later one, at most: ticks are counted when they are full.
+    /// Returns the usage from one reading to a later one, at most, because only full ticks count.
     pub(crate) fn cpu_since(later: &Self, earlier: &Self) -> Cpu {
-        // What Linux reports to programs is in this unit on every architecture (proc(5), USER_HZ).
+        // Linux uses this unit on every architecture (proc(5), USER_HZ).
         let tick = Duration::from_millis(10);
         let time = |ticks: u64| tick * u32::try_from(ticks).unwrap_or(u32::MAX);
         Cpu {
@@ -34,13 +34,13 @@ impl Usage {
         }
     }
 
-    /// One of which only the memory matters.
+    /// Creates a usage of memory alone.
     #[cfg(test)]
     pub(crate) fn of_memory(bytes: u64) -> Self {
         Self { resident: bytes, peak: bytes, own_ticks: 0, children_ticks: 0 }
     }
 
-    /// Of a process that runs.
+    /// Reads the usage of a running process.
     pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
         let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}"));
         Self::parse(&read("status")?, &read("stat")?).context("the process has ended")
@@ -51,7 +51,7 @@ impl Usage {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
         };
-        // The program's name, field 2, may hold spaces; fields 14 to 17 are times.
+        // The program's name, field 2, may have spaces; fields 14 to 17 are times.
         let (_, after_name) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = after_name.split_whitespace().collect();
         let ticks = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();

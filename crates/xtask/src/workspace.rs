@@ -1,4 +1,4 @@
-//! Where things are in this checkout.
+//! Paths and commands of this checkout.
 
 use std::{
     ffi::OsString,
@@ -16,12 +16,12 @@ pub(crate) fn root() -> PathBuf {
     manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
 }
 
-/// The local cluster's directory, part of the interface that README names.
+/// The local cluster's directory, which README names.
 pub(crate) fn cluster_dir() -> PathBuf {
     root().join(".cluster")
 }
 
-/// Where cargo puts what it builds.
+/// cargo's target directory.
 pub(crate) fn target_dir() -> PathBuf {
     let configured = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     root().join(configured.as_deref().unwrap_or(Path::new("target")))
@@ -42,9 +42,8 @@ pub(crate) fn make() -> Command {
     command
 }
 
-/// Keeps from a command what cargo tells the programs that it runs about themselves: to build scripts
-/// that look at it (ring's does) that would be a change, after which everything above them would be
-/// built again.
+/// Removes cargo's variables for the running program from a command. Build scripts that read them (ring's does)
+/// would see a change, and everything above them would be built again.
 pub(crate) fn forget_own_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -62,7 +61,7 @@ pub(crate) fn path_with(directory: &Path) -> OsString {
     path
 }
 
-/// Runs a command whose output is the user's to see.
+/// Runs a command and shows its output.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .status()
@@ -73,7 +72,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints lines with the time since it was made, for steps that take a while.
+/// Prints lines with the elapsed time.
 pub(crate) struct Progress(Instant);
 
 impl Progress {
@@ -82,7 +81,7 @@ impl Progress {
         Self(Instant::now())
     }
 
-    /// Prints one line. That nobody reads it any more is no reason to stop.
+    /// Prints one line, and ignores a closed output.
     pub(crate) fn say(&self, line: &str) {
         let _ = writeln!(io::stdout(), "[{:5.1} s] {line}", self.0.elapsed().as_secs_f32());
     }

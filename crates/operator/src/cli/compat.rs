@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_off_has_nothing_to_say() {
+    fn a_flag_that_is_off_is_not_logged() {
         assert!(compat(&["--enable-webhook=false", "--pprof-bind-address="]).idle().is_empty());
     }
 }

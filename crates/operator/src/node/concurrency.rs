@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_little_to_write_learns_nothing() {
+    fn few_writes_do_not_raise_the_limit() {
         let now = Instant::now();
         let mut limit = Limit::new(now);
         limit.record(Feedback::Success, now, now + QUICK, false);

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reporters_go_on_with_is_let_through() {
+    fn configured_conditions_of_reporters_are_admitted() {
         let (configs, mut writer) = reflector::store();
         for config in [
             config("edited", "ConstrainedImpersonation", "Edited"),

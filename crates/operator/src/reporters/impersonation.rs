@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_impersonate_anybody_learns_only_that_the_feature_is_there() {
+    fn an_administrators_answer_shows_only_that_the_feature_is_on() {
         let review = |groups: &[&str]| {
             let review = json!({"status": {"userInfo": {"username": NOBODY, "groups": groups}}});
             answered(&serde_json::from_value(review).unwrap())

@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_labelled_or_owned_by_the_rule_is_its_own() {
+    fn a_labelled_or_owned_object_belongs_to_the_rule() {
         let own = Ok(Ownership::Own);
         assert_eq!(checked(&json!({RULE_UID_LABEL: "u1"}), &json!([])), own);
         assert_eq!(checked(&json!({}), &owner("NodeReadinessRule", "cni", "u1")), own);
     }
 
     #[test]
-    fn what_an_earlier_rule_left_that_nobody_owns_is_abandoned() {
+    fn an_unowned_object_of_an_earlier_rule_is_abandoned() {
         let labels = json!({RULE_UID_LABEL: "u0", MANAGED_BY_LABEL: MANAGED_BY});
         assert_eq!(checked(&labels, &json!([])), Ok(Ownership::Abandoned));
         for (labels, owners) in [
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_somebody_elses_is_named_with_whose_it_is_and_the_remedy() {
+    fn a_foreign_object_is_named_with_its_owner_and_the_remedy() {
         let refused = checked(&json!({}), &owner("Deployment", "web", "u2")).unwrap_err();
         assert!(refused.starts_with("ConfigMap r/reporter-cni is owned by Deployment web"));
         assert!(refused.contains("delete it, or give the NodeReadinessRule another name"));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_rule_left_is_waited_for() {
+    fn an_owned_object_of_an_earlier_rule_is_awaited() {
         let owner = owner("NodeReadinessRule", "cni", "u0");
         let refused = checked(&json!({RULE_UID_LABEL: "u0"}), &owner).unwrap_err();
         assert!(refused.contains("garbage collector deletes it"), "{refused}");

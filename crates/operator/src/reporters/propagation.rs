@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_have_written_waits_and_who_did_not_does_not() {
+    fn a_failed_write_starts_the_delay_and_no_write_does_not() {
         let propagation = PropagationDelay::default();
         propagation.start("failed", &Err("no answer"));
         propagation.start("as it was", &Ok::<_, ()>(false));

@@ -12,7 +12,7 @@ use crate::reporters::Rule;
 use crate::shell::{get_all, root, sh};
 
 #[test]
-fn what_a_deployment_waits_for_in_vain_is_printed() {
+fn the_cause_of_a_failed_deployment_is_printed() {
     let _exclusive = Exclusive::with_operator();
     let after = |what: &str| {
         sh(&root(), what).expect_success();

@@ -79,7 +79,7 @@ fn names_labels_and_settings_are_those_that_users_know() {
 }
 
 #[test]
-fn who_may_view_rules_may_not_write_them() {
+fn viewers_of_rules_may_not_write_them() {
     let verbs = |role: &str| -> Vec<Value> {
         let role = find("ClusterRole", &format!("nrr-nodereadinessrule-{role}-role"));
         let rules = role["rules"].as_array().unwrap();

@@ -120,7 +120,7 @@ async fn a_bootstrap_that_completes_is_counted() {
 }
 
 #[tokio::test]
-async fn who_has_no_token_of_this_cluster_is_not_authenticated() {
+async fn a_foreign_token_is_not_authenticated() {
     let _operator = Fixture::new("anonymous").await;
     let answer = poll(async || Some(scrape(None)).filter(|answer| answer.status != 0));
     assert_eq!(answer.await.unwrap().status, 401);
@@ -128,7 +128,7 @@ async fn who_has_no_token_of_this_cluster_is_not_authenticated() {
 }
 
 #[tokio::test]
-async fn who_has_a_token_needs_the_readers_role() {
+async fn a_token_needs_the_readers_role() {
     let _operator = Fixture::new("scraper").await;
     let token = token("scraper");
     let refused = poll(async || Some(scrape(Some(&token))).filter(|answer| answer.status != 0));

@@ -108,7 +108,7 @@ async fn objects_that_were_restored_without_their_owner_are_taken_over() {
 }
 
 #[tokio::test]
-async fn what_the_api_server_rewrites_is_written_once() {
+async fn a_value_that_the_api_server_normalizes_is_written_once() {
     let t = Fixture::new("rewritten").await;
     let mut rule = probing(&t);
     rule["spec"]["reporter"] = json!({"resources": {

@@ -102,7 +102,7 @@ async fn everything_is_generated_and_owned_by_the_rule() {
 }
 
 #[tokio::test]
-async fn what_is_edited_or_deleted_comes_back() {
+async fn edited_and_deleted_objects_are_restored() {
     let t = Fixture::new("repaired").await;
     let g = Generated::of(&t);
     t.apply(&probing(&t)).await;
@@ -196,7 +196,7 @@ async fn mutate_daemon_sets(t: &Fixture, prefix: &str) {
 }
 
 #[tokio::test]
-async fn what_an_admission_policy_changes_is_accepted_and_named_and_not_fought() {
+async fn changes_by_admission_are_accepted_and_named() {
     let t = Fixture::new("admitted").await;
     let g = Generated::of(&t);
     mutate_daemon_sets(&t, "reporter-admitted").await;
@@ -416,7 +416,7 @@ async fn a_rule_made_anew_under_the_same_name_gets_objects_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_generated_no_more_goes_from_an_object_that_stays() {
+async fn a_field_that_is_no_longer_generated_is_removed() {
     let t = Fixture::new("dropped").await;
     let g = Generated::of(&t);
     let mut rule = probing(&t);

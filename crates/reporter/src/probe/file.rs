@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused() {
+    fn an_invalid_pattern_is_refused() {
         for bad in ["/run/[", "/run/[]/x", "/[a"] {
             assert!(FilePattern::new(HostPath::new(bad).unwrap()).is_err(), "{bad}");
         }

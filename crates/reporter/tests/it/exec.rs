@@ -145,7 +145,7 @@ async fn a_cut_takes_the_whole_group_whatever_it_ignores() {
 }
 
 #[tokio::test]
-async fn what_a_program_leaves_behind_is_not_waited_for_and_ends_with_it() {
+async fn children_of_a_program_end_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ids");
     // The grandchild has the program's output open and would keep a reader of it waiting.

@@ -95,7 +95,7 @@ async fn one_recent_match_is_enough_and_old_ones_are_reported() {
 }
 
 #[tokio::test]
-async fn what_was_there_before_the_boot_does_not_count_where_that_is_asked_for() {
+async fn a_file_from_before_the_boot_does_not_count_with_since_boot() {
     let uptime = fs::read_to_string("/proc/uptime").unwrap();
     let uptime = Duration::from_secs_f64(uptime.split(' ').next().unwrap().parse().unwrap());
     let booted = SystemTime::now() - uptime;

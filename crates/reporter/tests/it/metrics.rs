@@ -42,7 +42,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_a_reporter_does_is_counted() {
+async fn the_work_of_a_reporter_is_counted() {
     let site = Site::start(|_| Reply::status(200)).await;
     let server = ApiServer::start(json!([]), &[]).await;
     let address = free().await;

@@ -38,7 +38,7 @@ async fn it_becomes_ready_and_fails_with_its_listener() {
 }
 
 #[tokio::test]
-async fn what_is_there_must_be_a_socket() {
+async fn the_path_must_be_a_socket() {
     let (root, check) = node();
     fs::write(socket(&root), "text").unwrap();
     let not_a_socket = (false, "not a socket".to_owned());
@@ -56,7 +56,7 @@ async fn a_socket_for_datagrams_takes_no_connections() {
 }
 
 #[tokio::test]
-async fn what_the_path_leads_through_must_be_a_directory() {
+async fn the_parents_of_the_path_must_be_directories() {
     let (root, check) = node();
     fs::remove_dir(root.path().join("run")).unwrap();
     fs::write(root.path().join("run"), "").unwrap();

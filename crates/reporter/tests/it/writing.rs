@@ -187,7 +187,7 @@ async fn without_impersonation_there_is_no_such_header() {
 
 /// The node may have been rebooted: until then the operator does not count what was reported before.
 #[tokio::test]
-async fn what_an_earlier_process_reported_is_reported_anew_once() {
+async fn conditions_of_an_earlier_process_are_written_again_once() {
     let server = ApiServer::start(existing("True", Duration::from_secs(100)), &[]).await;
     let running = running(&server, TIMING);
     running.publish(CONDITION, true);
@@ -335,7 +335,7 @@ async fn a_write_under_way_is_finished_when_the_process_stops() {
 }
 
 #[tokio::test]
-async fn what_a_probe_finds_reaches_the_node_and_nothing_else_does() {
+async fn only_results_of_probes_reach_the_node() {
     let healthy = Arc::new(AtomicBool::new(true));
     let answer = Arc::clone(&healthy);
     let mut site =

@@ -1,5 +1,5 @@
-//! Real nodes: each a containerd and a kubelet in namespaces, a cgroup and
-//! directories of its own, so that they share nothing but the kernel.
+//! Real nodes: each is a containerd and a kubelet in its own namespaces, cgroup and directories, so they share
+//! only the kernel.
 
 mod config;
 mod kubelet;
@@ -30,10 +30,10 @@ use crate::{
     state::State,
 };
 
-/// As many as there are letters to name them.
+/// One for each letter.
 const MAX_NODES: usize = 26;
 
-/// How long containerd may take; normally it is half a second.
+/// How long containerd may take; normally half a second.
 const CONTAINERD_WITHIN: Duration = Duration::from_mins(1);
 
 /// A node's name and addresses.
@@ -66,7 +66,7 @@ impl Node {
     }
 }
 
-/// A node that runs.
+/// A running node.
 #[derive(Debug)]
 pub(crate) struct Machine {
     node: Node,
@@ -122,14 +122,13 @@ impl Machine {
         self.kubelet.as_mut()
     }
 
-    /// Gives up the processes to whoever ends the cluster.
+    /// Leaves the processes to whoever ends the cluster.
     pub(crate) fn into_services(self) -> impl Iterator<Item = Service> {
         [Some(self.containerd), self.kubelet, Some(self.unshare)].into_iter().flatten()
     }
 }
 
-/// Ends all that runs on a node, and after `while_down` starts it again with another boot id, as a reboot
-/// does.
+/// Ends everything on a node, and starts it again after `while_down` with another boot id, like a reboot.
 pub(crate) fn reboot(
     name: &str,
     boot_id: &str,
@@ -157,8 +156,7 @@ fn await_containerd(containerd: &mut Service, namespaces: Namespaces) -> Result<
     })
 }
 
-/// Writes the image of every pod's sandbox: the testkit's own binary, whose default
-/// is to wait until it is told to end.
+/// Writes the image of every pod's sandbox: the testkit's own binary, which waits by default.
 pub(crate) fn write_sandbox_image(nodes: &RealNodes, layout: &Layout) -> Result<PathBuf> {
     files::create_dir(&layout.nodes())?;
     let archive = layout.nodes().join("sandbox.tar");
@@ -222,13 +220,13 @@ fn containerd_config(node: &Node, layout: &Layout) -> PathBuf {
     layout.node(&node.name).join("containerd.toml")
 }
 
-/// Programs that only this node finds.
+/// Programs that only this node uses.
 fn bin_dir(node: &Node, layout: &Layout) -> PathBuf {
     layout.node(&node.name).join("bin")
 }
 
-/// Gives a node its pod network, or takes it away as an uninstalled network plugin would: then its
-/// kubelet reports that it is not Ready. containerd watches the directory.
+/// Adds a node's pod network, or removes it like an uninstalled network plugin: its kubelet then reports that
+/// it is not Ready. containerd watches the directory.
 pub(crate) fn set_pod_network(name: &str, layout: &Layout, is_there: bool) -> Result<()> {
     let node = Node::named(name).ok_or_else(|| Error::NotRunning { dir: layout.node(name) })?;
     if is_there {
@@ -247,7 +245,7 @@ fn pod_network_file(node: &Node, layout: &Layout) -> PathBuf {
     layout.node(&node.name).join("cni/10-node-readiness.conflist")
 }
 
-/// Puts an `iptables` that works here into a directory, since the CNI plugins call it by that name.
+/// Adds a working `iptables` to a directory, because the CNI plugins call it by that name.
 fn link_iptables(dir: &Path, namespaces: Namespaces) -> Result<()> {
     let iptables = program(network::working_iptables(namespaces.init())?);
     files::create_dir(dir)?;
@@ -263,8 +261,7 @@ fn search_path(first: PathBuf) -> Result<std::ffi::OsString> {
     env::join_paths(path).map_err(|error| Error::Render { path: first, reason: error.to_string() })
 }
 
-/// Removes what nodes have left on the machine outside the cluster's directory. All
-/// their processes must be gone.
+/// Removes traces of nodes outside the cluster's directory. All their processes must have ended.
 pub(crate) fn clear(names: &[String]) -> Result<()> {
     network::remove(names)?;
     let hierarchies = Hierarchies::mounted()?;

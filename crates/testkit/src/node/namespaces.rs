@@ -1,9 +1,8 @@
-//! A node is a host of its own: an init process in new namespaces for processes,
-//! mounts, network, host name and IPC. containerd and kubelet enter them, and see the
-//! same mounts as each other.
+//! A node is a host of its own: an init process in new namespaces for processes, mounts, network, host name and
+//! IPC. containerd and kubelet enter them and share their mounts.
 //!
-//! This is also how a node is removed: the kernel ends everything in a process
-//! namespace with its init, and mounts and interfaces with the last process.
+//! Ending the init removes the node: the kernel ends everything in a process namespace with its init, and
+//! removes mounts and interfaces with the last process.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,12 +1,11 @@
-//! How test servers can behave, and where each of them finds out how it should. Plain
-//! values; what a behavior looks like on the wire is the test servers' business.
+//! The behaviors of test servers, as plain values. Each test server implements them for its protocol.
 
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 use tokio::sync::watch;
 
-/// What is probed.
+/// The test servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum TestServer {
     Http,
@@ -18,32 +17,31 @@ pub(crate) enum TestServer {
     Exec,
 }
 
-/// How a test server treats whoever probes it.
+/// How a test server treats a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Behavior {
-    /// As something that is ready.
+    /// It is ready.
     Ready,
-    /// As something that says that it is not: a status, an old file, a file in place of the
-    /// socket.
+    /// It reports that it is not ready: by a status, an old file, or a file in place of the socket.
     Failing,
-    /// A good status with a body that says something else.
+    /// It returns a good status with another body.
     Starting,
     /// It accepts, and then does nothing.
     Hanging,
-    /// It sends what is not of its protocol.
+    /// It sends garbage.
     Garbage,
     /// It sends without end.
     Huge,
-    /// It sends the beginning at once and the rest a byte a second.
+    /// It sends the beginning at once, and the rest at a byte a second.
     Slow,
-    /// It speaks no TLS.
+    /// It does not speak TLS.
     Plain,
-    /// As something that is not there: a closed port, a removed file.
+    /// It is gone: a closed port, or a removed file.
     Gone,
 }
 
 impl TestServer {
-    /// What it can do.
+    /// Returns the behaviors that it supports.
     pub(crate) fn behaviors(self) -> &'static [Behavior] {
         use Behavior::{Failing, Garbage, Gone, Hanging, Huge, Plain, Ready, Slow, Starting};
         match self {
@@ -75,7 +73,7 @@ impl Switches {
         self.0[&test_server].subscribe()
     }
 
-    /// Puts one into a behavior. Returns whether it can do that.
+    /// Sets the behavior of a test server. Returns whether it supports it.
     pub(crate) fn set(&self, test_server: TestServer, behavior: Behavior) -> bool {
         let can = test_server.behaviors().contains(&behavior);
         if can {
@@ -99,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_cannot_do_is_refused() {
+    fn an_unsupported_behavior_is_refused() {
         let switches = Switches::default();
         assert!(!switches.set(TestServer::File, Behavior::Slow));
         assert_eq!(*switches.of(TestServer::File).borrow(), Behavior::Ready);

@@ -1,5 +1,4 @@
-//! The control port: by which a test, and the program of an exec probe, reach the
-//! switches.
+//! The control port, through which a test, and the program of an exec probe, set and read behaviors.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use clap::ValueEnum;
 
 use super::behavior::{Behavior, Switches, TestServer};
 
-/// The requests that it takes; see the module above.
+/// The requests; see the parent module.
 pub(crate) fn router(switches: Switches, certificate: String) -> Router {
     Router::new()
         .route("/ca", get(|| async { certificate }))

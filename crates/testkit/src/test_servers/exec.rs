@@ -1,5 +1,5 @@
-//! The program that an exec probe runs. It behaves as the test servers were told for it, so
-//! that the probe's command can stay the same while what comes of it changes.
+//! The program of an exec probe. It behaves as set for the test servers, so the probe's command can stay the
+//! same while its result changes.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -16,7 +16,7 @@ pub(crate) struct Options {
     control: SocketAddr,
 }
 
-/// Asks, behaves so, and returns the exit status.
+/// Reads the behavior, behaves like that, and returns the exit status.
 pub(crate) fn run(options: &Options) -> io::Result<u8> {
     let mut stream = TcpStream::connect(options.control)?;
     stream.write_all(b"GET /exec HTTP/1.0\r\n\r\n")?;

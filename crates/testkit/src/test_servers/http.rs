@@ -1,5 +1,5 @@
-//! An HTTP server that can be wrong in every way. It is written by hand, since a library
-//! would not be wrong.
+//! An HTTP server that can fail in every way. It is written by hand, because a library would not fail like
+//! that.
 
 use std::{io, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::behavior::Behavior;
 
-/// What is sent in the behavior for garbage. To HTTP/2 it is the head of a frame that is too long.
+/// The garbage to send. For HTTP/2 it is the head of a frame that is too long.
 pub(crate) const GARBAGE: &[u8] = b"\xff\xfe\xfd this is of no protocol\r\n\r\n";
 
 /// Longest request.

@@ -1,4 +1,4 @@
-//! The test servers that are in a directory: a Unix socket and a file.
+//! The test servers in a directory: a Unix socket and a file.
 
 use std::{
     convert::Infallible,
@@ -12,7 +12,7 @@ use tokio::{net::UnixListener, sync::watch};
 
 use super::{behavior::Behavior, ports::await_behavior};
 
-/// How long ago the old file was written.
+/// The age of the old file.
 const OLD: Duration = Duration::from_hours(1);
 
 /// A socket where somebody accepts, a file in its place, or nothing. Only its owner may

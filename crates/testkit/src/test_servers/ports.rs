@@ -1,4 +1,4 @@
-//! A TCP port that is open or not, depending on the behavior.
+//! A TCP port that is open or closed, depending on the behavior.
 
 use std::{convert::Infallible, io, net::SocketAddr};
 
@@ -9,8 +9,7 @@ use tokio::{
 
 use super::behavior::Behavior;
 
-/// Listens while the behavior is not to be gone, and has each connection answered in the behavior
-/// of its moment.
+/// Listens unless the behavior is to be gone, and answers each connection with the present behavior.
 pub(crate) async fn serve<A>(
     address: SocketAddr,
     mut behavior: watch::Receiver<Behavior>,
@@ -38,7 +37,7 @@ where
     }
 }
 
-/// What the TCP test server does: it accepts, and that is all.
+/// The TCP test server: it only accepts.
 pub(crate) async fn hang_up(stream: TcpStream, _behavior: Behavior) {
     drop(stream);
 }

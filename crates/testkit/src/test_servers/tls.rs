@@ -1,4 +1,4 @@
-//! The HTTP server over TLS, with a certificate of its own making.
+//! The HTTP server over TLS, with a self-signed certificate.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(crate) fn acceptor() -> Result<(TlsAcceptor, String), Error> {
 /// Answers one request, or the attempt to make one.
 pub(crate) async fn answer(tls: TlsAcceptor, mut stream: TcpStream, behavior: Behavior) {
     if behavior == Behavior::Plain {
-        // As a server does that was meant for plain HTTP.
+        // Like a server for plain HTTP.
         let _ = stream.write_all(&http::reply("400 Bad Request", "no TLS here\n")).await;
         http::await_hang_up(&mut stream).await;
     } else if let Ok(stream) = tls.accept(stream).await {

@@ -1,28 +1,28 @@
-//! Telling from what kubectl prints whether the API server allowed or refused a request.
+//! Interprets kubectl's output: whether the API server allowed or refused a request.
 
 use std::fmt;
 
-/// How kubectl begins when the server answers 403 Forbidden.
+/// kubectl's prefix for 403 Forbidden.
 const FORBIDDEN: &str = "Error from server (Forbidden): ";
-/// How it begins when the server answers 401 Unauthorized, as it does to a token whose pod is gone.
+/// kubectl's prefix for 401 Unauthorized, as for the token of a deleted pod.
 const UNAUTHORIZED: &str = "error: You must be logged in to the server";
-/// How it begins when someone else wrote the object in between.
+/// kubectl's prefix for a conflict.
 const CONFLICT: &str = "Error from server (Conflict): ";
 
-/// What the API server answered.
+/// The API server's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The request was carried out.
+    /// The request was allowed.
     Allowed,
-    /// It was carried out without the change that it was made for.
+    /// The request was allowed, and the change was ignored.
     Ignored,
-    /// It was refused, for want of permission or of a valid token; the server's message.
+    /// The request was refused because of a missing permission or an invalid token; the server's message.
     Refused(String),
 }
 
 impl fmt::Display for Answer {
-    /// In a few words. The server's message is long, and what tells refusals apart is the
-    /// permission that it names.
+    /// Describes the answer in a few words. The server's message is long, and the named permission tells
+    /// refusals apart.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allowed => f.write_str("allowed"),
@@ -32,19 +32,19 @@ impl fmt::Display for Answer {
     }
 }
 
-/// An answer as it matters to someone who may ask again.
+/// An answer for a client that may retry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// The request was carried out; what was answered.
+    /// The request was allowed; the server's answer.
     Done(String),
     /// It was refused; the server's message.
     Refused(String),
-    /// Someone else wrote the object in between.
+    /// A conflict with another writer.
     Conflict,
 }
 
-/// Reads the outcome of a kubectl command that asks one thing of the server; nothing if it failed
-/// otherwise than by a refusal.
+/// Parses the outcome of a kubectl command with one request; none if it failed in another way than by a
+/// refusal.
 pub(super) fn read(success: bool, stdout: &str, stderr: &str) -> Option<Reply> {
     if success {
         return Some(Reply::Done(stdout.to_owned()));
@@ -61,8 +61,8 @@ pub(super) fn read(success: bool, stdout: &str, stderr: &str) -> Option<Reply> {
     })
 }
 
-/// What the server's message says is not possible, without who and where: `cannot get resource
-/// "nodes"`, `is not allowed to modify taints`, and what a policy says.
+/// Returns the impossible action in the server's message, without user and place: `cannot get resource
+/// "nodes"`, `is not allowed to modify taints`, and the message of a policy.
 fn reason(message: &str) -> &str {
     if let Some((_, says)) = message.split_once(" denied request: ") {
         return says;

@@ -1,6 +1,7 @@
-//! What a thief would change of a Node, as functions of the Node's JSON.
+//! Changes of a Node that an attacker would try, as functions of the Node's JSON.
 //!
-//! Each can be done again without changing more, so that the server's answer tells whether it took
+//! Each is idempotent. So the server's answer shows whether it took effect: it did if doing it again changes
+//! nothing.
 //! effect: it did if doing it to the answer changes nothing.
 
 use jiff::Timestamp;
@@ -8,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::Scene;
 
-/// A key that means nothing to anybody.
+/// A key without a meaning.
 const FOREIGN: &str = "example.org/forged";
 
-/// Longer by one character than the policies take.
+/// One character longer than the policies permit.
 const TOO_LONG: usize = 1025;
 
 /// A change of a node's JSON.
@@ -21,8 +22,8 @@ pub(super) fn label(node: &mut Value, _: &Scene) {
     node["metadata"]["labels"][FOREIGN] = json!("true");
 }
 
-/// Administrators label nodes so to keep pods with secrets on them (see the NodeRestriction
-/// admission plugin).
+/// Administrators label nodes like this to keep pods with secrets on them (see the NodeRestriction admission
+/// plugin).
 pub(super) fn reserved_label(node: &mut Value, _: &Scene) {
     node["metadata"]["labels"]["node-restriction.kubernetes.io/forged"] = json!("true");
 }
@@ -31,7 +32,7 @@ pub(super) fn annotation(node: &mut Value, _: &Scene) {
     node["metadata"]["annotations"][FOREIGN] = json!("true");
 }
 
-/// That a rule, which there need not be, is done with the node.
+/// States that a rule, which need not exist, is done with the node.
 pub(super) fn record(node: &mut Value, _: &Scene) {
     node["metadata"]["annotations"]["readiness.k8s.io/bootstrap-completed-forged"] =
         json!(r#"{"rule-name":"forged"}"#);
@@ -43,18 +44,18 @@ pub(super) fn no_record(node: &mut Value, _: &Scene) {
     }
 }
 
-/// A Node with one cannot be deleted.
+/// A Node with a finalizer cannot be deleted.
 pub(super) fn finalizer(node: &mut Value, _: &Scene) {
     node["metadata"]["finalizers"] = json!([FOREIGN]);
 }
 
-/// The garbage collector deletes what is owned by what there is not.
+/// The garbage collector deletes objects with a missing owner.
 pub(super) fn owner(node: &mut Value, _: &Scene) {
     node["metadata"]["ownerReferences"] =
         json!([{"apiVersion": "v1", "kind": "Node", "name": "forged", "uid": "forged"}]);
 }
 
-/// Who is said to manage a field has it removed who applies the object without it (server-side apply).
+/// A manager that applies the object without a field that it owns removes the field (server-side apply).
 pub(super) fn managers(node: &mut Value, _: &Scene) {
     let managed = node["metadata"]["managedFields"].as_array_mut();
     for entry in managed.into_iter().flatten().filter(|entry| entry.get("subresource").is_none()) {
@@ -89,12 +90,12 @@ pub(super) fn node_info(node: &mut Value, _: &Scene) {
     node["status"]["nodeInfo"]["kubeletVersion"] = json!("v9.9.9");
 }
 
-/// What the scheduler and the node lifecycle controller go by.
+/// The scheduler and the node lifecycle controller depend on it.
 pub(super) fn ready(node: &mut Value, _: &Scene) {
     set_condition(node, "Ready");
 }
 
-/// One of kubelet's is gone.
+/// Removes one of kubelet's conditions.
 pub(super) fn no_memory_pressure(node: &mut Value, _: &Scene) {
     if let Some(conditions) = node["status"]["conditions"].as_array_mut() {
         conditions.retain(|condition| condition["type"] != "MemoryPressure");
@@ -132,10 +133,10 @@ pub(super) fn invalid_status(node: &mut Value, scene: &Scene) {
     set_condition_with(node, &scene.own_condition, "status", "Forged");
 }
 
-/// Nothing: what is refused then is writing at all.
+/// No change: then the write itself is refused.
 pub(super) fn nothing(_: &mut Value, _: &Scene) {}
 
-/// What a reporter does: the heartbeat of its condition, which must be there.
+/// A reporter's own work: the heartbeat of its condition, which must exist.
 pub(super) fn heartbeat(node: &mut Value, scene: &Scene) {
     let Some(conditions) = node["status"]["conditions"].as_array_mut() else { return };
     for condition in conditions.iter_mut().filter(|c| c["type"] == scene.own_condition) {

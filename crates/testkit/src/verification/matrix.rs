@@ -1,7 +1,7 @@
-//! The table of what is tried with a reporter's token, and what should come of it.
+//! The attack matrix: what is tried with a reporter's token, and the expected answers.
 //!
-//! It is data: to try more, add a row. Each has three expectations, since the guard is about nodes and
-//! does not concern who writes as a ServiceAccount. The same expectations hold on every version that
+//! It is data: to try more, add a row. Each row has three expectations, because the guard applies only to
+//! writes as a node. The expectations are the same on every version that supports the access.
 //! knows the access.
 
 use super::changes::{self, Change};
@@ -180,7 +180,7 @@ mod tests {
     use super::super::{Access, Guard, Setting};
     use super::*;
 
-    /// Whoever acts as a node is kept from more by the stronger guard and from nothing less.
+    /// The stronger guard refuses everything that the weaker one refuses.
     #[test]
     fn strict_opens_nothing_that_records_closes() {
         for row in matrix().iter().flat_map(|section| section.rows) {

@@ -1,10 +1,10 @@
-//! What a reporter's token opens, tried on a real API server the way a thief would: with the
-//! cluster's own kubectl, the token, and nothing else.
+//! What a reporter's token permits, tried on a real API server like an attacker would: with the cluster's own
+//! kubectl, the token, and nothing else.
 //!
-//! [`verify`] tries all rows of the [`matrix`]; a test that needs more, such as a token whose pod is
-//! gone, opens a [`Session`] and performs an [`Action`] as an [`Identity`]. What the answer should
-//! have been is data beside the answer, so that a table can show both. It judges answers of the
-//! API server only: whatever fails for another reason is an error, never a refusal.
+//! [`verify`] tries all rows of the [`matrix`]. A test that needs more, such as the token of a deleted pod,
+//! opens a [`Session`] and performs an [`Action`] as an [`Identity`]. The expected answer is data next to the
+//! actual one, so a table can show both. Only answers of the API server count: every other failure is an error
+//! and never a refusal.
 
 mod answer;
 mod changes;
@@ -30,7 +30,7 @@ use crate::{
     layout::Layout,
 };
 
-/// A reporter that runs, and what it is for.
+/// A running reporter.
 #[derive(Debug, Clone)]
 pub struct Reporter {
     /// The namespace of its pod and ServiceAccount.
@@ -86,20 +86,19 @@ impl Reporter {
     }
 }
 
-/// What the API server should answer.
+/// The expected answer of the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// The request is carried out.
+    /// The request is allowed.
     Allowed,
-    /// It is carried out without the change that it is made for.
+    /// The request is allowed, and the change is ignored.
     Ignored,
-    /// It is refused, with a message that contains this text: a request that is refused for
-    /// another reason than the one it was made for proves nothing.
+    /// It is refused with a message that contains this text. A refusal for another reason would prove nothing.
     Refused(String),
 }
 
 impl Expected {
-    /// Whether this is the answer.
+    /// Returns whether this is the answer.
     pub fn is(&self, answer: &Answer) -> bool {
         match (self, answer) {
             (Self::Allowed, Answer::Allowed) | (Self::Ignored, Answer::Ignored) => true,
@@ -119,16 +118,16 @@ impl fmt::Display for Expected {
     }
 }
 
-/// One thing that was tried.
+/// One attempt with its answer.
 #[derive(Debug, Clone)]
 pub struct Check {
-    /// What it is about: the title of a section of the matrix.
+    /// Its subject: the title of a section of the matrix.
     pub section: &'static str,
-    /// What was tried, in words.
+    /// The attempt, in words.
     pub what: &'static str,
-    /// What the answer should be.
+    /// The expected answer.
     pub expected: Expected,
-    /// What it was.
+    /// The actual answer.
     pub seen: Answer,
 }
 
@@ -139,12 +138,12 @@ impl Check {
     }
 }
 
-/// Tries everything that a thief of this reporter's token would, with a token of its own that is
-/// bound to the same pod. What must not be done is asked for as a dry run, so that a hole is found
-/// without being fallen through.
+/// Tries everything in the matrix, with a token of its own that is bound to the reporter's pod. Forbidden
+/// changes are dry runs, so a hole is found without damage.
 ///
 /// # Errors
-/// When a token cannot be had, or the API server gives an answer that neither allows nor refuses.
+///
+/// When there is no token, or the API server neither allows nor refuses.
 pub fn verify(layout: &Layout, reporter: &Reporter, scene: &Scene) -> Result<Vec<Check>> {
     scene.check(layout)?;
     let bound = Session::bound(layout, reporter)?;

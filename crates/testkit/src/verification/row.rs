@@ -1,9 +1,9 @@
-//! A row of the matrix: what is tried, in whose name, and what should come of it in each setting.
+//! A row of the matrix: the attempt, the identity, and the expected answers.
 
 use super::changes::Change;
 use super::setting::{Access, Guard, Setting};
 
-/// Rows about one thing.
+/// Rows with one subject.
 #[derive(Debug)]
 pub struct Section {
     /// What they are about.
@@ -12,49 +12,49 @@ pub struct Section {
     pub rows: &'static [Row],
 }
 
-/// One thing that is tried.
+/// One attempt.
 #[derive(Debug)]
 pub struct Row {
-    /// What it is, in words that complete "may a reporter …".
+    /// The attempt, in words that complete "may a reporter …".
     pub what: &'static str,
     pub(super) who: Who,
     pub(super) attempt: Attempt,
-    /// Whether it takes a second rule with a probe.
+    /// Whether it needs a second rule with a probe.
     pub(super) needs_another_rule: bool,
-    /// By constrained impersonation under each guard, and by policy.
+    /// The expectations: constrained impersonation with each guard, and admission policy.
     expected: [Cell; 3],
 }
 
-/// Whose name a request is made in.
+/// The identity of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
-    /// The one in which this access writes.
+    /// The identity with which this access writes.
     Reporter,
     /// The same, with a token of the ServiceAccount that is bound to no pod, and so names no node.
     Unbound,
-    /// The ServiceAccount's, whatever the access.
+    /// The ServiceAccount, with every access.
     Itself,
-    /// That of the reporter's node, whatever the access.
+    /// The reporter's node, with every access.
     ItsNode,
-    /// That of the other node.
+    /// The other node.
     OtherNode,
-    /// That of its node, with one more flag of kubectl.
+    /// The reporter's node, with one more flag of kubectl.
     ItsNodeWith(&'static str),
-    /// This user's.
+    /// This user.
     User(&'static str),
 }
 
-/// What is asked. `{own}`, `{other}`, `{namespace}` and `{account}` in paths are names: of the
-/// reporter's node, of the other node, of the reporter's namespace and its ServiceAccount.
+/// The request. In paths, `{own}`, `{other}`, `{namespace}` and `{account}` are names: of the reporter's node,
+/// the other node, the reporter's namespace and its ServiceAccount.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Attempt {
     /// GET.
     Read(&'static str),
-    /// PUT of the Node or its status at this path, changed.
+    /// PUT of the Node or its status at this path, with a change.
     Update(&'static str, Change),
-    /// The one update that is carried out: a heartbeat in its own condition.
+    /// The one real update: a heartbeat of its own condition.
     Heartbeat,
-    /// POST of an object with nothing but its kind.
+    /// POST of an object with only its kind.
     Create(&'static str, &'static str, &'static str),
     /// DELETE.
     Delete(&'static str),
@@ -64,38 +64,38 @@ pub(super) enum Attempt {
     PatchStatus,
 }
 
-/// What should come of it.
+/// The expected answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell {
-    /// It is done: it is a reporter's work.
+    /// It is allowed, because it is a reporter's work.
     Works,
-    /// It is done, though no reporter needs it: this way of running reporters leaves it open.
+    /// It is allowed although no reporter needs it: this way of running reporters leaves it open.
     Open,
-    /// The request is carried out without what was tried.
+    /// The request is allowed, and the change is ignored.
     Ignored,
-    /// RBAC grants nobody this verb on this resource.
+    /// RBAC grants this verb on this resource to nobody.
     Lacks(&'static str, &'static str),
-    /// It is refused by this, with a message that contains this text.
+    /// This part refuses it, with a message that contains this text.
     Refused(By, &'static str),
 }
 
-/// What refuses where RBAC does not.
+/// What refuses a request, other than RBAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     /// The API server's checks of who may impersonate whom.
     Impersonation,
-    /// The authorizer of nodes, which knows what each has to do with.
+    /// The node authorizer.
     NodeAuthorizer,
-    /// The admission plugin that knows what no node may change of itself.
+    /// The admission plugin NodeRestriction.
     NodeRestriction,
-    /// The operator's guard around nodes.
+    /// The operator's guard.
     Guard,
     /// The operator's policy for a rule's reporters.
     Policy,
 }
 
 impl Row {
-    /// What should come of it in a setting.
+    /// Returns the expectation for a setting.
     pub fn cell(&self, setting: Setting) -> Cell {
         let [impersonating_records, impersonating_strict, by_policy] = self.expected;
         match (setting.access, setting.guard) {

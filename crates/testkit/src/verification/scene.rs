@@ -1,4 +1,4 @@
-//! A row of the matrix put into practice: the names of this cluster in place of the table's.
+//! Puts a row of the matrix into practice, with the names of this cluster.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::{
     layout::Layout,
 };
 
-/// Where a reporter's token is tried.
+/// The surroundings of a reporter's token.
 #[derive(Debug)]
 pub struct Scene {
     /// How reporters are run here.
@@ -66,7 +66,7 @@ impl Scene {
         })
     }
 
-    /// The answer that a row wants here.
+    /// Returns the expected answer of a row here.
     pub(super) fn expected(&self, row: &Row) -> Expected {
         match row.cell(self.setting) {
             Cell::Works | Cell::Open => Expected::Allowed,
@@ -81,7 +81,7 @@ impl Scene {
         }
     }
 
-    /// Tries what a row says.
+    /// Makes the attempt of a row.
     pub(super) fn attempt(&self, row: &Row, session: &Session) -> Result<Answer> {
         let change = |node: &mut Value| match row.attempt {
             Attempt::Update(_, change) => change(node, self),

@@ -25,10 +25,10 @@ use crate::{
 /// How long a token is valid; the API server gives none for less than ten minutes.
 const TOKEN_LIFETIME: &str = "10m";
 
-/// How often an update is tried anew when somebody else was faster.
+/// The number of retries of an update after conflicts.
 const UPDATE_TRIES: usize = 5;
 
-/// Validation would have kubectl ask for the schema first, as someone who may not.
+/// Without validation, because kubectl would ask for the schema first, which the identity may not read.
 const APPLY_STATUS: [&str; 6] = [
     "apply",
     "--server-side",
@@ -38,7 +38,7 @@ const APPLY_STATUS: [&str; 6] = [
     "-f-",
 ];
 
-/// Who a request says it comes from.
+/// The identity of a request.
 #[derive(Debug, Clone)]
 pub enum Identity {
     /// The ServiceAccount itself.
@@ -65,15 +65,14 @@ impl Identity {
     }
 }
 
-/// What is asked of the API server: one request, except where it says otherwise. Requests are
-/// raw because kubectl else asks what the server serves first, and a constrained identity may not
+/// One request to the API server, except where stated otherwise. Requests are raw, because kubectl otherwise
+/// asks first what the server serves, and a constrained identity may not do that.
 /// even do that.
 #[derive(Debug)]
 pub enum Action<'a> {
     /// GET of a path: an object, or a list.
     Read(String),
-    /// PUT of an object that was changed. It is read before, and all is done again if someone else
-    /// wrote it in between.
+    /// PUT of a changed object. The object is read before, and all of it is repeated after a conflict.
     Update(Update<'a>),
     /// POST of an object to a path.
     Create(String, Value),
@@ -161,7 +160,7 @@ impl Session {
         Ok(Self { kubectl, administrator: Kubectl::new(layout), _dir: dir })
     }
 
-    /// Asks the API server for something, and tells what it answered.
+    /// Sends a request, and returns the answer.
     ///
     /// # Errors
     /// When kubectl does not get so far, or the answer neither allows nor refuses: no such object,

@@ -1,10 +1,10 @@
-//! What a reporter's permissions depend on: how it writes, and how strong the guard is.
+//! A setting of the matrix: the access of reporters, and the guard.
 
 use std::fmt;
 
 use crate::version::KubernetesVersion;
 
-/// How a reporter writes to its Node, as `spec.reporter.access` of its rule says.
+/// The access of a reporter, `spec.reporter.access` of its rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// As its Node (KEP-5284).
@@ -17,18 +17,18 @@ impl Access {
     /// Both.
     pub const ALL: [Self; 2] = [Self::ConstrainedImpersonation, Self::AdmissionPolicy];
 
-    /// Whether this Kubernetes knows it.
+    /// Returns whether this Kubernetes supports it.
     pub fn exists_on(self, version: KubernetesVersion) -> bool {
         self == Self::AdmissionPolicy || version != KubernetesVersion::V1_34
     }
 }
 
-/// What the operator's flag `--guard` says.
+/// The operator's flag `--guard`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
     /// No node may change the operator's records.
     Records,
-    /// And an impersonated node may change nothing but conditions that rules probe.
+    /// In addition, an impersonated node may change only conditions that rules probe.
     Strict,
 }
 
@@ -40,9 +40,9 @@ impl Guard {
 /// One way to run reporters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
-    /// How they write.
+    /// Their access.
     pub access: Access,
-    /// What nodes are kept from.
+    /// The guard.
     pub guard: Guard,
 }
 

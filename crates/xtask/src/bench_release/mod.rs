@@ -1,9 +1,9 @@
-//! `cargo xtask bench-release`: how long a node waits once its agent answers, on two real nodes and with
-//! default settings.
+//! `cargo xtask bench-release`: how long a node waits after its agent answers, on two real nodes with default
+//! settings.
 //!
-//! In each round an agent starts on a node that is held. The time counts from its first answer of 200,
-//! which this program asks for all the time, to the node without the taint, which it sees by a watch. Then
-//! the agent goes, and the next round begins when the node is held again.
+//! In each round an agent starts on a held node. The time counts from its first answer of 200, which this
+//! program polls for, until the watch shows the node without the taint. Then the agent is deleted, and the next
+//! round begins when the node is held again.
 
 mod node;
 
@@ -24,7 +24,7 @@ use crate::{
     workspace::{self, Progress},
 };
 
-/// How long a reporter is measured while it waits for its agent.
+/// How long a waiting reporter is measured.
 const WINDOW: Duration = Duration::from_secs(20);
 
 /// How long a reporter may take to start.
@@ -38,14 +38,14 @@ pub(crate) struct Options {
     rounds: u32,
 }
 
-/// What a reporter takes while it waits for its agent.
+/// The cost of a reporter that waits for its agent.
 struct Waiting {
     resident: u64,
     cpu: Duration,
     window: Duration,
 }
 
-/// Measures, prints what it found, and fails where a bar is missed.
+/// Measures, prints the results, and fails if a limit is exceeded.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let progress = Progress::start();
     setup::packages_for_nodes(&progress)?;
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
     let mut times = Vec::new();
     for round in 0..options.rounds.div_ceil(2) {
-        // Both nodes at the same time, at places in the probes' second that differ from round to round.
+        // Both nodes at the same time, at offsets in the probes' second that differ from round to round.
         let ready_after = Duration::from_millis(2000 + u64::from(round) * 370 % 1000);
         let measured: Vec<_> = thread::scope(|scope| {
             let rounds: Vec<_> =
@@ -107,7 +107,7 @@ fn measure_waiting(progress: &Progress) -> anyhow::Result<Waiting> {
     Ok(Waiting { resident: after.resident, cpu, window: begun.elapsed() })
 }
 
-/// Waits until a reporter runs: nodes join with the taint, before anything runs on them.
+/// Waits until a reporter runs: nodes join with the taint before any pod runs on them.
 fn await_reporter() -> anyhow::Result<u32> {
     let end = Instant::now() + STARTS_WITHIN;
     while Instant::now() < end {
@@ -119,7 +119,7 @@ fn await_reporter() -> anyhow::Result<u32> {
     bail!("no reporter runs within {STARTS_WITHIN:?}; see kubectl -n nrr-reporters get pods")
 }
 
-/// The process of a reporter, in whatever node.
+/// Returns the process of a reporter, on any node.
 fn reporter() -> Option<u32> {
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

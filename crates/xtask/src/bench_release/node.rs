@@ -1,4 +1,4 @@
-//! A node as the bench sees it: its taints by a watch, and its agent.
+//! A node of the benchmark: its taints by a watch, and its agent.
 
 use std::{
     io::{BufRead, BufReader, Read as _, Write as _},
@@ -13,12 +13,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use node_readiness_testkit::Layout;
 
-/// The image of the agents, as `make deploy` loads it.
+/// The agents' image, as loaded by `make deploy`.
 const IMAGE: &str = concat!("node-readiness/testkit:v", env!("CARGO_PKG_VERSION"));
 
 const TAINT: &str = "readiness.k8s.io/NetworkReady";
 
-/// How long anything may take; a node is held again after half a minute.
+/// The timeout of a wait; a node is held again after half a minute.
 const WITHIN: Duration = Duration::from_mins(2);
 
 /// The keys of a node's taints, a line for each change of the node.
@@ -42,7 +42,7 @@ impl Kubectl {
         command
     }
 
-    /// Runs a command that must succeed, and returns what it printed.
+    /// Runs a command that must succeed, and returns its output.
     pub(super) fn run(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
         let mut command = self.command(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -61,7 +61,7 @@ pub(super) struct BenchNode {
     kubectl: Kubectl,
     agent: SocketAddr,
     watch: Child,
-    /// When the node was seen to carry the taint, or not.
+    /// When the watch showed the node with the taint, or without.
     changes: Receiver<(Instant, bool)>,
 }
 
@@ -94,7 +94,7 @@ impl BenchNode {
         Ok(Self { name: name.to_owned(), kubectl, agent, watch, changes })
     }
 
-    /// Waits until the node is seen to be held, or no longer, and returns when that was.
+    /// Waits until the node is held, or released, and returns when that was.
     pub(super) fn await_held(&mut self, held: bool) -> anyhow::Result<Instant> {
         let end = Instant::now() + WITHIN;
         loop {
@@ -108,8 +108,8 @@ impl BenchNode {
         }
     }
 
-    /// Starts an agent that is ready after some time, and returns the time from its first good answer to
-    /// the node without the taint. When this returns, the agent is gone and the node held again.
+    /// Starts an agent that becomes ready after some time, and returns the time from its first good answer to
+    /// the node without the taint. On return the agent is deleted and the node held again.
     pub(super) fn round(&mut self, ready_after: Duration) -> anyhow::Result<Duration> {
         let manifest = include_str!("agent.yaml")
             .replace("{node}", &self.name)
@@ -124,7 +124,7 @@ impl BenchNode {
         Ok(released.saturating_duration_since(answered))
     }
 
-    /// Asks the agent until it answers 200, and returns when it did.
+    /// Polls the agent until it answers 200, and returns when it did.
     fn await_answer(&self) -> anyhow::Result<Instant> {
         let end = Instant::now() + WITHIN;
         while Instant::now() < end {

@@ -1,5 +1,4 @@
-//! What the reporter needs of the API server, and what that server counted. It is asked through
-//! kubectl, as the testkit does.
+//! The reporter's objects on the API server, and the API server's count of requests, through kubectl.
 
 use std::{
     fs,
@@ -18,16 +17,16 @@ use node_readiness_testkit::Layout;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// The Node that the reporter takes itself to be on.
+/// The name of the reporter's Node.
 pub(super) const NODE: &str = "bench";
 
-/// The test servers' control port; the others are the four after it.
+/// The test servers' control port; the other ports are the four after it.
 pub(super) const CONTROL: u16 = 19180;
 
 const NAMESPACE: &str = "default";
 
-/// The requests of nodes, as the API server's own configuration of priority and fairness sorts them.
-/// There is no kubelet here, so all of them are the reporter's, whatever it asks for.
+/// The requests of nodes, by the API server's own priority and fairness configuration. No kubelet runs, so all
+/// of them are the reporter's.
 const COUNTER: &str = "apiserver_flowcontrol_dispatched_requests_total{";
 const OF_NODES: &str = "flow_schema=\"system-node";
 
@@ -55,8 +54,8 @@ impl Api {
         }
     }
 
-    /// Creates a Node, what the operator generates for a rule, and a pod, and writes to `dir` what
-    /// kubelet would mount into it.
+    /// Creates a Node, the generated objects of a rule, and a pod, and writes the files that kubelet would
+    /// mount into `dir`.
     pub(super) fn prepare(&self, dir: &Path) -> anyhow::Result<Pod> {
         let generated = generated()?;
         let account = generated.service_account.metadata.name.clone().context("no name")?;
@@ -68,7 +67,7 @@ impl Api {
         for binding in &generated.role_bindings {
             self.create(binding)?;
         }
-        // A token is for a node only if it is bound to a pod there.
+        // A token belongs to a node only if it is bound to a pod there.
         self.create(&json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -103,7 +102,7 @@ impl Api {
         Ok(pod)
     }
 
-    /// How many requests nodes have made.
+    /// Returns the number of requests of nodes.
     pub(super) fn requests(&self) -> anyhow::Result<u64> {
         let metrics = self.ask(&["get", "--raw", "/metrics"])?;
         let counts = metrics
@@ -113,7 +112,7 @@ impl Api {
         counts.sum::<Result<u64, _>>().context("the API server's metrics are not as expected")
     }
 
-    /// Whether the Node says that every probe succeeds.
+    /// Returns whether every condition of the Node is True.
     pub(super) fn all_true(&self) -> anyhow::Result<bool> {
         let path = "jsonpath={range .status.conditions[*]}{.type}={.status} {end}";
         let conditions = self.ask(&["get", "node", NODE, "-o", path])?;
@@ -150,7 +149,7 @@ impl Api {
     }
 }
 
-/// Ten probes of all kinds, at the period that probes have by default.
+/// Ten probes of all kinds, with the default period.
 fn probes() -> Vec<(String, Value)> {
     let port = |offset: u16| CONTROL + offset;
     let handlers = [
@@ -169,7 +168,7 @@ fn probes() -> Vec<(String, Value)> {
     named.map(|(number, handler)| (format!("bench.example.com/Probe{number}"), handler)).collect()
 }
 
-/// What the operator makes of a rule with these probes, but its owner, which is not there.
+/// Returns the generated objects of a rule with these probes, without their owner, which does not exist.
 fn generated() -> anyhow::Result<ReporterObjects> {
     let conditions: Vec<Value> = probes()
         .iter()

@@ -1,9 +1,8 @@
-//! `cargo xtask bench-reporter`: what a reporter takes of a node on which nothing changes.
+//! `cargo xtask bench-reporter`: the cost of a reporter on a node on which nothing changes.
 //!
-//! The static program that the image holds runs ten probes of all kinds, with the configuration and
-//! the permissions that the operator would generate, against the testkit's test servers and a real API
-//! server. It is no pod, so that what is measured is the reporter and nothing around it; kubelet's
-//! liveness check is not among it.
+//! The static program of the image runs ten probes of all kinds, with the configuration and permissions that
+//! the operator generates, against the testkit's test servers and a real API server. It does not run in a pod,
+//! so only the reporter is measured, without kubelet's liveness check.
 
 mod api;
 mod process;
@@ -34,13 +33,13 @@ use crate::{
 /// The control plane's addresses.
 const LOOPBACK: LoopbackNet = LoopbackNet::new(7);
 
-/// How long anything may take to come about.
+/// The timeout of a wait.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// Time between two lines that say that it goes on.
+/// The interval of progress lines.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Time from the first report to the measurement, in which connections and threads of the start end.
+/// The time from the first report to the measurement, for connections and threads of the start to end.
 const WARM_UP: Duration = Duration::from_secs(15);
 
 /// How to measure.
@@ -51,11 +50,11 @@ pub(crate) struct Options {
     seconds: u64,
 }
 
-/// Measures, prints what it found, and fails where a bar is missed.
+/// Measures, prints the results, and fails if a limit is exceeded.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let progress = Progress::start();
-    // All that there are images of, since programs that are built together share what their
-    // dependencies can do: this is then the reporter that is in the image.
+    // All images are built together, because programs of one build share the features of their dependencies. So
+    // this is the reporter of the image.
     let binaries = images::build_static(&["operator", "reporter", "testkit"], &progress)?;
     let [_, reporter, testkit] = &binaries[..] else { bail!("three programs were to be built") };
     let dir = workspace::cluster_dir().join("bench-reporter");
@@ -69,7 +68,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
     let image = image_size(reporter, &dir)?;
 
-    // Below the root directory that the reporter is given for the node's.
+    // Below the directory that the reporter uses as the node's root.
     let host_root = dir.join("host");
     let _test_servers = process::test_servers(testkit, &host_root.join("run/bench"))?;
     let api = Api::new(cluster.layout());
@@ -128,7 +127,7 @@ fn await_reports(api: &Api, running: &Running) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets time pass, and returns how much it was.
+/// Waits, and returns how long.
 fn wait(window: Duration, progress: &Progress) -> Duration {
     let begun = Instant::now();
     progress.say(&format!("measuring for {window:?}"));

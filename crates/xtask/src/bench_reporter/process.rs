@@ -1,4 +1,4 @@
-//! The processes: the reporter, started as if it were in a pod, and what it probes.
+//! The processes: the reporter, started as if in a pod, and the test servers.
 
 use std::{
     fs::{self, File},
@@ -13,8 +13,8 @@ use node_readiness_testkit::host;
 use super::api::{CONTROL, NODE, Pod};
 use crate::usage::Usage;
 
-/// Gives the process that it becomes a `/run` of its own with the ServiceAccount's files, which a
-/// reporter looks for where kubelet mounts them and nowhere else. `$1` is their directory.
+/// A shell script that gives the process its own `/run` with the ServiceAccount's files, where kubelet would
+/// mount them. `$1` is their directory.
 const IN_A_POD: &str = r#"
 mount -t tmpfs tmpfs /run
 files=/var/run/secrets/kubernetes.io/serviceaccount
@@ -24,7 +24,7 @@ shift
 exec "$@"
 "#;
 
-/// A process that ends with this value.
+/// A process that ends on drop.
 pub(super) struct Running {
     child: Child,
     log: PathBuf,
@@ -48,19 +48,19 @@ impl Running {
         Ok(Self { child, log })
     }
 
-    /// What it has used so far.
+    /// Returns its resource usage so far.
     pub(super) fn usage(&self) -> anyhow::Result<Usage> {
         let usage = Usage::of(self.child.id());
         usage.with_context(|| format!("the reporter has ended: {}", self.log()))
     }
 
-    /// What it has said.
+    /// Returns its output.
     pub(super) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
-/// Starts what is probed.
+/// Starts the test servers.
 pub(super) fn test_servers(testkit: &Path, dir: &Path) -> anyhow::Result<Running> {
     fs::create_dir_all(dir)?;
     let mut command = Command::new(testkit);
@@ -78,7 +78,7 @@ pub(super) fn reporter(
 ) -> anyhow::Result<Running> {
     let dir = pod.config.parent().context("the configuration is in a directory")?;
     let mut command = Command::new("unshare");
-    // Each of them execs the next, so that the process is the reporter in the end.
+    // Each program execs the next one, so the process becomes the reporter.
     if !host::is_root() {
         command.args(["--user", "--map-root-user"]);
     }

@@ -1,4 +1,4 @@
-//! What was measured of a reporter, and what it may be.
+//! The measurements of a reporter, with their limits.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::{
     usage::{Cpu, Usage},
 };
 
-/// Everything that was measured.
+/// All measurements.
 pub(super) struct Measured {
     pub(super) usage: Usage,
     pub(super) cpu: Cpu,
     pub(super) window: Duration,
-    /// Requests to the API server in that time, in which no heartbeat was due.
+    /// Requests to the API server during the measurement, without heartbeats.
     pub(super) requests: u64,
     /// Bytes of the image.
     pub(super) image: u64,
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_the_bar_passes_and_what_is_above_misses() {
+    fn a_value_at_the_limit_passes_and_one_above_fails() {
         assert_eq!(readings(0, Duration::from_millis(60)).missed(), 0);
         assert_eq!(readings(1, Duration::from_millis(70)).missed(), 2);
     }

@@ -1,5 +1,4 @@
-//! The cluster as it changes: `kubectl get --watch` of nodes and pods, read line by line while the
-//! demo waits for something.
+//! Watches the cluster: `kubectl get --watch` of nodes and pods, read line by line while the demo waits.
 
 use std::{
     io::BufReader,
@@ -19,7 +18,7 @@ use super::{
     view::View,
 };
 
-/// The namespaces whose pods matter here: the demo's own, its agents', the reporters'.
+/// The namespaces of pods in the demo: its own, its agents', the reporters'.
 const NAMESPACES: [&str; 3] = ["default", "kube-system", "nrr-reporters"];
 
 /// Where to look when something does not happen.
@@ -36,15 +35,15 @@ struct WatchEvent<K> {
     object: K,
 }
 
-/// What a reading thread hands on.
+/// A message of a reading thread.
 enum Event {
     Node(Box<WatchEvent<Node>>),
     Pod(Box<WatchEvent<Pod>>),
-    /// kubectl has ended, though it should not have.
+    /// kubectl has ended unexpectedly.
     Ended(&'static str),
 }
 
-/// Watches of a cluster. They end when it is dropped.
+/// The watches of a cluster. They end on drop.
 pub(super) struct Live<'a> {
     screen: &'a Screen,
     view: View,
@@ -71,8 +70,7 @@ impl<'a> Live<'a> {
         Ok(live)
     }
 
-    /// Begins anew: the clock of the lines that are printed is at zero, and what happened since
-    /// the last look is taken in without telling.
+    /// Starts again: resets the clock of printed lines, and takes in earlier changes without printing them.
     pub(super) fn restart(&mut self) -> anyhow::Result<()> {
         while let Ok((_, event)) = self.events.try_recv() {
             self.take(event)?;
@@ -81,12 +79,12 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
-    /// What was seen last.
+    /// Returns the last state.
     pub(super) fn view(&self) -> &View {
         &self.view
     }
 
-    /// Prints every change until the cluster is as it should be.
+    /// Prints every change until the cluster has the expected state.
     pub(super) fn until(
         &mut self,
         what: &str,
@@ -117,7 +115,7 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
-    /// Takes an event in, and tells what is new.
+    /// Processes an event, and prints what changed.
     fn take(&mut self, event: Event) -> anyhow::Result<Vec<String>> {
         Ok(match event {
             Event::Node(event) => self.view.see_node(&event.object),
@@ -166,7 +164,7 @@ fn watch<K: for<'de> Deserialize<'de> + Send + 'static>(
     let output = running.stdout.take().context("kubectl has no output")?;
     thread::spawn(move || {
         let events = serde_json::Deserializer::from_reader(BufReader::new(output)).into_iter();
-        // A receiver that is gone, or an event that is none, both mean that nobody needs more.
+        // A dropped receiver and an invalid event both mean that nobody needs more.
         let _ = events
             .map_while(Result::ok)
             .try_for_each(|read| sender.send((Instant::now(), event(Box::new(read)))));

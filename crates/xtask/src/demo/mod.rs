@@ -1,8 +1,8 @@
-//! `cargo xtask demo`: the main job on a real cluster, from nothing, for someone who sees it for
-//! the first time.
+//! `cargo xtask demo`: shows the project on a real cluster, from nothing, to somebody who sees it for the first
+//! time.
 //!
-//! It does what a user would do, with the commands that a user would type, and watches. It ends
-//! with an error if anything is not as it says; the cluster stays, to look at.
+//! It runs the commands that a user would type, and watches the cluster. It fails if something differs from its
+//! explanations. The cluster stays afterwards.
 
 mod live;
 mod screen;
@@ -18,15 +18,15 @@ use node_readiness_testkit::{Binaries, KubernetesVersion, Layout};
 use self::screen::Screen;
 use crate::{cluster, images, setup, workspace::Progress};
 
-/// How to show it.
+/// The options of the demo.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The Kubernetes version that the cluster looks like: 1.37 or 1.35
+    /// The Kubernetes version that the cluster emulates: 1.37 or 1.35
     #[arg(long, default_value_t, env = "KUBE")]
     kube: KubernetesVersion,
 }
 
-/// Shows everything.
+/// Runs the demo.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.kube == KubernetesVersion::V1_34 {
         bail!("Kubernetes {} has no constrained impersonation: take 1.37 or 1.35", options.kube);
@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes what is missing. Returns the binary that nodes are made of.
+/// Builds what is missing. Returns the binary that nodes are made of.
 fn prepare(screen: &Screen, progress: &Progress) -> anyhow::Result<PathBuf> {
     screen.step(
         "Prepare",
@@ -81,7 +81,7 @@ fn start_cluster(
     progress.say("the nodes are Ready");
     screen.others_printed();
     let layout = cluster.layout().clone();
-    // From here on it stays whatever happens, to look at.
+    // From here on the cluster stays in any case.
     cluster.detach();
     Ok(layout)
 }

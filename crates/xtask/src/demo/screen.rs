@@ -1,5 +1,5 @@
-//! What the demo prints: numbered steps, commands, and what commands print. Lines only, so that it
-//! reads the same in a terminal, a pipe and a log.
+//! The output of the demo: numbered steps, commands and their output. It prints only lines, so it looks the
+//! same in a terminal, a pipe and a log.
 
 use std::{
     cell::Cell,
@@ -13,7 +13,7 @@ use node_readiness_testkit::Layout;
 
 use crate::workspace;
 
-/// The variables that `make` hands down. A make that the demo runs starts afresh, as a user's does.
+/// The variables of `make`. A make that the demo runs starts without them, like a user's.
 const OF_MAKE: [&str; 9] = [
     "MAKEFLAGS",
     "MFLAGS",
@@ -26,7 +26,7 @@ const OF_MAKE: [&str; 9] = [
     "KUBECTL",
 ];
 
-/// Where everything is printed to.
+/// Prints everything.
 pub(super) struct Screen {
     colours: bool,
     steps: Cell<u32>,
@@ -39,7 +39,7 @@ impl Screen {
         Self { colours, steps: Cell::new(0), after_gap: Cell::new(false) }
     }
 
-    /// Begins a step: what it shows, and why that is worth a look.
+    /// Begins a step, with its purpose.
     pub(super) fn step(&self, title: &str, why: &str) {
         self.steps.set(self.steps.get() + 1);
         self.gap();
@@ -53,35 +53,35 @@ impl Screen {
         text.lines().for_each(|line| self.line(&format!("   {line}")));
     }
 
-    /// Has to be told when something else has printed: a build, or progress.
+    /// Notes that something else has printed: a build, or progress.
     pub(super) fn others_printed(&self) {
         self.after_gap.set(false);
     }
 
-    /// Leaves one empty line, and never two.
+    /// Leaves exactly one empty line.
     pub(super) fn gap(&self) {
         if !self.after_gap.get() {
             self.line("");
         }
     }
 
-    /// Prints one line. That nobody reads it any more is no reason to stop.
+    /// Prints one line, and ignores a closed output.
     pub(super) fn line(&self, text: &str) {
         self.after_gap.set(text.is_empty());
         let _ = writeln!(io::stdout(), "{text}");
     }
 
-    /// Prints one line as far in as what commands print.
+    /// Prints one line with the indentation of commands' output.
     pub(super) fn output(&self, text: &str) {
         self.line(format!("     {text}").trim_end());
     }
 
-    /// A mark for what is as it should be, or is not.
+    /// Returns a mark for an expected or unexpected result.
     pub(super) fn mark(&self, good: bool) -> String {
         if good { self.styled("32", "ok") } else { self.styled("1;31", "NO") }
     }
 
-    /// Shows a command, runs it with the local cluster as its own, and shows what it prints.
+    /// Shows a command, runs it on the local cluster, and shows its output.
     pub(super) fn run(&self, layout: &Layout, command: &[&str]) -> anyhow::Result<()> {
         let (status, _) = self.show(layout, command)?;
         if !status.success() {
@@ -90,7 +90,7 @@ impl Screen {
         Ok(())
     }
 
-    /// The same for a command whose exit status is an answer. Returns what it prints.
+    /// Does the same for a command whose exit status is an answer. Returns its output.
     pub(super) fn ask(&self, layout: &Layout, command: &[&str]) -> anyhow::Result<String> {
         Ok(self.show(layout, command)?.1)
     }
@@ -104,7 +104,7 @@ impl Screen {
         command.stdout(to_output.try_clone()?).stderr(to_output);
         let mut running =
             command.spawn().with_context(|| format!("cannot start {}", words.join(" ")))?;
-        // It holds the writing ends, without which reading would not end.
+        // The command holds the write ends, which must be closed for the read to end.
         drop(command);
         let mut text = String::new();
         for line in BufReader::new(output).lines() {
@@ -123,7 +123,7 @@ impl Screen {
     }
 }
 
-/// A command that works on the local cluster, whatever the user's own KUBECONFIG is.
+/// Returns a command for the local cluster, regardless of the user's KUBECONFIG.
 pub(super) fn on_cluster(layout: &Layout, words: &[&str]) -> Command {
     let in_bin = layout.bin().join(words[0]);
     let program = if in_bin.exists() { in_bin.as_path() } else { Path::new(words[0]) };
@@ -137,7 +137,7 @@ pub(super) fn on_cluster(layout: &Layout, words: &[&str]) -> Command {
     command
 }
 
-/// A word as one would type it into a shell.
+/// Returns a word as typed into a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }

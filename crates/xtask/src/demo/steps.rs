@@ -15,23 +15,21 @@ use super::{
     view::{CONDITION, View},
 };
 
-/// The nodes, as the local cluster names them.
+/// The names of the nodes in the local cluster.
 const NODE_A: &str = "node-a";
 const NODE_B: &str = "node-b";
 
-/// Where the operator runs the reporters of the example's rule, and as whom.
+/// The namespace and ServiceAccount of the example's reporters.
 const REPORTERS: &str = "nrr-reporters";
 const REPORTER: &str = "reporter-cni";
 
-/// The image that the ordinary pods and the agents run, as `make deploy` loads it. Without
-/// arguments it just waits.
+/// The image of ordinary pods and agents, as loaded by `make deploy`. Without arguments it waits.
 const IMAGE: &str = concat!("node-readiness/testkit:v", env!("CARGO_PKG_VERSION"));
 
-/// How long anything that is waited for may take. It takes a few seconds; a busy machine is no
-/// reason to fail.
+/// The timeout of a wait. A wait takes a few seconds, and more on a busy machine.
 const WITHIN: Duration = Duration::from_mins(1);
 
-/// What this is about of a node, for `kubectl get nodes`.
+/// The columns of `kubectl get nodes` in the demo.
 const COLUMNS: &str = "\
 NAME            CALICO_READY                                                              TAINTS
 .metadata.name  .status.conditions[?(@.type==\"projectcalico.org/CalicoReady\")].status  .spec.taints[*].key
@@ -44,10 +42,11 @@ struct Show<'a> {
     live: Live<'a>,
 }
 
-/// Shows everything that is shown on the running cluster.
+/// Runs all steps on the running cluster.
 ///
 /// # Errors
-/// When anything is not as the demo says.
+///
+/// When something differs from the demo's explanations.
 pub(super) fn show(screen: &Screen, layout: &Layout) -> anyhow::Result<()> {
     let mut show = Show { screen, layout, live: Live::start(screen, layout)? };
     show.file("nodes.columns", COLUMNS)?;
@@ -173,7 +172,7 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// Starts the agent of a node from a manifest that stays, to look at, and waits until it runs.
+    /// Starts the agent of a node from a manifest that stays in the directory, and waits until it runs.
     fn start_agent(&mut self, node: &str) -> anyhow::Result<()> {
         let manifest = include_str!("agent.yaml").replace("{node}", node).replace("{image}", IMAGE);
         let path = self.file(&format!("cni-agent-{node}.yaml"), &manifest)?;
@@ -184,7 +183,7 @@ impl Show<'_> {
         })
     }
 
-    /// Writes a file that a command shown here needs, and returns its path from the checkout's root.
+    /// Writes a file for a command, and returns its path from the checkout's root.
     fn file(&self, name: &str, content: &str) -> anyhow::Result<String> {
         let dir = self.layout.dir().join("demo");
         fs::create_dir_all(&dir)
@@ -201,7 +200,7 @@ impl Show<'_> {
         self.live.until(what, WITHIN, is_so)
     }
 
-    /// What must not have changed meanwhile.
+    /// Returns what must not change in the meantime.
     fn still(&self, what: &str, is_so: impl Fn(&View) -> bool) -> anyhow::Result<()> {
         let view = self.live.view();
         if !is_so(view) {

@@ -4,7 +4,7 @@ use node_readiness_testkit::verification::Check;
 
 use super::screen::Screen;
 
-/// Prints one line a check, below what it is about. The reason of a refusal is last, since it is the
+/// Prints one line for each check, grouped by subject. The reason of a refusal is last, because it is the
 /// longest.
 pub(super) fn print(screen: &Screen, checks: &[Check]) {
     let width = checks.iter().map(|check| check.what.len()).max().unwrap_or_default();
@@ -19,7 +19,7 @@ pub(super) fn print(screen: &Screen, checks: &[Check]) {
     }
 }
 
-/// What differs from what was expected, in full.
+/// Prints differences from the expected answers in full.
 pub(super) fn differences(checks: &[Check]) -> Vec<String> {
     checks
         .iter()

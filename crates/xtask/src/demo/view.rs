@@ -1,23 +1,23 @@
-//! What of a cluster the demo is about, and how two looks at it differ, in words. Values only.
+//! The demo's view of a cluster, and the differences between two views, in words.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use node_readiness_api::{CLAIMS_ANNOTATION, ClaimState, Claims};
 
-/// What is looked at, by the names in `examples/cni-readiness/rule.yaml`.
+/// The names in `examples/cni-readiness/rule.yaml`.
 pub(super) const RULE: &str = "cni";
 pub(super) const CONDITION: &str = "projectcalico.org/CalicoReady";
 pub(super) const TAINT: &str = "readiness.k8s.io/NetworkReady";
 
-/// A node in the demo's eyes.
+/// A node in the demo's view.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct NodeView {
-    /// Status of the condition, if the node has it.
+    /// The status of the condition, if the node has it.
     pub(super) condition: Option<String>,
-    /// Whether the taint is on it.
+    /// Whether it carries the taint.
     pub(super) tainted: bool,
-    /// Whether the rule's record on it says that it is held.
+    /// Whether the rule's claim states that it is held.
     pub(super) held: bool,
 }
 
@@ -44,12 +44,12 @@ impl NodeView {
         Self { condition, tainted, held }
     }
 
-    /// Whether the rule keeps pods away from it, for the reason that it should.
+    /// Returns whether the rule holds it, for the expected reason.
     pub(super) fn is_gated(&self) -> bool {
         self.condition.as_deref() == Some("False") && self.tainted && self.held
     }
 
-    /// Whether it is open to pods, for the reason that it should.
+    /// Returns whether it is open to pods, for the expected reason.
     pub(super) fn is_open(&self) -> bool {
         self.condition.as_deref() == Some("True") && !self.tainted && !self.held
     }
@@ -63,7 +63,7 @@ impl NodeView {
         match (before.tainted, self.tainted) {
             (false, true) => changes.push(format!("taint {TAINT} is on")),
             (true, false) => changes.push(format!("taint {TAINT} is off")),
-            // The taint that kubelet registered with becomes the rule's.
+            // The rule adopts the taint that kubelet registered with.
             _ if self.held && !before.held => {
                 changes.push(format!("taint {TAINT} is now kept by rule {RULE}"));
             }
@@ -73,7 +73,7 @@ impl NodeView {
     }
 }
 
-/// A pod in the demo's eyes.
+/// A pod in the demo's view.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PodView {
     /// The node it is bound to.
@@ -102,7 +102,7 @@ impl PodView {
         }
     }
 
-    /// Whether it runs and is Ready on this node.
+    /// Returns whether it runs and is Ready on this node.
     pub(super) fn runs_on(&self, node: &str) -> bool {
         self.ready && !self.ending && self.node.as_deref() == Some(node)
     }
@@ -121,17 +121,17 @@ impl PodView {
     }
 }
 
-/// All that the demo looks at.
+/// The demo's view.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct View {
     /// Nodes by name.
     pub(super) nodes: BTreeMap<String, NodeView>,
-    /// Pods by name: the demo's own and the reporters.
+    /// The demo's own pods and the reporters, by name.
     pub(super) pods: BTreeMap<String, PodView>,
 }
 
 impl View {
-    /// Takes over a node and tells what is new about it.
+    /// Updates a node and returns what changed.
     pub(super) fn see_node(&mut self, node: &Node) -> Vec<String> {
         let name = node.metadata.name.clone().unwrap_or_default();
         let now = NodeView::of(node);
@@ -143,7 +143,7 @@ impl View {
         now.changes(&before).into_iter().map(|change| format!("{name}  {change}")).collect()
     }
 
-    /// Takes over a pod and tells what is new about it.
+    /// Updates a pod and returns what changed.
     pub(super) fn see_pod(&mut self, pod: &Pod) -> Option<String> {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let now = PodView::of(pod);
@@ -151,33 +151,33 @@ impl View {
         now.change(before.as_ref()).map(|change| format!("pod {name} {change}"))
     }
 
-    /// Forgets a pod that is gone.
+    /// Removes a deleted pod.
     pub(super) fn lose_pod(&mut self, pod: &Pod) -> Option<String> {
         let name = pod.metadata.name.as_deref()?;
         self.pods.remove(name).map(|_| format!("pod {name} is gone"))
     }
 
-    /// A node by its name.
+    /// Returns a node by name.
     pub(super) fn node(&self, name: &str) -> NodeView {
         self.nodes.get(name).cloned().unwrap_or_default()
     }
 
-    /// Whether the scheduler has found no node for this pod.
+    /// Returns whether the scheduler has found no node for this pod.
     pub(super) fn waits(&self, pod: &str) -> bool {
         self.pods.get(pod).is_some_and(|pod| pod.unschedulable)
     }
 
-    /// Whether this pod runs and is Ready on this node.
+    /// Returns whether this pod runs and is Ready on this node.
     pub(super) fn runs_on(&self, pod: &str, node: &str) -> bool {
         self.pods.get(pod).is_some_and(|pod| pod.runs_on(node))
     }
 
-    /// Whether a pod whose name begins so runs on this node.
+    /// Returns whether a pod with this name prefix runs on this node.
     pub(super) fn any_runs_on(&self, prefix: &str, node: &str) -> bool {
         self.pods.iter().any(|(name, pod)| name.starts_with(prefix) && pod.runs_on(node))
     }
 
-    /// Everything in a few lines, for a message that says what was seen last.
+    /// Describes the last state in a few lines, for an error message.
     pub(super) fn describe(&self) -> String {
         let nodes = self.nodes.iter().map(|(name, node)| {
             let condition = node.condition.as_deref().unwrap_or("none");
