@@ -14,7 +14,7 @@ pub(crate) struct Row {
     pub(crate) figure: &'static str,
     pub(crate) found: String,
     pub(crate) bar: &'static str,
-    /// Whether the limit is met; `None` if this run cannot tell.
+    /// Whether the limit is met; `None` if this run cannot measure it.
     pub(crate) met: Option<bool>,
 }
 

@@ -13,7 +13,7 @@ use crate::watching::Watching;
 /// How many rules there are meanwhile.
 pub(crate) const RULES: usize = 10;
 
-/// In how many parts the churn is looked at.
+/// The number of parts of the churn.
 const PARTS: u32 = 10;
 
 /// Replaces all nodes by large ones, and has an operator read, taint, untaint and churn them.

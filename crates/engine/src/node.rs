@@ -273,7 +273,7 @@ pub(crate) fn seconds_of(time: &Time) -> Option<NonZeroU32> {
     NonZeroU32::new(time.0.as_second() as u32)
 }
 
-/// Reads a time as [`seconds`] does, where it stands.
+/// Parses a time in place, for [`seconds`].
 struct Seconds;
 
 impl Visitor<'_> for Seconds {

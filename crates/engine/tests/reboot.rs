@@ -55,7 +55,7 @@ fn a_rebooted_node_is_held_until_its_reporter_has_reported_anew() {
         "Ready1 was not reported since the node was rebooted and counts as Unknown, must be True"
     );
 
-    // The same heartbeat releases nothing, whoever looks.
+    // The same heartbeat releases nothing, on any operator.
     for operator in [&mut operator, &mut Operator::started(&[&node])] {
         let plan = operator.reconcile(&mut node, &rules);
         assert_eq!((state(&plan), plan.patch), (NodeState::Held, None));

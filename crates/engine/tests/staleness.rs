@@ -246,7 +246,7 @@ fn probing(probe: serde_json::Value) -> TestRule {
         .spec("reporter", json!({"heartbeatSeconds": 20}))
 }
 
-/// After how many seconds a condition with a heartbeat is looked at again.
+/// The seconds after which a node with a heartbeat is requeued.
 fn lasts(rules_: &[TestRule]) -> u64 {
     let mut node = beating("n", 1);
     let mut operator = Operator::started(&[&node]);

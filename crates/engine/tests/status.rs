@@ -293,7 +293,7 @@ fn the_status_quotes_why_reporters_do_not_run() {
     assert!(
         text.starts_with("0 of 2 reporters are ready; ErrImagePull: not found (n and 1 more); see")
     );
-    // What one pod says while it is replaced is not told once all are ready.
+    // The problem of a replaced pod is not reported when all are ready.
     assert!(!reported(applied(2, 2, Some("Error"))).2.contains("Error"));
 }
 
@@ -317,7 +317,7 @@ fn nodes_on_which_no_reporter_can_run_are_named_with_why() {
     assert_eq!(reported(&Reporters::Failed("refused".to_owned())).1, "ApplyFailed");
 }
 
-/// What a rule is told whose condition an older one probes as well.
+/// The status of a rule whose condition an older rule probes too.
 fn reported(conflict: Conflict, reporters: &Reporters) -> Option<(String, String, String)> {
     let rule = TestRule::new("cni").compile();
     let conflicts = Conflicts::from([("Ready1".to_owned(), conflict)]);

@@ -55,7 +55,7 @@ use crate::{
 /// The timeout of a request to the API server.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a write in flight may take after the process is told to stop.
+/// How long a write in flight may take after the process is asked to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Why the reporter ends.

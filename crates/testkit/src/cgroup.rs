@@ -109,7 +109,7 @@ impl Hierarchy {
     }
 }
 
-/// A new cpuset of v1 may use no processor and no memory until it is told which.
+/// A new cpuset of v1 has no processors and no memory until they are set.
 fn copy_cpuset(from: &Path, to: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         files::write(&to.join(file), files::read(&from.join(file))?)?;

@@ -38,7 +38,7 @@ impl Cluster {
     /// Starts a cluster and returns when it is usable: the API server is ready, the
     /// default ServiceAccount exists, and all nodes are Ready and carry no taints
     /// but their startup taints. One that an earlier run left in the same directory
-    /// is ended first. `progress` is told of everything that takes a second or more.
+    /// is ended first. `progress` gets a line for everything that takes a second or more.
     ///
     /// # Errors
     /// When something that is needed is missing or does not start; the message says

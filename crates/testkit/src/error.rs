@@ -62,7 +62,7 @@ pub enum Error {
         condition: String,
         /// How long.
         waited: Duration,
-        /// The last lines of the log that most likely tells why.
+        /// The last lines of the log that most likely has the cause.
         tail: String,
         /// That log.
         log: PathBuf,

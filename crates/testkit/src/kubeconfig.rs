@@ -1,5 +1,5 @@
 //! kubeconfig files. They point to certificates beside them instead of holding
-//! copies, so that a look at the file tells which identity it is.
+//! copies, so the file shows its identity.
 
 use std::path::{Path, PathBuf};
 

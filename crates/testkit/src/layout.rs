@@ -80,7 +80,7 @@ impl Layout {
         self.dir.join("kubectl-cache")
     }
 
-    /// What has been started, for whoever ends it.
+    /// The record of what was started.
     pub(crate) fn state(&self) -> PathBuf {
         self.dir.join("state.json")
     }

@@ -59,7 +59,7 @@ impl Share {
         Self { conflicts: Conflicts::new(), nodes: rule.nodes.clone(), yields: BTreeMap::new() }
     }
 
-    /// That of a rule among others that have reporters. Which nodes exist decides only what is told.
+    /// That of a rule among others that have reporters. Existing nodes only decide what the status reports.
     pub fn of<'a, N: Deref<Target = Node>>(
         rule: &Rule,
         others: impl Iterator<Item = &'a Rule>,

@@ -281,7 +281,7 @@ impl Operator {
     }
 }
 
-/// How a node stands to the first rule of its plan.
+/// The state of a node for the first rule of its plan.
 pub fn state(plan: &NodePlan) -> NodeState {
     plan.results[0].state
 }

@@ -189,7 +189,7 @@ mod tests {
         Rule::compile(&serde_json::from_value(rule).unwrap()).unwrap()
     }
 
-    /// A node that these rules have let go of, and that is not ready any more.
+    /// A node that these rules had released and that is not ready any more.
     fn regressed(name: &str, rules: &[&str]) -> Node {
         let claim = |rule: &&str| {
             let key = format!("readiness.k8s.io/{rule}");

@@ -12,7 +12,7 @@ use crate::test_servers::TestServers;
 const NODE: &str = "node-a";
 const NAME: &str = "env-reporter";
 
-/// Containers of one pod: name, condition, endpoint, and whether it is told of the CA.
+/// Containers of one pod: name, condition, endpoint, and whether it has the CA.
 const REPORTERS: [(&str, &str, &str, bool); 3] = [
     ("plain", "EnvPlain", "http://localhost:9181/", false),
     ("verified", "EnvVerified", "https://localhost:9182/", true),

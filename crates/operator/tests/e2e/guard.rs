@@ -80,7 +80,7 @@ fn as_kubelet(node: &str, arguments: &[&str]) -> Ran {
     try_kubectl(&[&[option.as_str()], arguments].concat())
 }
 
-/// By this the strict guard tells a kubelet from who impersonates its node.
+/// The strict guard recognizes a kubelet by this, and not an impersonated node.
 fn kubelets_requests_name_their_credential() {
     for node in NODES {
         let said = as_kubelet(node, &["auth", "whoami", "-o", "json"]).expect_success();

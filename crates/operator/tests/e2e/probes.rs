@@ -12,7 +12,7 @@ use crate::test_servers::TestServers;
 const NODE: &str = "node-a";
 const METRICS: u16 = 9190;
 
-/// What the test servers are told in a round, and what is then reported.
+/// The behaviors of the test servers in a round, and the expected reports.
 struct Round {
     behaviors: &'static [(&'static str, &'static str)],
     reported: Vec<(&'static str, Report)>,

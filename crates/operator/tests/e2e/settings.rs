@@ -1,4 +1,4 @@
-//! What a reporter with a wrong setting leaves for whoever looks at its pod.
+//! The termination message of a reporter with a wrong setting.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};

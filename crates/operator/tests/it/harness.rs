@@ -179,7 +179,7 @@ pub async fn warned(t: &Fixture, reason: &str) {
     event(t, reason, is_ours).await;
 }
 
-/// Waits for what an object is told.
+/// Waits for an event on an object.
 pub async fn event_of(t: &Fixture, reason: &str, kind: &str, name: &str) -> Event {
     let is_about = |event: &Event| {
         let about = event.regarding.as_ref();

@@ -75,7 +75,7 @@ async fn lesson_207_382_bootstrap_completes_once_and_for_all() {
     let key = format!("readiness.k8s.io/bootstrap-completed-{uid}");
     assert_eq!(done.metadata.annotations.unwrap()[&key], r#"{"rule-name":"bootstrap"}"#);
     t.report(&node, "example.com/Ready", "False").await;
-    // The rule's status tells when the operator has seen the change.
+    // The rule's status shows when the operator has seen the change.
     t.expect_status("bootstrap", |status| {
         let seen = status.node_evaluations.first();
         seen.is_some_and(|e| {

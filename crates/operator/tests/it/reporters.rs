@@ -238,7 +238,7 @@ async fn an_object_that_somebody_changes_again_and_again_is_applied_with_growing
         let status = t.rules().get("reverted").await.unwrap().status?;
         let reported = |c: &Condition| {
             c.reason == "ApplyFailed"
-                && c.message.contains("ConfigMap nrr-reporters/reporter-reverted is changed")
+                && c.message.contains("of ConfigMap nrr-reporters/reporter-reverted repeatedly")
         };
         status.conditions.iter().any(reported).then_some(())
     });
@@ -288,7 +288,7 @@ async fn all_goes_with_the_rule() {
     gone(&g.roles, "nrr-reporter-collected-impersonator").await;
 }
 
-/// What a rule is told of older ones that probe its conditions.
+/// The conflict that the status of a rule reports.
 fn conflict(rule: &NodeReadinessRule) -> Option<String> {
     let conditions = &rule.status.as_ref()?.conditions;
     conditions.iter().find(|c| c.reason == "ProbeConflict").map(|c| c.message.clone())

@@ -214,7 +214,7 @@ impl Environment {
 async fn a_start_writes_no_node_that_is_as_it_should_be(environment: &Environment) {
     let before = environment.versions().await;
     let operator = environment.operator();
-    // One node changes, so that it shows when the operator has looked at all.
+    // One node changes, which shows when the operator has planned all.
     let condition = json!({"type": "example.com/Ready", "status": "True"});
     let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
     environment.nodes().patch_status("n000", &PatchParams::default(), &patch).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a rule tells of itself.
+//! A rule's status.
 
 use std::time::{Duration, Instant};
 
@@ -182,7 +182,7 @@ async fn lesson_89_111_341_nothing_is_written_while_nothing_changes() {
         status.nodes.is_some_and(|nodes| nodes.held == 1)
     };
     let before = stable(t.expect_status("quiet", held).await);
-    // A heartbeat of the node, then a change of another rule, which has every node planned anew.
+    // A heartbeat of the node, then a change of another rule, which plans every node again.
     t.report(&node, "example.com/Unrelated", "True").await;
     let mut other = t.rule();
     other["metadata"]["name"] = json!("quiet-2");

@@ -81,13 +81,13 @@ impl Addresses {
             internal("etcd", 2380),
             ("etcd", self.etcd_health()),
             ("kube-apiserver", SocketAddr::from((self.bind, self.port))),
-            // What these two take when they are not told.
+            // The default ports of these two.
             internal("kube-controller-manager", 10257),
             internal("kube-scheduler", 10259),
         ]
     }
 
-    /// Where etcd tells its health and metrics, and nothing else, to anyone.
+    /// etcd's address for health and metrics only, without authentication.
     pub(super) fn etcd_health(&self) -> SocketAddr {
         SocketAddr::from((self.internal, 2381))
     }

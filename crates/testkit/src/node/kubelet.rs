@@ -1,4 +1,4 @@
-//! A node's kubelet: started when the node joins, and again when a test wants it to begin anew.
+//! A node's kubelet: started when the node joins, and again when a test restarts it.
 
 use std::path::PathBuf;
 

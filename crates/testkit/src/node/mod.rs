@@ -122,7 +122,7 @@ impl Machine {
         self.kubelet.as_mut()
     }
 
-    /// Leaves the processes to whoever ends the cluster.
+    /// Leaves the processes running after this value is dropped.
     pub(crate) fn into_services(self) -> impl Iterator<Item = Service> {
         [Some(self.containerd), self.kubelet, Some(self.unshare)].into_iter().flatten()
     }

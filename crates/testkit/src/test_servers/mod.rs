@@ -8,8 +8,8 @@
 //! | request to the control port | what it does |
 //! | --- | --- |
 //! | `PUT /<test server>/<behavior>` | from now on that test server behaves so |
-//! | `GET /<test server>` | tells how it behaves |
-//! | `GET /ca` | tells the certificate that the HTTPS server can be verified with |
+//! | `GET /<test server>` | returns its behavior |
+//! | `GET /ca` | returns the certificate of the HTTPS server |
 
 mod behavior;
 mod control;
@@ -30,7 +30,7 @@ use tokio::{
 
 use behavior::{Switches, TestServer};
 
-/// What the test servers are told on their command line.
+/// The command line of the test servers.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The address of the control port. HTTP, HTTPS, TCP and gRPC are on the four ports
