@@ -1,8 +1,8 @@
-//! How many nodes are written at the same time: an adaptive concurrency limit (AIMD).
+//! The adaptive concurrency limit (AIMD) of writes to nodes.
 //!
-//! More writes at a time are faster up to what the API server can handle, and beyond that they only queue
-//! there. So the limit follows the answers, like TCP's congestion window (RFC 5681): it grows quickly up to the
-//! last limit that was too high, slowly beyond, and is halved when the API server is overloaded.
+//! More concurrent writes are faster up to the capacity of the API server. Beyond that they only queue there. So
+//! the limit follows the answers, like TCP's congestion window (RFC 5681). It grows quickly up to the last limit
+//! that was too high, and slowly beyond it. It is halved when the API server is overloaded.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,11 +28,11 @@ pub(super) struct ConcurrencyLimit {
 #[derive(Debug)]
 struct State {
     limit: Limit,
-    /// How many permits exist: those in use and those that are free.
+    /// The number of permits, in use and free.
     permits: usize,
 }
 
-/// A permit that one write takes.
+/// A permit for one write.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     limit: &'a ConcurrencyLimit,
@@ -69,7 +69,7 @@ impl ConcurrencyLimit {
 }
 
 impl Permit<'_> {
-    /// Gives the permit back, with how the API server took the write.
+    /// Returns the permit and adjusts the limit to the API server's answer.
     pub(super) fn release(self, feedback: Feedback) {
         let now = Instant::now();
         let busy = self.limit.free.available_permits() == 0;
@@ -80,8 +80,8 @@ impl Permit<'_> {
             self.limit.free.add_permits(wanted - state.permits);
             state.permits = wanted;
         }
-        // The own permit is returned after this, so fewer may be free than have to be removed. The next answers
-        // remove the rest.
+        // This permit is returned after this, so fewer permits may be free than have to be removed. The next
+        // answers remove the rest.
         if wanted < state.permits {
             state.permits -= self.limit.free.forget_permits(state.permits - wanted);
         }
@@ -94,7 +94,7 @@ struct Limit {
     size: f64,
     /// The limit grows quickly up to this value.
     quick: f64,
-    /// When it was last reduced. The answers to earlier writes say nothing about the smaller limit.
+    /// When it was last reduced. Answers to earlier writes are ignored, because they belong to the larger limit.
     shrunk: Instant,
 }
 
@@ -108,8 +108,8 @@ impl Limit {
         self.size as usize
     }
 
-    /// Records the answer to a write that began at `began`. `busy` is whether all permits were in use. Only
-    /// then does an answer justify a higher limit.
+    /// Records the answer to a write that began at `began`. The limit grows only if all permits were in use
+    /// (`busy`).
     fn record(&mut self, feedback: Feedback, began: Instant, now: Instant, busy: bool) {
         if began < self.shrunk {
             return;
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(limit.size(), 8);
         now += QUICK;
         round(&mut limit, &mut now, Feedback::Success, QUICK);
-        assert_eq!(limit.size(), 8, "from here on it grows by one a round");
+        assert_eq!(limit.size(), 8, "after a reduction it grows by one a round");
         round(&mut limit, &mut now, Feedback::Success, QUICK);
         assert_eq!(limit.size(), 9);
     }
@@ -193,7 +193,7 @@ mod tests {
         }
         assert_eq!(limit.free.available_permits(), 0);
         permits.pop().unwrap().release(Feedback::Success);
-        assert_eq!(limit.free.available_permits(), 2, "its own and one more");
+        assert_eq!(limit.free.available_permits(), 2, "the returned permit and one more");
         permits.pop().unwrap().release(Feedback::Overload);
         drop(permits.drain(..));
         limit.acquire().await.release(Feedback::Success);

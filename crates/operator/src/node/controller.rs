@@ -23,7 +23,7 @@ use crate::leader::Leadership;
 use crate::telemetry::{Events, Telemetry};
 use crate::write_backoff::WriteBackoff;
 
-/// What the node controller works with.
+/// The node controller with its dependencies.
 pub(crate) struct NodeController {
     pub client: kube::Client,
     pub planner: Arc<Planner>,
@@ -31,7 +31,7 @@ pub(crate) struct NodeController {
     pub leadership: Leadership,
 }
 
-/// A node could not be written; the controller retries it.
+/// A failed write of a node. The controller retries it.
 #[derive(Debug, Error)]
 #[error("Node {node} could not be written: {}", failure.message)]
 struct WriteFailed {
@@ -66,7 +66,7 @@ impl NodeController {
             synced = rules.wait_for(Option::is_some) => if synced.is_err() { return },
             () = end.cancelled() => return,
         }
-        // The latency of a node starts with whatever causes its reconcile.
+        // The latency of a node starts with the event that triggers its reconcile.
         let starter = || {
             let planner = Arc::clone(&planner);
             move |node: &str| planner.latency.start(node)
@@ -101,7 +101,7 @@ impl NodeController {
 }
 
 async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, WriteFailed> {
-    // On a standby too: nothing waits there.
+    // Also on a standby, where no node waits for a write.
     let waiting_since = context.planner.latency.finish(node.name());
     if !context.leadership.may_write() {
         return Ok(Action::await_change());
@@ -127,7 +127,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
         Outcome::Stale(_) => {
             context.planner.cancel(&node);
             context.planner.latency.start_at(node.name(), waiting_since);
-            // The node's watch event is on its way and usually comes first.
+            // The node's next watch event usually triggers the reconcile earlier.
             debug!(node = node.name(), "the node changed since it was planned");
             Ok(Action::requeue(context.backoff.failed(node.name())))
         }
@@ -160,7 +160,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
     }
 }
 
-/// A plan, what it was made from, and its outcome.
+/// A plan with its inputs and its outcome.
 struct Reconciled {
     node: Arc<Node>,
     rules: Arc<RuleSet>,
@@ -168,7 +168,7 @@ struct Reconciled {
     outcome: Outcome,
 }
 
-/// Plans a node, and writes it if necessary; `None` while there are no rules.
+/// Plans a node and writes it if necessary. Returns `None` until the rules have synced.
 async fn plan_and_write(node: Arc<Node>, context: &Context) -> Option<Reconciled> {
     let plan =
         |node: &Node, rules: &Arc<RuleSet>| context.planner.plan(node, rules, &context.nodes);
@@ -178,7 +178,7 @@ async fn plan_and_write(node: Arc<Node>, context: &Context) -> Option<Reconciled
         return Some(Reconciled { node, rules, planned, outcome: Outcome::Written });
     }
     let permit = context.writer.acquire().await;
-    // Waiting for the permit may have taken long, so the plan is made again from the latest cache.
+    // The wait for the permit may have been long, so the node is planned again from the latest cache.
     let latest =
         context.nodes.get(&ObjectRef::from_obj(&*node)).unwrap_or_else(|| Arc::clone(&node));
     let latest_rules = context.rules.borrow().clone()?;
@@ -192,7 +192,7 @@ async fn plan_and_write(node: Arc<Node>, context: &Context) -> Option<Reconciled
     Some(Reconciled { node, rules, planned, outcome })
 }
 
-/// Writes a node, unless it is in backoff because somebody changes it back.
+/// Writes a node, unless it is in backoff because another client reverts its writes.
 async fn write(
     permit: Permit<'_>,
     node: &Node,
@@ -218,7 +218,7 @@ async fn write(
     };
     write_backoff.written(name, plan.content_hash);
     if is_changed {
-        warn!(node = name, manager, "somebody changed what the operator writes; writing it again");
+        warn!(node = name, manager, "the operator's taints or record were changed; writing them again");
         context.telemetry.events.reverted(node, plan, manager);
     }
     if outcome == Outcome::Undone {
@@ -227,20 +227,20 @@ async fn write(
     outcome
 }
 
-/// The failure of a node that somebody changes back again and again.
+/// Returns the failure for a node whose writes another client reverts repeatedly.
 fn reverted(node: &str) -> Failure {
     let message = format!(
-        "somebody changes back repeatedly what the operator writes; the operator writes it again with growing \
-         waits; see who with kubectl get node {node} -o yaml --show-managed-fields"
+        "another client reverts the operator's writes repeatedly; the operator repeats them with exponential \
+         backoff; to find the field manager, run kubectl get node {node} -o yaml --show-managed-fields"
     );
     Failure { reason: "Reverted".to_owned(), message }
 }
 
-/// The failure of a node for which the API server accepts writes that change nothing.
+/// Returns the failure for a node on which accepted writes have no effect.
 fn undone() -> Failure {
-    let message = "the API server accepts the operator's write and nothing changes: an admission policy or a \
-                   webhook removes it; the operator writes it again with growing waits; see kubectl get \
-                   mutatingadmissionpolicies,mutatingwebhookconfigurations"
+    let message = "the API server accepts the operator's write, but the node does not change: an admission \
+                   policy or a webhook removes the change; the operator repeats it with exponential backoff; \
+                   see kubectl get mutatingadmissionpolicies,mutatingwebhookconfigurations"
         .to_owned();
     Failure { reason: "Reverted".to_owned(), message }
 }
@@ -268,8 +268,8 @@ fn emit_events(
     }
 }
 
-/// Emits warnings for a node that could not be written: on the node each time, and on its rules when that is
-/// new.
+/// Emits warning events for a node that could not be written: on the node each time, and on its rules when the
+/// failure is new.
 fn emit_failure_events(
     node: &Node,
     plan: &NodePlan,

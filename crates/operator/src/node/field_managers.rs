@@ -1,4 +1,4 @@
-//! Finds in `metadata.managedFields` who changed what the operator writes on a Node.
+//! Finds the field manager that changed the operator's fields of a Node, from `metadata.managedFields`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::core::ObjectMeta;

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// When each waiting node began to wait.
+/// The time at which each waiting node began to wait.
 #[derive(Debug, Default)]
 pub(super) struct LatencyTracker(Mutex<HashMap<String, Instant>>);
 
 impl LatencyTracker {
-    /// Starts the latency of a node that may have to be written. One that is waiting keeps its start.
+    /// Starts the latency of a node that may need a write. A node that is waiting keeps its start.
     pub(super) fn start(&self, node: &str) {
         self.start_at(node, Instant::now());
     }
@@ -21,7 +21,7 @@ impl LatencyTracker {
         *known = since.min(*known);
     }
 
-    /// Ends the latency of a node and returns when it started: now for a node that was only requeued.
+    /// Ends the latency of a node and returns its start. A node that was only requeued starts now.
     pub(super) fn finish(&self, node: &str) -> Instant {
         self.lock().remove(node).unwrap_or_else(Instant::now)
     }

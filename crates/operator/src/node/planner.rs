@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(requeued.try_recv().unwrap().name, "deferred");
     }
 
-    /// A rule that may hold one regressed node, and two that regressed.
+    /// A rule that may hold one regressed node, and two regressed nodes.
     struct Scene {
         planner: Planner,
         store: NodeStore,
@@ -269,7 +269,7 @@ mod tests {
             scene
         }
 
-        /// Whether the node is held by the plan that is made for it now, of which this comes.
+        /// Plans the node and records this outcome. Returns whether the plan holds the node.
         fn holds(&self, name: &str, outcome: &Outcome) -> bool {
             let node = self.store.get(&ObjectRef::new(name)).unwrap();
             let plan = self.planner.plan(&node, &self.rules, &self.store).plan;
@@ -295,7 +295,7 @@ mod tests {
         let mut scene = Scene::new();
         assert!(scene.holds("a", &Outcome::Unknown(failure())));
         assert!(!scene.holds("b", &Outcome::Written));
-        // It is found out when the node is written again, or goes.
+        // The reservation ends when the node is written again or deleted.
         assert!(scene.holds("a", &Outcome::Failed(failure())));
         assert!(scene.holds("b", &Outcome::Unknown(failure())));
         assert!(!scene.holds("a", &Outcome::Written));

@@ -20,18 +20,18 @@ const UNREPORTED: u32 = 4;
 pub(super) enum Outcome {
     /// The node is as planned.
     Written,
-    /// Somebody else changed taints or records concurrently, so the plan is outdated. It has the API server's
-    /// message, in case this repeats.
+    /// Another client changed taints or records concurrently, so the plan is outdated. Contains the API
+    /// server's message, for the report of a repeated conflict.
     Stale(String),
-    /// This process does not lead, and nothing was sent.
+    /// This process does not lead, so it sent nothing.
     NotLeader,
     /// The node does not exist any more.
     Gone,
-    /// The API server is overloaded, and asks to wait this long.
+    /// The API server is overloaded and asks for this wait.
     Busy(Duration),
     /// The API server accepted the write and nothing changed: an admission policy or a webhook undid it.
     Undone,
-    /// Somebody changed the node back. The same write is repeated after this time.
+    /// Another client reverted the last write. The operator repeats it after this time.
     Reverted(Failure, Duration),
     /// The API server refused the write, or could not be reached.
     Failed(Failure),
@@ -40,7 +40,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// Returns why the write may not have been applied, if that is to be reported.
+    /// Returns the failure to report, if the write may not have been applied.
     pub(super) fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Failed(failure) | Self::Unknown(failure) | Self::Reverted(failure, _) => {
@@ -55,7 +55,7 @@ impl Outcome {
         }
     }
 
-    /// Turns repeated conflicts and overloads into a failure. A few of them are normal and not reported.
+    /// Reports repeated conflicts and overloads as a failure. A few of them are normal and are not reported.
     pub(super) fn after(self, misses: u32, node: &str) -> Self {
         if misses < UNREPORTED {
             return self;
@@ -64,17 +64,16 @@ impl Outcome {
             Self::Stale(words) => (
                 "Conflict",
                 format!(
-                    "after {misses} failed writes, the API server answered as if the node had changed since it \
-                     was planned: {words}; see who writes its taints with kubectl get \
-                     node {node} -o yaml --show-managed-fields, and whether an admission webhook refuses \
-                     the change"
+                    "after {misses} failed writes, the API server still reports that the node changed: {words}; \
+                     to find the field manager of its taints, run kubectl get node {node} -o yaml \
+                     --show-managed-fields; also check whether an admission webhook refuses the change"
                 ),
             ),
             Self::Busy(_) => (
                 "TooManyRequests",
                 format!(
-                    "after {misses} failed writes, the API server is still overloaded; see its priority and \
-                     fairness, and what else sends requests"
+                    "after {misses} failed writes, the API server is still overloaded; check its Priority and \
+                     Fairness configuration and the load of other clients"
                 ),
             ),
             other => return other,
@@ -94,21 +93,20 @@ impl Writer {
         Self { nodes: Api::all(client), leadership, limit: ConcurrencyLimit::new() }
     }
 
-    /// Waits for a permit to write. The caller decides afterwards what to write, because this may take
-    /// long.
+    /// Waits for a permit to write. This may take long, so the caller plans the write afterwards.
     pub(super) async fn acquire(&self) -> Permit<'_> {
         self.limit.acquire().await
     }
 
-    /// Returns the field manager that last changed what the operator writes on a node. This is the only read of
-    /// a node besides the watch, once for each conflict.
+    /// Returns the field manager that last changed the operator's fields of a node. This is the only read of a
+    /// node besides the watch, once for each conflict.
     pub(super) async fn last_manager(&self, node: &str) -> Option<String> {
         let read = self.leadership.write(self.nodes.get_metadata(node)).await.ok()?;
         field_managers::last_of(&read.metadata).map(str::to_owned)
     }
 
-    /// Writes a node with a conditional patch. It asks only for metadata in the answer, because nobody reads
-    /// the whole node.
+    /// Writes a node with a conditional patch. It requests only metadata in the answer, because it needs no
+    /// more.
     pub(super) async fn write(&self, permit: Permit<'_>, node: &Node, patch: JsonPatch) -> Outcome {
         let params =
             PatchParams { field_manager: Some(CONTROLLER_NAME.into()), ..Default::default() };

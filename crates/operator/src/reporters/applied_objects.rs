@@ -1,5 +1,5 @@
-//! What is known of generated objects after an apply: how admission changed them, and whether the watch has
-//! shown them yet.
+//! The state of generated objects after an apply: the changes that admission made, and whether the watch has
+//! shown the applied version.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -49,8 +49,8 @@ impl AppliedObjects {
         self.lock().unseen.insert(object.to_owned(), shown);
     }
 
-    /// Returns whether the watch still shows the version from before the last apply. Then a difference is not a
-    /// change by somebody else.
+    /// Returns whether the watch still shows the version from before the last apply. Then no other client caused
+    /// the difference.
     pub(crate) fn is_unseen(&self, object: &str, shown: Option<&str>) -> bool {
         let mut state = self.lock();
         let Some(before) = state.unseen.get(object) else { return false };
@@ -84,7 +84,7 @@ mod tests {
         let objects = AppliedObjects::default();
         let found = |image: &str| vec![("spec.image".to_owned(), json!(image))];
         assert!(objects.accept("a", 1, &found("mirror")));
-        assert!(!objects.accept("a", 1, &found("mirror")), "it is news once");
+        assert!(!objects.accept("a", 1, &found("mirror")), "the same difference is not new");
         assert!(objects.is_accepted("a", 1, &found("mirror")));
         assert!(!objects.is_accepted("a", 1, &found("by hand")));
         assert!(!objects.is_accepted("a", 2, &found("mirror")));
@@ -98,7 +98,7 @@ mod tests {
         objects.applied("a", 1, None);
         assert!(objects.is_unseen("a", None));
         assert!(!objects.is_unseen("a", Some("5")));
-        // The watch has shown it, so it is missing because it was deleted.
+        // The watch has shown the object, so it is missing because it was deleted.
         assert!(!objects.is_unseen("a", None));
     }
 }

@@ -40,8 +40,8 @@ pub(crate) struct Ensured<K> {
     pub(crate) object: K,
     /// Whether it was written.
     pub(crate) written: bool,
-    /// The first field that somebody else set and that is accepted: by an admission policy, or a manager that
-    /// added an item to a list.
+    /// The first accepted difference: an admission policy set the field, or another field manager added an item
+    /// to a list.
     pub(crate) changed: Option<String>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Applier {
 }
 
 impl Applier {
-    /// `namespace` is the reporters' namespace.
+    /// Creates an applier for objects in the reporters' namespace.
     pub(crate) fn new(
         client: Client,
         leadership: Leadership,
@@ -81,10 +81,10 @@ impl Applier {
         }
     }
 
-    /// Applies an object unless it is in the cluster as desired. It never writes a foreign object of that name.
+    /// Applies an object unless the cluster has it as desired. Never writes a foreign object of that name.
     ///
-    /// It accepts what admission changes during an apply, so that the two do not overwrite each other for ever.
-    /// It applies later changes by others again, with growing waits if they repeat.
+    /// Accepts the changes that admission makes during an apply, so that the two do not overwrite each other for
+    /// ever. Reverts later changes by others, with exponential backoff if they repeat.
     pub(crate) async fn ensure<K>(
         &self,
         api: &Api<K>,
@@ -161,8 +161,8 @@ impl Applier {
         Ok(Ensured { object, written: true, changed: Some(changed) })
     }
 
-    /// Returns the uid of the rule's object if it exists. It deletes an abandoned one, because a DaemonSet's
-    /// selector has the uid of the earlier rule and cannot be changed.
+    /// Returns the uid of the rule's object if it exists. Deletes an abandoned object, because a DaemonSet's
+    /// selector contains the uid of the earlier rule and is immutable.
     async fn take_over<K>(
         &self,
         api: &Api<K>,
@@ -183,7 +183,7 @@ impl Applier {
         }
     }
 
-    /// Deletes an object, unless another one has taken its name.
+    /// Deletes an object, unless another object has its name now.
     async fn delete_one<K>(
         &self,
         api: &Api<K>,
@@ -206,8 +206,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Replaces everything except the metadata. An apply would keep what others added to lists that are merged
-    /// by key.
+    /// Replaces everything except the metadata. An apply would keep the items that others added to lists that
+    /// are merged by key.
     async fn put_back<K>(&self, api: &Api<K>, live: &K, wanted: &Value) -> Result<K, ApplyError>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -220,12 +220,12 @@ impl Applier {
             PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
         let patch = Patch::Json::<()>(patch);
         let object = self.leadership.write(api.patch(&name, &params, &patch)).await;
-        let object = object.map_err(|cause| refused::<K>(&name, "put back", &cause))?;
-        info!(kind = kind::<K>(), name, "removed what others added");
+        let object = object.map_err(|cause| refused::<K>(&name, "restored", &cause))?;
+        info!(kind = kind::<K>(), name, "removed fields of others");
         Ok(object)
     }
 
-    /// Applies an object in place of the one with that uid, or if there is none.
+    /// Applies an object. `replaces` is the uid of the live object; without it, the object must not exist.
     async fn send<K>(
         &self,
         api: &Api<K>,
@@ -293,8 +293,8 @@ impl Applier {
 
 fn changed_by_others(object: &str, field: &str) -> String {
     format!(
-        "{field} of {object} is not as generated: an admission policy or another field manager set it, \
-         which is accepted"
+        "{field} of {object} differs from the generated value: an admission policy or another field manager \
+         set it, and the operator accepts it"
     )
 }
 

@@ -13,11 +13,11 @@ use super::error::ApplyError;
 use super::propagation::PropagationDelay;
 use crate::cache::OwnedStores;
 
-/// Applies the desired objects of a rule, in the order of [`ReporterObjects`], and deletes others. It does not
-/// write objects that are as desired.
+/// Applies the desired objects of a rule, in the order of [`ReporterObjects`], and deletes its other objects.
+/// Skips objects that are as desired.
 ///
-/// A policy is applied before the permission that it limits and deleted after it, and API servers get time to
-/// see it.
+/// A policy is applied before the permission that it limits and deleted after it, each with the propagation delay
+/// in between.
 pub(crate) async fn apply(
     applier: &Applier,
     rule: &NodeReadinessRule,
@@ -30,7 +30,7 @@ pub(crate) async fn apply(
         delete_all(applier, &uid, stores, propagation).await?;
         return Ok(Reporters::None);
     };
-    // Every field by name: a new field does not compile until it is applied.
+    // Names every field, so that a new field does not compile until it is applied.
     let ReporterObjects { service_account, policy, roles, role_bindings, config_map, daemon_set } =
         desired;
     let accounts = &stores.service_accounts;
@@ -45,7 +45,7 @@ pub(crate) async fn apply(
     }
     let granted = grant(applier, roles, stores).await;
     if policy.is_none() {
-        // A role with the same name as a limited one is not deleted but changed.
+        // A role that keeps the name of a limited one is changed and not deleted.
         note_changed(&uid, &granted, stores, propagation);
     }
     granted?;
@@ -74,7 +74,7 @@ async fn grant(
     Ok(written)
 }
 
-/// Deletes the objects of another access: permissions before policies.
+/// Deletes the objects of the rule's previous access, permissions before policies.
 async fn delete_outdated(
     applier: &Applier,
     uid: &str,
@@ -152,8 +152,8 @@ pub(crate) async fn delete_all(
     Ok(gone)
 }
 
-/// Deletes the policies of a rule when API servers have seen that their permissions are gone. Returns whether
-/// none is left.
+/// Deletes the policies of a rule when the propagation delay of the deleted permissions is over. Returns whether
+/// all are deleted.
 async fn delete_policies(
     applier: &Applier,
     uid: &str,
@@ -193,7 +193,7 @@ fn reporters(daemon_set: &DaemonSet, changed: Option<String>) -> Reporters {
     let namespace = daemon_set.namespace().unwrap_or_default();
     let name = format!("{namespace}/{}", daemon_set.name_any());
     match &daemon_set.status {
-        // Counts of an older generation do not count.
+        // The status of an older generation is ignored.
         Some(status) if status.observed_generation == daemon_set.metadata.generation => {
             let status = ReporterStatus {
                 daemon_set: name,

@@ -1,7 +1,7 @@
 //! Backoff for rules whose reporters failed to apply.
 //!
-//! A rule is reconciled whenever its nodes change. That is no reason to repeat a failed apply, but a new spec
-//! is.
+//! A rule is reconciled whenever its nodes change. Such a reconcile does not repeat a failed apply, but a new
+//! spec does.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

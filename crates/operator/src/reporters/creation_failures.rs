@@ -1,5 +1,5 @@
-//! Why Kubernetes creates no pods for a DaemonSet: a quota, a limit range, Pod Security. Only the events of its
-//! controller show this.
+//! Finds the reason why Kubernetes creates no pods for a DaemonSet, such as a quota, a limit range or Pod
+//! Security. Only the events of the DaemonSet controller show it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -32,13 +32,13 @@ pub(crate) struct CreationFailures {
 }
 
 impl CreationFailures {
-    /// `namespace` is the reporters' namespace.
+    /// Creates a reader of events in the reporters' namespace.
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
         Self { events: Api::namespaced(client, namespace), known: Mutex::default() }
     }
 
-    /// Returns why pods of this DaemonSet could not be created last, in the API server's words. It returns
-    /// nothing if there are no events or they cannot be read.
+    /// Returns the message of the latest event about pods of this DaemonSet that could not be created. Returns
+    /// `None` if there are no events or they cannot be read.
     pub(crate) async fn of(&self, daemon_set: &DaemonSet) -> Option<String> {
         let uid = daemon_set.uid()?;
         if let Some((at, known)) = self.lock().get(&uid)
@@ -59,7 +59,7 @@ impl CreationFailures {
         let events = match timeout(PATIENCE, self.events.list(&params)).await {
             Ok(Ok(events)) => events.items,
             Ok(Err(error)) => {
-                debug!(daemon_set = name, "its events cannot be read: {error}");
+                debug!(daemon_set = name, "cannot read its events: {error}");
                 return None;
             }
             Err(_) => return None,

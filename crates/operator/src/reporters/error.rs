@@ -1,4 +1,4 @@
-//! Why a generated object is not in place.
+//! Errors of applying and deleting generated objects.
 
 use node_readiness_engine::status::Reporters;
 use thiserror::Error;
@@ -13,9 +13,9 @@ pub enum ApplyError {
         kind: String,
         /// Its name.
         name: String,
-        /// The verb that was tried.
+        /// The failed operation, as a past participle.
         verb: &'static str,
-        /// The API server's words.
+        /// The cause, usually the API server's message.
         cause: String,
     },
     /// A foreign object has this name.
@@ -42,10 +42,10 @@ pub enum ApplyError {
         /// Its namespace, if it has one, and name.
         name: String,
     },
-    /// Somebody changes the object back repeatedly.
+    /// Another client reverts the object repeatedly.
     #[error(
-        "somebody else changes or removes {field} of {object} repeatedly; the operator applies it again \
-         with growing waits; see who with kubectl get -o yaml --show-managed-fields"
+        "another client changes or removes {field} of {object} repeatedly; the operator applies it again \
+         with exponential backoff; to find the field manager, run kubectl get -o yaml --show-managed-fields"
     )]
     Reverted {
         /// Kind, namespace and name of the object.
@@ -60,7 +60,7 @@ pub enum ApplyError {
         kind: String,
         /// Its name.
         name: String,
-        /// Why.
+        /// The cause.
         cause: serde_json::Error,
     },
 }

@@ -1,7 +1,7 @@
 //! The policy controller: the only writer of the guard policies.
 //!
-//! It follows the rules, because one of the policies lists the conditions that they probe. Reporters wait until
-//! the guard admits their conditions.
+//! It reconciles when rules change, because one of the policies lists the conditions that they probe. Reporters
+//! wait until the guard admits their conditions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,14 +32,14 @@ use crate::leader::Leadership;
 /// The guard's key in [`Backoff`] and [`PropagationDelay`].
 const GUARD: &str = "guard";
 
-/// What the policy controller works with.
+/// The policy controller with its dependencies.
 pub(crate) struct PolicyController {
     pub applier: Applier,
     pub strength: Strength,
     pub leadership: Leadership,
 }
 
-/// The guard, for those who wait for it.
+/// The guard's state, for reading and for waiting.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard(watch::Receiver<GuardState>);
 
@@ -56,7 +56,7 @@ pub(crate) enum GuardState {
 }
 
 impl Guard {
-    /// The guard's state to set, and the guard that others read.
+    /// Returns the sender of the guard's state, and the guard that others read.
     pub(crate) fn channel() -> (watch::Sender<GuardState>, Self) {
         let (state, seen) = watch::channel(GuardState::default());
         (state, Self(seen))
@@ -84,8 +84,8 @@ fn admits(types: &BTreeSet<String>, rule: &NodeReadinessRule) -> bool {
 }
 
 impl PolicyController {
-    /// Keeps the guard in force until `end`, while this process leads. It applies the policies again when
-    /// rules change, and when `touched` is notified because somebody changed or deleted one of them.
+    /// Keeps the guard in force until `end`, while this process leads. Applies the policies again when rules
+    /// change, and when `touched` is notified because a policy was changed or deleted.
     pub(crate) async fn run(
         self,
         caches: Caches,
@@ -136,7 +136,7 @@ impl PolicyController {
         }
     }
 
-    /// Applies the policies, and reports the guard as in force when API servers have had time to see them.
+    /// Applies the policies, and reports the guard as in force when the propagation delay is over.
     async fn apply(
         &self,
         rules: &RuleSet,

@@ -1,10 +1,12 @@
 //! Detects whether the API server supports constrained impersonation (KEP-5284).
 //!
-//! No version or API states it, and a feature gate can be switched. So the operator asks who it would be as a
-//! node that does not exist, which has no effect. A user without the permission is refused, and the message
-//! names the consulted rules. An administrator, who may impersonate anybody, gets an answer: with the group of
-//! nodes if the feature was used. Otherwise the answer is inconclusive, because the API server first tries what
-//! worked last.
+//! No version or API reports this, and a feature gate can be disabled. So the operator sends a SelfSubjectReview
+//! as a node that does not exist, which has no effect.
+//!
+//! - The API server refuses an operator without the permission. The message names the verbs that it checked.
+//! - An administrator, who may impersonate any user, gets an answer. If the feature was used, the answer contains
+//!   the group of nodes. Otherwise it is inconclusive, because the API server first tries the kind of
+//!   impersonation that succeeded last.
 
 use std::time::Duration;
 
@@ -21,11 +23,11 @@ use crate::leader::Leadership;
 /// The node that does not exist.
 const NOBODY: &str = "system:node:node-readiness-feature-detection";
 
-/// The timeout of a request, and the interval until the answer is yes.
+/// The timeout of a request, and the interval of requests until the feature is detected.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_mins(1);
 
-/// Asks until the feature is detected, and publishes each answer. Only the leader needs it.
+/// Sends requests until the feature is detected, and publishes each result. Only the leader does this.
 pub(crate) async fn detect(
     client: Client,
     leadership: Leadership,
@@ -34,7 +36,7 @@ pub(crate) async fn detect(
     leadership.acquired().await;
     loop {
         let found = timeout(TIMEOUT, ask(&client)).await.unwrap_or_else(|_| {
-            debug!("no answer to whether constrained impersonation works");
+            debug!("the detection of constrained impersonation timed out");
             Unknown
         });
         // A missing answer changes nothing.
@@ -63,7 +65,7 @@ async fn ask(client: &Client) -> ConstrainedImpersonation {
         Ok(review) => answered(&review),
         Err(kube::Error::Api(status)) if status.code == 403 => refused(&status.message),
         Err(error) => {
-            debug!(%error, "cannot ask whether constrained impersonation works");
+            debug!(%error, "cannot detect constrained impersonation");
             Unknown
         }
     }
@@ -80,7 +82,7 @@ fn answered(review: &SelfSubjectReview) -> ConstrainedImpersonation {
     }
 }
 
-/// Interprets the refusal of a user who may not. A refusal by the feature's rules names its verbs.
+/// Interprets the refusal for a user who may not. A refusal by the feature names the feature's verbs.
 fn refused(message: &str) -> ConstrainedImpersonation {
     if message.contains("impersonate:") || message.contains("impersonate-on:") {
         Works

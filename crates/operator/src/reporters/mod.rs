@@ -1,4 +1,4 @@
-//! Reporters in the cluster: their objects, and the guard policies that limit what may be written as a node.
+//! Reporters in the cluster: their objects, and the guard policies that limit writes made as a node.
 
 mod applied_objects;
 mod applier;

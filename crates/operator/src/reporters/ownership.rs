@@ -1,4 +1,4 @@
-//! Whether an existing object with a generated name belongs to the rule.
+//! Checks whether an existing object with a generated name belongs to the rule.
 //!
 //! Names are derived from the rule's name, so a foreign object may already have one. The operator never writes
 //! a foreign object. It waits for the garbage collector to delete the objects of an earlier rule of the same
@@ -17,12 +17,14 @@ pub(crate) enum Ownership {
     /// The rule owns it.
     Own,
     /// It was generated for an earlier rule of this name and has no owner: it was restored from a backup, or
-    /// orphaned with `--cascade=orphan`. Nobody will delete it.
+    /// orphaned with `--cascade=orphan`. The garbage collector does not delete it.
     Abandoned,
 }
 
-/// Returns whether an existing object is the desired one: the rule owns it or, because either may have been
-/// edited, it has the label with the rule's uid. An abandoned one may be replaced.
+/// Returns the relation of an existing object to the rule of the desired one. The rule owns an object with its
+/// owner reference or with the label of its uid, because either may have been edited.
+///
+/// Fails for a foreign object, and for one that the garbage collector will delete.
 pub(crate) fn check<K>(there: &impl Resource, wanted: &K) -> Result<Ownership, ApplyError>
 where
     K: Resource<DynamicType = ()>,

@@ -1,16 +1,16 @@
 //! Propagation delay of policies and of the permissions that they limit.
 //!
-//! Each API server learns of both through its own watch. What depends on that waits.
+//! Each API server receives both through its own watch, so dependent steps wait.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The time that API servers get. They compile a policy within a second of seeing it; the rest is for a slow
-/// watch.
+/// The length of the delay. An API server compiles a policy within a second after it receives it; the rest is for
+/// a slow watch.
 const DELAY: Duration = Duration::from_secs(3);
 
-/// When something was written, by the uid of its rule, or by another key.
+/// The time of the last write, by the uid of the rule or by another key.
 #[derive(Debug, Default)]
 pub(crate) struct PropagationDelay {
     written: Mutex<HashMap<String, Instant>>,
@@ -57,8 +57,8 @@ mod tests {
     fn a_failed_write_starts_the_delay_and_no_write_does_not() {
         let propagation = PropagationDelay::default();
         propagation.start("failed", &Err("no answer"));
-        propagation.start("as it was", &Ok::<_, ()>(false));
+        propagation.start("unchanged", &Ok::<_, ()>(false));
         assert!(propagation.left("failed").is_some());
-        assert!(propagation.left("as it was").is_none());
+        assert!(propagation.left("unchanged").is_none());
     }
 }

@@ -191,7 +191,7 @@ fn every_metric_has_exactly_its_name_type_and_labels() {
 }
 
 #[test]
-fn the_leader_metric_tells_leader_and_standby_apart() {
+fn the_leader_metric_is_1_on_the_leader_only() {
     let site = Site::new(&[]);
     site.expect(&["node_readiness_leader 0"]);
     site.claim.send_replace(Claim::Unlimited);
