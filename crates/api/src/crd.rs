@@ -44,21 +44,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_format_is_one_that_kubernetes_knows() {
+    fn every_format_is_known_to_kubernetes() {
         let json = serde_json::to_string(&crd()).unwrap();
-        assert!(json.contains(r#""format":"int64""#), "no format at all would prove nothing");
+        assert!(json.contains(r#""format":"int64""#), "the schema must have a format to check");
         assert!(!json.contains(r#""format":"uint"#), "{json}");
     }
 
     #[test]
-    fn that_a_probe_has_one_kind_is_said_by_cel_alone() {
+    fn only_cel_checks_that_a_probe_has_one_kind() {
         let json = serde_json::to_string(&crd()).unwrap();
         assert!(json.contains("set exactly one of httpGet"), "{json}");
         assert!(!json.contains("oneOf"), "{json}");
     }
 
     #[test]
-    fn a_field_that_may_be_missing_is_described_as_itself() {
+    fn an_optional_enum_has_the_description_of_its_field() {
         let schema = serde_json::to_value(&crd().spec.versions[0].schema).unwrap();
         let rule = &schema["openAPIV3Schema"]["properties"];
         let condition = &rule["spec"]["properties"]["conditions"]["items"];
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_those_that_users_know() {
+    fn columns_have_their_documented_names() {
         let columns = crd().spec.versions[0].additional_printer_columns.clone().unwrap();
         let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
         let (narrow, wide) = names.split_at(8);

@@ -15,8 +15,8 @@ pub const FINALIZER: &str = "readiness.node.x-k8s.io/cleanup-taints";
 /// Node annotation with the record of claims; see [`Claims`](crate::Claims).
 pub const CLAIMS_ANNOTATION: &str = "readiness.k8s.io/rules";
 
-/// Node annotation with the boot of the node, `status.nodeInfo.bootID`, when its record was written. It is
-/// there while a rule depends on reboots; see [`AfterReboot`](crate::AfterReboot).
+/// Node annotation with the boot id of the node (`status.nodeInfo.bootID`) at the time of its last record. It
+/// exists while a rule depends on reboots; see [`AfterReboot`](crate::AfterReboot).
 pub const BOOT_ID_ANNOTATION: &str = "readiness.k8s.io/boot-id";
 
 /// Prefix of the node annotation of a completed bootstrap-only rule. The rest is the rule's uid, or its name if
@@ -36,8 +36,8 @@ pub const MANAGED_BY: &str = "node-readiness-operator";
 /// The recommended label for the tool that manages an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
-/// Label with the rule's uid on every generated object. A uid always fits a label value, and a rule's name may
-/// not.
+/// Label with the rule's uid on every generated object. A uid always fits into a label value, but a rule's
+/// name may not.
 pub const RULE_UID_LABEL: &str = "readiness.k8s.io/rule-uid";
 
 /// Annotation with the rule's name on every generated object, for people.
@@ -53,8 +53,8 @@ pub const REPORTER_CONFIG_DIR: &str = "/etc/node-readiness";
 /// File name of the [`ReporterConfig`](crate::ReporterConfig) in its ConfigMap and directory.
 pub const REPORTER_CONFIG_FILE: &str = "config.json";
 
-/// The directory of the node's files in a reporter's container: a path of the node is below this directory as
-/// it is below the node's root.
+/// The directory in a reporter's container below which the node's directories are mounted, with the same paths
+/// as on the node.
 pub const HOST_ROOT: &str = "/host";
 
 /// Name of the reporter's program, in its image's root directory and in the directory of the init container.

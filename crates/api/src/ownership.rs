@@ -29,12 +29,12 @@ pub struct Claim {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<HoldCause>,
     /// The conditions of a held node that count as Unknown because their heartbeat stopped, or because they
-    /// were reported before the node's last boot: by type, with the last heartbeat. Another heartbeat counts
-    /// again. The same one does not, so a restart of the operator releases nothing.
+    /// were reported before the node's last boot: by type, with the last heartbeat. With a new heartbeat
+    /// the condition counts again. With the same one it does not, so a restart of the operator releases nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expired_heartbeats: BTreeMap<String, Option<Time>>,
-    /// How version 0.1.0 recorded that the rule had released the node before. It is read if there is no cause,
-    /// and never set.
+    /// Whether the rule had released the node before, as version 0.1.0 recorded it. The operator reads it if
+    /// there is no cause, and never sets it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub regressed: bool,
 }

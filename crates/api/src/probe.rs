@@ -8,7 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An observation of the node that the reporter repeats and that decides one node condition.
+/// A check of the node that the reporter repeats. It decides one node condition.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
@@ -37,13 +37,13 @@ pub struct Probe {
     #[schemars(range(min = 1, max = 86400))]
     pub period_seconds: u32,
 
-    /// Seconds between the starts of two probes until the condition has its required status, if that is less
-    /// than `periodSeconds`. Failures still count once in `periodSeconds`.
+    /// Seconds between the starts of two probes until the condition has its required status. It applies only if
+    /// it is less than `periodSeconds`. Failures still count once in `periodSeconds`.
     #[serde(default = "defaults::startup_period_seconds")]
     #[schemars(range(min = 1, max = 86400))]
     pub startup_period_seconds: u32,
 
-    /// Seconds after which a probe without an answer fails.
+    /// Seconds after which a probe without a response fails.
     #[serde(default = "defaults::timeout_seconds")]
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: u32,
@@ -67,7 +67,7 @@ pub enum Handler {
     HttpGet(HttpGetAction),
     /// A TCP connection. It succeeds if the connection is accepted.
     TcpSocket(TcpSocketAction),
-    /// A call of the gRPC health service. It succeeds if the answer is SERVING.
+    /// A call of the gRPC health service. It succeeds if the response is SERVING.
     Grpc(GrpcAction),
     /// A command in the reporter's container. It succeeds if the command exits with 0. It needs the operator's
     /// flag `--allow-exec-probes`.
@@ -92,7 +92,7 @@ pub struct HttpGetAction {
     #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
     pub host: Option<String>,
 
-    /// Port.
+    /// Port to connect to.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
 
@@ -110,8 +110,8 @@ pub struct HttpGetAction {
     #[schemars(length(max = 16))]
     pub http_headers: Vec<HttpHeader>,
 
-    /// A regular expression that must match somewhere in the first 10 KiB of the body, in addition to the
-    /// status. The body is never shown.
+    /// A regular expression that must match a part of the first 10 KiB of the body, in addition to a successful
+    /// status. The reporter never shows the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub body_matches: Option<String>,
@@ -131,7 +131,7 @@ pub struct TcpSocketAction {
     #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
     pub host: Option<String>,
 
-    /// Port.
+    /// Port to connect to.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
 }
@@ -144,11 +144,11 @@ pub struct GrpcAction {
     #[serde(default)]
     pub address: ProbeAddress,
 
-    /// Port.
+    /// Port to connect to.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
 
-    /// Name of the service; without it, the server as a whole.
+    /// Name of the service to check. By default the server as a whole is checked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub service: String,
@@ -189,12 +189,13 @@ pub struct FileAction {
     #[schemars(length(min = 1, max = 1024), regex(pattern = PATH_CHARACTERS))]
     pub path: String,
 
-    /// Seconds since a file's last modification after which it does not count. Without it, age does not matter.
+    /// Maximum age of a file, in seconds since its last modification. An older file does not count. By default
+    /// files of any age count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub max_age_seconds: Option<u32>,
 
-    /// Whether a file does not count if it was last modified before the node booted, by the node's clock.
+    /// Whether to ignore files that were last modified before the node booted, by the node's clock.
     #[serde(default)]
     pub since_boot: bool,
 }
@@ -211,13 +212,13 @@ pub enum ProbeAddress {
 }
 
 /// The maximum memory of a compiled [`bodyMatches`](HttpGetAction::body_matches), in bytes. It also bounds the
-/// matching time, which is proportional to it and to the body. The operator refuses what the reporter would
-/// refuse.
+/// matching time, which is proportional to it and to the body. The operator refuses a pattern that the reporter
+/// would refuse.
 pub const BODY_PATTERN_MEMORY: usize = 64 * 1024;
 
 /// Returns whether a probe can use a host: a DNS name, or an IPv4 or IPv6 address. A name whose last part is a
 /// number is invalid, because a URL treats it as an IPv4 address (WHATWG URL, "ends in a number"). The operator
-/// refuses what the reporter would refuse.
+/// refuses a host that the reporter would refuse.
 pub fn is_host(host: &str) -> bool {
     let is_name = !host.is_empty()
         && !host.starts_with(['-', '.'])
@@ -229,8 +230,8 @@ pub fn is_host(host: &str) -> bool {
     (is_name && !is_number) || host.parse::<IpAddr>().is_ok()
 }
 
-/// Returns a part of a [`file.path`](FileAction::path) in the syntax of the glob crate. There two stars match
-/// several directories. In a shell they equal one star, and so they do here.
+/// Returns a part of a [`file.path`](FileAction::path) in the syntax of the glob crate. In that crate `**`
+/// matches several directories. In a rule it means the same as `*`, as in a shell.
 pub fn single_stars(part: &str) -> String {
     let mut single = part.to_owned();
     while single.contains("**") {
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_stars_is_one() {
+    fn several_stars_equal_one() {
         for (part, expected) in [("gpu", "gpu"), ("*", "*"), ("a**b***", "a*b*")] {
             assert_eq!(single_stars(part), expected);
         }

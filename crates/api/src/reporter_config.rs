@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_config_reads_the_same() {
+    fn a_config_is_equal_after_writing_and_reading() {
         let written = ReporterConfig {
             rule: "cni".into(),
             access: ReporterAccess::AdmissionPolicy,

@@ -28,8 +28,8 @@ pub struct ReporterResources {
     pub limits: BTreeMap<String, Quantity>,
 }
 
-/// In a Pod the API server accepts numbers without quotes, including fractions. No schema type permits them:
-/// `int-or-string` refuses `0.05`.
+/// The schema of quantities by resource. It accepts any value: in a Pod the API server accepts numbers without
+/// quotes, including fractions, and no schema type permits them (`int-or-string` refuses `0.05`).
 fn quantities(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

@@ -68,7 +68,7 @@ use crate::{NodeReadinessRuleStatus, Probe, ReporterResources, max_unavailable, 
         name = "DryRun",
         type_ = "boolean",
         json_path = ".spec.dryRun",
-        description = "Whether the rule only says what it would do."
+        description = "Whether the rule only reports what it would do."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -83,7 +83,7 @@ use crate::{NodeReadinessRuleStatus, Probe, ReporterResources, max_unavailable, 
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         priority = 1,
-        description = "Why it is, or is not: the reason of the condition Ready."
+        description = "Why the rule is or is not in effect: the reason of the condition Ready."
     ),
     printcolumn(
         name = "NodesReady",
@@ -97,7 +97,7 @@ use crate::{NodeReadinessRuleStatus, Probe, ReporterResources, max_unavailable, 
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="NodesReady")].reason"#,
         priority = 1,
-        description = "Why they do, or do not: the reason of the condition NodesReady."
+        description = "Why all nodes do or do not meet them: the reason of the condition NodesReady."
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -112,12 +112,13 @@ use crate::{NodeReadinessRuleStatus, Probe, ReporterResources, max_unavailable, 
 ).message("probes[].conditionType must be one of conditions[].type: add the condition that the probe decides, or remove the probe").field_path(".probes"))]
 #[x_kube(validation = Rule::new(
     "!has(self.probes) || self.conditions.all(c, !has(c.staleAfterSeconds) || !self.probes.exists(p, p.conditionType == c.type) || c.staleAfterSeconds >= 2 * (has(self.reporter) ? self.reporter.heartbeatSeconds : 300))"
-).message("conditions[].staleAfterSeconds of a condition that a probe decides must be at least twice reporter.heartbeatSeconds, which is 300 where it is not set: a healthy reporter that sees no change is silent for that long; make one longer or the other shorter").field_path(".conditions"))]
+).message("conditions[].staleAfterSeconds of a condition that a probe decides must be at least twice reporter.heartbeatSeconds (default 300), because a healthy reporter that sees no change is silent for that long; raise staleAfterSeconds or lower heartbeatSeconds").field_path(".conditions"))]
 #[x_kube(validation = Rule::new(
     "!has(self.reporter) || (has(self.probes) && size(self.probes) > 0)"
 ).message("reporter has no effect without probes; add a probe or remove reporter").field_path(".reporter"))]
 pub struct NodeReadinessRuleSpec {
-    /// Selects the covered nodes.
+    /// Selects the nodes that the rule covers, by their labels. It must not be empty. To cover every node, use
+    /// an expression that is true for every node, such as `kubernetes.io/os` with `Exists`.
     #[schemars(schema_with = "selector::node_selector")]
     pub node_selector: LabelSelector,
 
@@ -126,22 +127,24 @@ pub struct NodeReadinessRuleSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<ConditionRequirement>,
 
-    /// Whether all conditions must be met, or any one of them.
+    /// Whether all conditions must be met (`allOf`), or at least one of them (`anyOf`).
     #[serde(default)]
     pub condition_policy: ConditionPolicy,
 
-    /// Whether the rule is done with a node when its conditions were met once, or keeps watching it.
+    /// When the rule applies to a node. With `bootstrap-only` it applies until the conditions were met once. With
+    /// `continuous` it always applies: the taint comes back when the conditions are no longer met.
     pub enforcement_mode: EnforcementMode,
 
     /// The taint that keeps pods off a node until its conditions are met.
     pub taint: RuleTaint,
 
-    /// Only report in the status what the rule would do, and write no node. Earlier effects of the rule stay
-    /// until this is unset or the rule is deleted.
+    /// Whether the rule only reports in its status what it would do, and changes no node. Earlier effects of the
+    /// rule stay until this is unset or the rule is deleted.
     #[serde(default)]
     pub dry_run: bool,
 
-    /// Write no node and change no reporter, until this is unset or the rule is deleted.
+    /// Whether the rule is suspended. It then changes no node and none of its reporters, until this is unset or
+    /// the rule is deleted.
     #[serde(default)]
     pub suspend: bool,
 
@@ -162,8 +165,8 @@ pub struct NodeReadinessRuleSpec {
     #[schemars(with = "AfterReboot", extend("nullable" = true))]
     pub after_reboot: Option<AfterReboot>,
 
-    /// How reporters observe conditions on each node, one probe for each condition type. The operator runs
-    /// reporters if there is at least one probe.
+    /// The probes by which reporters observe conditions on each node, one for each condition type. The operator
+    /// runs reporters if there is at least one probe.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["conditionType".into()]))]
@@ -189,11 +192,11 @@ pub struct ConditionRequirement {
     // An Option of an enum would get the enum's description instead of this field's.
     #[schemars(with = "ConditionStatus", extend("nullable" = true))]
     pub default_status: Option<ConditionStatus>,
-    /// Seconds without a new heartbeat after which the condition counts as Unknown. Only uninterrupted watching
-    /// by the operator counts, so neither a node's clock nor an outage of the API server makes a condition
-    /// stale. For a condition of this rule's own probes, the minimum is two heartbeats of its reporter, and the
-    /// default is three, or more if a starting reporter needs longer for a first verdict. Other conditions have
-    /// no default.
+    /// Seconds without a new heartbeat after which the condition counts as Unknown. Only time counts in
+    /// which the operator watches without interruption, so neither a node's clock nor an outage of the API
+    /// server makes a condition stale. For a condition of this rule's own probes, the minimum is two heartbeats
+    /// of its reporter. The default is three heartbeats, or more if a starting reporter needs longer for its
+    /// first verdict. Other conditions have no default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 604_800))]
     pub stale_after_seconds: Option<u32>,
@@ -213,7 +216,7 @@ pub enum ConditionStatus {
 }
 
 impl ConditionStatus {
-    /// The status as Kubernetes writes it.
+    /// Returns the status as Kubernetes writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -250,7 +253,7 @@ pub enum EnforcementMode {
     Continuous,
 }
 
-/// What a reboot of a node does to conditions that were reported before it.
+/// The effect of a reboot on conditions that were reported before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum AfterReboot {
     /// They count as Unknown until they are reported again.
@@ -268,12 +271,12 @@ pub enum AfterReboot {
 ).message("taint key must start with readiness.k8s.io/ or startup-taint.cluster-autoscaler.kubernetes.io/").field_path(".key"))]
 #[x_kube(validation = Rule::new(
     "self.key.matches('^[^/]+/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')"
-).message("taint key must have one slash, and behind it a name of 1 to 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit").field_path(".key"))]
+).message("taint key must have one slash, followed by a name of 1 to 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit").field_path(".key"))]
 #[x_kube(validation = Rule::new(
     "!has(self.value) || self.value.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')"
 ).message("taint value must be empty or a label value: letters, digits, '-', '_' or '.', beginning and ending with a letter or digit").field_path(".value"))]
 pub struct RuleTaint {
-    /// Key, with one of the two prefixes that rules may manage.
+    /// Key. It starts with `readiness.k8s.io/` or `startup-taint.cluster-autoscaler.kubernetes.io/`.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
     /// Value.
@@ -310,7 +313,7 @@ pub enum TaintEffect {
 }
 
 impl TaintEffect {
-    /// The effect as Kubernetes writes it.
+    /// Returns the effect as Kubernetes writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoSchedule => "NoSchedule",
@@ -330,12 +333,15 @@ impl fmt::Display for TaintEffect {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReporterOptions {
-    /// The access with which the reporters write conditions.
+    /// How the reporters are permitted to write conditions. With `ConstrainedImpersonation` (KEP-5284) each
+    /// reporter acts as its own Node; the cluster must have the feature of that name. With `AdmissionPolicy`, for
+    /// clusters without the feature, the reporters act as their ServiceAccount, and a
+    /// `ValidatingAdmissionPolicy` limits each to the rule's conditions of its own Node.
     #[serde(default)]
     pub access: ReporterAccess,
 
-    /// Image to run the probes in, for the programs of `exec` probes, instead of the operator's own. The
-    /// operator adds the reporter to it. It needs the operator's flag `--allow-reporter-image`.
+    /// Image to run the probes in, instead of the operator's own. It provides the programs of `exec` probes, and
+    /// the operator adds the reporter to it. It needs the operator's flag `--allow-reporter-image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = "^[!-~]+$"))]
     pub image: Option<String>,
@@ -345,7 +351,7 @@ pub struct ReporterOptions {
     #[schemars(range(min = 10, max = 86400))]
     pub heartbeat_seconds: u32,
 
-    /// Whether the pods use the node's network. Without it, localhost is the pod's own.
+    /// Whether the pods use the node's network. If not, localhost is the pod's own.
     #[serde(default = "ReporterOptions::default_host_network")]
     pub host_network: bool,
 
@@ -354,28 +360,28 @@ pub struct ReporterOptions {
     #[schemars(length(max = 16))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
 
-    /// Requests and limits of the container, instead of the default.
+    /// Requests and limits of the container. They replace the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ReporterResources>,
 
-    /// Tolerations instead of the default, every taint.
+    /// Tolerations of the pods. By default they tolerate every taint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub tolerations: Option<Vec<Toleration>>,
 
-    /// Priority class instead of the default, system-node-critical.
+    /// Priority class of the pods. The default is `system-node-critical`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 
-    /// User id of the process instead of the default, 65532. For 0, root, it needs the operator's flag
+    /// User id of the process. The default is 65532. The value 0 (root) needs the operator's flag
     /// `--allow-root-reporters`. The process has no capabilities in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub run_as_user: Option<i64>,
 
-    /// Port on which each reporter serves its metrics over HTTP at /metrics. There are no metrics by default.
-    /// On the host network no other process of the node may use it.
+    /// Port on which each reporter serves its metrics over HTTP at /metrics. By default there are no metrics. On
+    /// the host network no other process of the node may use this port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub metrics_port: Option<u16>,
@@ -403,7 +409,7 @@ pub enum ReporterAccess {
 }
 
 impl ReporterAccess {
-    /// The access as the API writes it.
+    /// Returns the access as the API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConstrainedImpersonation => "ConstrainedImpersonation",

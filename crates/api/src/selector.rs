@@ -26,7 +26,7 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
                 "additionalProperties": {"type": "string", "maxLength": 63, "pattern": VALUE},
                 "x-kubernetes-validations": [{
                     "rule": format!("self.all(key, size(key) <= 317 && key.matches('{KEY}'))"),
-                    "message": "each key must be one that a label can have, such as example.com/role",
+                    "message": "each key must be a valid label key, such as example.com/role",
                 }],
             },
             "matchExpressions": {
@@ -39,7 +39,7 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
                     "properties": {
                         "key": {"description": "Label key.", "type": "string", "minLength": 1, "maxLength": 317, "pattern": KEY},
                         "operator": {
-                            "description": "How the node's value relates to values.",
+                            "description": "How the value of the node's label relates to values.",
                             "type": "string",
                             "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
                         },

@@ -1,7 +1,7 @@
 //! The status of a rule, with a bounded size.
 //!
-//! Counts are exact. The lists of nodes are complete while a rule covers few nodes. Beyond that they name only
-//! nodes that need a person, and `nodesOmitted` counts the others.
+//! Counts are exact. The lists of nodes are complete while a rule covers few nodes. For a rule that covers
+//! more nodes, they name only nodes that need attention, and `nodesOmitted` counts the others.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ConditionStatus;
 
-/// What the operator observed of a rule.
+/// The status of a rule, as the operator observed it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeReadinessRuleStatus {
@@ -44,7 +44,7 @@ pub struct NodeReadinessRuleStatus {
     #[schemars(length(max = 100))]
     pub failed_nodes: Vec<NodeFailure>,
 
-    /// The conditions of nodes, as the operator found them.
+    /// The conditions of covered nodes, as the operator evaluated them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub node_evaluations: Vec<NodeEvaluation>,
@@ -53,7 +53,7 @@ pub struct NodeReadinessRuleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_omitted: Option<u32>,
 
-    /// What a dry-run rule would do.
+    /// The effects that a dry-run rule would have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run_results: Option<DryRunResults>,
 }
@@ -68,8 +68,8 @@ pub struct NodeCounts {
     pub ready: u32,
     /// Nodes that carry the taint for this rule.
     pub held: u32,
-    /// Nodes that were in service before the rule was created and wait for the first verdict of its probes, for
-    /// two minutes at most.
+    /// Nodes that were in service before the rule was created and wait for the first verdict of its probes. They
+    /// wait for at most two minutes.
     #[serde(default)]
     pub pending: u32,
     /// Nodes that could not be written.
@@ -103,7 +103,7 @@ pub struct NodeFailure {
     /// Machine-readable cause.
     #[serde(default)]
     pub reason: String,
-    /// The cause in the API server's words.
+    /// The API server's error message.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub message: String,
@@ -153,7 +153,7 @@ pub enum TaintPresence {
     Absent,
 }
 
-/// What a dry-run rule would do to the present nodes.
+/// The effects that a dry-run rule would have on the present nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DryRunResults {
@@ -161,7 +161,7 @@ pub struct DryRunResults {
     pub affected_nodes: u32,
     /// Nodes that would get the taint.
     pub taints_to_add: u32,
-    /// Nodes that would lose it.
+    /// Nodes from which the taint would be removed.
     pub taints_to_remove: u32,
     /// Nodes that lack one of the conditions, even if a default satisfies the rule.
     pub risky_operations: u32,

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     const LOG: &str = "\
-2026-11-24T13:25:20.500000Z  INFO node_readiness_operator::run: rules and nodes have been read
+2026-11-24T13:25:20.500000Z  INFO node_readiness_operator::run: the caches have synced
 2026-11-24T13:25:20.600000Z  INFO node_readiness_operator::node::controller: taint added node=\"a\" rule=\"r\"
 2026-11-24T13:25:20.700000Z  INFO node_readiness_operator::node::controller: taint added node=\"b\" rule=\"r\"
 2026-11-24T13:25:21.600000Z  INFO node_readiness_operator::node::controller: taint removed node=\"a\" rule=\"r\"

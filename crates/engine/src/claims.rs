@@ -16,15 +16,15 @@ use crate::{Node, NodeCondition, bootstrap, node};
 pub(crate) struct Recorded {
     /// Its claims.
     pub(crate) claims: Claims,
-    /// Whether the record has nothing else.
+    /// Whether the record contains nothing else.
     pub(crate) whole: bool,
 }
 
 /// Returns the claims recorded on a node.
 ///
 /// A claim that does not parse counts as missing, and the others stay valid. A rule that still covers the node
-/// makes its claim again. A claim on a taint that no rule may manage is ignored, because whoever can write a
-/// node's annotations must not be able to make the operator remove other controllers' taints.
+/// makes its claim again. A claim on a taint that no rule may manage is ignored, because a user who can write
+/// a node's annotations must not be able to make the operator remove other controllers' taints.
 pub(crate) fn recorded(node: &Node) -> Recorded {
     let Some(record) = node.annotation(CLAIMS_ANNOTATION) else {
         return Recorded { claims: Claims::new(), whole: true };
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_does_not_parse_takes_no_other_with_it() {
+    fn a_claim_that_does_not_parse_does_not_affect_others() {
         let good = r#""cni":{"taint":{"key":"readiness.k8s.io/Net","effect":"NoSchedule"},"state":"held","since":"2026-01-02T03:04:05Z"}"#;
         let found = recorded(&node(&format!(r#"{{"new":{{"state":"later"}},{good}}}"#)));
         assert!(!found.whole);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_does_not_parse_is_none() {
+    fn a_record_that_does_not_parse_has_no_claims() {
         assert!(recorded(&node("{")).claims.is_empty());
     }
 

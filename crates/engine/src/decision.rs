@@ -7,15 +7,15 @@ use k8s_openapi::jiff::Timestamp;
 use node_readiness_api::{Claim, ClaimState, EnforcementMode, HoldCause};
 
 use crate::claims::is_held;
-use crate::heartbeats::Heartbeats;
+use crate::heartbeats::{Heartbeats, NodeHeartbeats};
 use crate::max_unavailable::{CoveredNodes, RegressedNodes};
 use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, bootstrap, claims, node, reboot};
 
-/// How long after its creation a rule waits for the first verdict of its own probes on a node that was in
-/// service before. Reporters start faster.
+/// How long after its creation a rule waits for the first verdict of its own probes, on a node that was in
+/// service before. Reporters start in less time.
 const PENDING_FOR: Duration = Duration::from_mins(2);
 
-/// What a plan depends on in addition to the node and the rules.
+/// The inputs of a plan in addition to the node and the rules.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanContext<'a> {
     /// The time that records of changes get.
@@ -45,7 +45,7 @@ pub enum NodeState {
     Pending,
 }
 
-/// What a rule intends for a node.
+/// The intent of a rule for a node.
 pub(crate) enum Intent {
     /// Keep the taint on the node, for this cause.
     Hold(HoldCause),
@@ -82,23 +82,24 @@ pub(crate) fn decide<'r>(
     rule: &'r Rule,
     rules: &RuleSet,
     claim: Option<&Claim>,
+    heartbeats: NodeHeartbeats<'_>,
     context: &PlanContext<'_>,
 ) -> Decision<'r> {
     if !rule.covers(node) {
         let intent = if rule.is_frozen() { Intent::Freeze } else { Intent::Withdraw };
         return Decision { rule, intent, state: None, recheck_in: None };
     }
-    let PlanContext { uptime, heartbeats, .. } = *context;
-    let silent_for = |type_: &str| heartbeats.silent_for(node, type_, uptime);
+    let silent_for = |type_: &str| heartbeats.silent_for(type_);
     let is_outdated = |condition: &NodeCondition| {
         let is_reported = || {
-            let observed = heartbeats.is_reported_since_boot(node, &condition.type_);
+            let observed = heartbeats.is_reported_since_boot(&condition.type_);
             observed.unwrap_or_else(|| reboot::is_reported_since_ready(node, condition))
         };
         reboot::is_unrecorded(node) && !is_reported()
     };
-    let is_leftover =
-        |condition: &NodeCondition| is_leftover(node, condition, rule, rules, claim, context);
+    let is_leftover = |condition: &NodeCondition| {
+        is_leftover(node, condition, rule, rules, claim, heartbeats, context.now)
+    };
     let evaluation = Evaluation::of(node, rule, claim, silent_for, is_outdated, is_leftover);
     let recheck_in = next_silence(rule, silent_for);
     let is_bootstrap_only = rule.mode == EnforcementMode::BootstrapOnly;
@@ -128,7 +129,7 @@ pub(crate) fn decide<'r>(
     Decision { rule, intent, state: Some((state, evaluation)), recheck_in }
 }
 
-/// Returns whether a condition of the rule's own probes was there before they reported it, such as one that an
+/// Returns whether a condition of the rule's own probes existed before they reported it, such as one that an
 /// earlier rule's reporter wrote. If older rules probe it too, the oldest covering rule's reporter writes it.
 ///
 /// On a released node, the probes have reported. On a held node, the record has the heartbeat that does not
@@ -140,7 +141,8 @@ fn is_leftover(
     rule: &Rule,
     rules: &RuleSet,
     claim: Option<&Claim>,
-    context: &PlanContext<'_>,
+    heartbeats: NodeHeartbeats<'_>,
+    now: Timestamp,
 ) -> bool {
     let type_ = &*condition.type_;
     if !rule.probes(type_) || bootstrap::is_recorded(node, rule) {
@@ -155,9 +157,8 @@ fn is_leftover(
     if let Some(claim) = claim {
         return claim.cause.is_some() && claims::records_as_expired(claim, condition);
     }
-    let PlanContext { now, uptime, heartbeats, .. } = *context;
     let age = Duration::try_from(now.duration_since(created)).unwrap_or_default();
-    !heartbeats.has_beaten_within(node, type_, uptime, age)
+    !heartbeats.has_beaten_within(type_, age)
 }
 
 /// Returns how much longer a node stays pending: it was in service before the rule, and the rule's own probes

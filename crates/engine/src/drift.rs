@@ -49,8 +49,8 @@ fn collect(live: &Value, wanted: &Value, path: &str, found: &mut Vec<(String, Va
 /// Returns whether `live` has all fields of `wanted`. Fields that the API server or others added do not count.
 /// Lists must be equal item by item, and quantities must be the same amount.
 ///
-/// A field that is no longer generated is not found here. The digest annotation of each generated object
-/// differs then.
+/// This check does not find a field that is no longer generated. In that case the digest annotation of the
+/// generated object differs.
 pub fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
@@ -98,7 +98,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn each_difference_is_named_with_what_is_there() {
+    fn each_difference_has_its_path_and_live_value() {
         let wanted = json!({"spec": {"image": "a", "args": ["x"], "env": [{"name": "A", "value": "1"}],
             "resources": {"requests": {"cpu": "5m"}}, "gone": 1, "same": 2}});
         let live = json!({"spec": {"image": "b", "args": ["x", "y"], "env": [{"name": "A", "value": "2"}],

@@ -22,7 +22,7 @@ pub struct Evaluation {
     pub found: SmallVec<[Found; FEW]>,
 }
 
-/// What was found of one condition on a node.
+/// The result for one condition on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The node does not have the condition.
@@ -33,13 +33,12 @@ pub enum Found {
     Stale,
     /// The condition was reported before the node's last boot and not since. It counts as Unknown.
     Outdated,
-    /// The rule's own probes decide the condition, and it was there before they reported it. It counts as
-    /// Unknown.
+    /// The rule's own probes decide the condition, and it existed before they reported it. It counts as Unknown.
     Leftover,
 }
 
 impl Found {
-    /// Returns the status that the node has, as far as it is known.
+    /// Returns the known status on the node.
     fn current(self) -> ConditionStatus {
         match self {
             Self::Status(status) => status,
@@ -63,10 +62,11 @@ impl Found {
 }
 
 impl Evaluation {
-    /// Evaluates a node against a rule's conditions. `claim` is the rule's claim on the node, `silent_for`
-    /// returns the time without a new heartbeat of a condition, `is_outdated` whether it was reported before a
-    /// boot that is not recorded yet, and `is_leftover` whether it was there before the rule's own probes
-    /// reported it.
+    /// Evaluates a node against a rule's conditions.
+    ///
+    /// `claim` is the rule's claim on the node. Of a condition, `silent_for` returns the time without a new
+    /// heartbeat, `is_outdated` whether it was reported before a boot that is not recorded yet, and `is_leftover`
+    /// whether it existed before the rule's own probes reported it.
     pub fn of(
         node: &Node,
         rule: &Rule,
@@ -218,10 +218,10 @@ fn describe(
             format!("had no heartbeat for {limit} s and counts as Unknown")
         }
         (Found::Outdated, _) => {
-            "was not reported since the node was rebooted and counts as Unknown".to_owned()
+            "has not been reported since the node rebooted and counts as Unknown".to_owned()
         }
         (Found::Leftover, _) => {
-            "was there before the rule's own probes reported it and counts as Unknown".to_owned()
+            "existed before the rule's own probes reported it and counts as Unknown".to_owned()
         }
     }
 }

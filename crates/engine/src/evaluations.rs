@@ -38,13 +38,13 @@ impl Entry {
 pub struct Failure {
     /// Machine-readable cause.
     pub reason: String,
-    /// The cause in the API server's words.
+    /// The API server's error message.
     pub message: String,
 }
 
 /// Every evaluation, by rule and node.
 ///
-/// It is recorded after the plan was *applied*, so a status cannot report a mere plan.
+/// The operator records an evaluation after it *applied* the plan, so a status never reports a mere plan.
 #[derive(Debug, Default)]
 pub struct Evaluations {
     /// By uid of the rule and name of the node.

@@ -1,7 +1,7 @@
 //! Heartbeats of conditions, by observed time.
 //!
-//! Staleness depends only on the operator's own watch: on how long the operator has watched, without
-//! interruption, and has seen no new heartbeat. So neither a node's clock, nor an outage of the API server, nor
+//! Staleness depends only on the operator's own watch: on the time in which it watched without interruption and
+//! saw no new heartbeat. So neither a node's clock, nor an outage of the API server, nor
 //! a restart makes a condition stale. Kubernetes' node lifecycle controller also works on observed time.
 
 use std::collections::{HashMap, HashSet};
@@ -56,7 +56,7 @@ impl Heartbeats {
             if let Some(before) = before.filter(|before| before.value == value) {
                 return (type_.clone(), *before);
             }
-            // A condition that appears on a node that was known has just been written.
+            // A condition that appears on a known node was just written.
             beat |= known.is_some();
             (type_.clone(), Beat { value, seen: watched })
         };
@@ -76,7 +76,7 @@ impl Heartbeats {
         beat
     }
 
-    /// Notes that the watch broke off: from now on nobody is seen to be silent.
+    /// Stops counting silence, because the watch was interrupted.
     pub fn interrupt(&mut self, uptime: Duration) {
         self.interrupted.get_or_insert(uptime);
     }
@@ -98,39 +98,50 @@ impl Heartbeats {
         self.nodes.remove(node);
     }
 
-    /// Removes every node that is not named.
+    /// Removes every node that does not exist.
     pub fn retain(&mut self, exists: &HashSet<&str>) {
         self.nodes.retain(|node, _| exists.contains(node.as_str()));
     }
 
-    /// Returns the time spent watching since the last new heartbeat of a node's condition; `None` if it was
-    /// never observed.
-    pub fn silent_for(&self, node: &Node, type_: &str, uptime: Duration) -> Option<Duration> {
-        let beat = find(&self.nodes.get(node.name())?.beats, type_)?;
-        Some(self.watched(uptime).saturating_sub(Duration::from_millis(beat.seen)))
+    /// Returns the heartbeats of one node, looked up once for all rules.
+    pub(crate) fn of(&self, node: &Node, uptime: Duration) -> NodeHeartbeats<'_> {
+        NodeHeartbeats { observed: self.nodes.get(node.name()), watched: self.watched(uptime) }
+    }
+}
+
+/// The heartbeats of one node at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeHeartbeats<'a> {
+    /// `None` for a node that was never observed.
+    observed: Option<&'a Observed>,
+    /// The time spent watching.
+    watched: Duration,
+}
+
+impl NodeHeartbeats<'_> {
+    /// Returns the time spent watching since the last new heartbeat of a condition; `None` if it was never
+    /// observed.
+    pub(crate) fn silent_for(self, type_: &str) -> Option<Duration> {
+        Some(self.age_of(find(&self.observed?.beats, type_)?))
     }
 
     /// Returns whether a new heartbeat of a condition was seen within this time.
-    pub(crate) fn has_beaten_within(
-        &self,
-        node: &Node,
-        type_: &str,
-        uptime: Duration,
-        while_: Duration,
-    ) -> bool {
-        let Some(observed) = self.nodes.get(node.name()) else { return false };
+    pub(crate) fn has_beaten_within(self, type_: &str, time: Duration) -> bool {
+        let Some(observed) = self.observed else { return false };
         let beat = find(&observed.beats, type_).filter(|beat| beat.seen > observed.since);
-        beat.is_some_and(|beat| {
-            self.watched(uptime).saturating_sub(Duration::from_millis(beat.seen)) < while_
-        })
+        beat.is_some_and(|beat| self.age_of(beat) < time)
     }
 
     /// Returns whether a new heartbeat of a condition was seen after the node's last boot; `None` if that was
     /// not observed: the node had booted before, or both were seen at once.
-    pub(crate) fn is_reported_since_boot(&self, node: &Node, type_: &str) -> Option<bool> {
-        let observed = self.nodes.get(node.name())?;
+    pub(crate) fn is_reported_since_boot(self, type_: &str) -> Option<bool> {
+        let observed = self.observed?;
         let (rebooted, beat) = (observed.rebooted?, find(&observed.beats, type_)?);
         (beat.seen != rebooted).then_some(beat.seen > rebooted)
+    }
+
+    fn age_of(self, beat: &Beat) -> Duration {
+        self.watched.saturating_sub(Duration::from_millis(beat.seen))
     }
 }
 
@@ -162,27 +173,28 @@ mod tests {
         let old = node("2026-01-01T00:00:00Z");
         beats.observe(&old, seconds(10));
         beats.observe(&old, seconds(20));
-        assert_eq!(beats.silent_for(&old, "C", seconds(30)), Some(seconds(20)));
+        assert_eq!(beats.of(&old, seconds(30)).silent_for("C"), Some(seconds(20)));
         let new = node("2026-01-01T00:00:30Z");
         assert!(beats.observe(&new, seconds(40)));
-        assert_eq!(beats.silent_for(&new, "C", seconds(45)), Some(seconds(5)));
+        assert_eq!(beats.of(&new, seconds(45)).silent_for("C"), Some(seconds(5)));
     }
 
     #[test]
-    fn a_clock_that_is_off_does_not_matter() {
+    fn a_wrong_clock_has_no_effect() {
         let mut beats = Heartbeats::default();
         beats.observe(&node("1999-01-01T00:00:00Z"), seconds(0));
         let back = node("1998-01-01T00:00:00Z");
         assert!(beats.observe(&back, seconds(5)));
-        assert_eq!(beats.silent_for(&back, "C", seconds(6)), Some(seconds(1)));
+        assert_eq!(beats.of(&back, seconds(6)).silent_for("C"), Some(seconds(1)));
     }
 
     #[test]
-    fn an_interruption_counts_for_nobody() {
+    fn an_interruption_does_not_count_as_silence() {
         let mut beats = Heartbeats::default();
         let node = node("2026-01-01T00:00:00Z");
         beats.observe(&node, seconds(0));
-        let silence = |beats: &Heartbeats, at| beats.silent_for(&node, "C", seconds(at)).unwrap();
+        let silence =
+            |beats: &Heartbeats, at| beats.of(&node, seconds(at)).silent_for("C").unwrap();
         beats.interrupt(seconds(10));
         beats.interrupt(seconds(50));
         assert_eq!(silence(&beats, 90), seconds(10));
@@ -204,7 +216,9 @@ mod tests {
             .unwrap()
         };
         let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z");
-        let since_boot = |beats: &Heartbeats| beats.is_reported_since_boot(&booted("b", old), "C");
+        let since_boot = |beats: &Heartbeats| {
+            beats.of(&booted("b", old), seconds(0)).is_reported_since_boot("C")
+        };
         beats.observe(&booted("a", old), seconds(0));
         assert_eq!(since_boot(&beats), None, "no boot was seen");
         beats.observe(&booted("b", old), seconds(10));
@@ -224,6 +238,6 @@ mod tests {
         let node = node("2026-01-01T00:00:00Z");
         assert!(beats.observe(&node, seconds(1)));
         assert!(!beats.observe(&node, seconds(2)));
-        assert!(beats.silent_for(&node, "other", seconds(2)).is_none());
+        assert!(beats.of(&node, seconds(2)).silent_for("other").is_none());
     }
 }

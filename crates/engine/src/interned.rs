@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text that is stored once for all that use it.
+/// A text that is stored once for all of its users.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Interned(Arc<str>);
 
@@ -24,7 +24,7 @@ struct Pool {
     left: usize,
 }
 
-/// The minimum of these bytes.
+/// The minimum of `Pool::left`, in bytes, after unused texts are dropped.
 const LEAST: usize = 64 * 1024;
 
 static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
@@ -51,8 +51,8 @@ impl Pool {
         text
     }
 
-    /// Drops unused texts. The next time is after an eighth of the remaining bytes, which bounds both memory
-    /// and time.
+    /// Drops unused texts. The pool drops them again after an eighth of the remaining bytes was added, which
+    /// bounds both memory and time.
     fn drop_unused(&mut self) {
         self.texts.retain(|text| Arc::strong_count(text) > 1);
         let used: usize = self.texts.iter().map(|text| text.len()).sum();
@@ -115,14 +115,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_text_is_kept_once() {
+    fn the_same_text_is_stored_once() {
         let (a, b) = (Interned::new("interned::same"), Interned::new("interned::same"));
         assert!(Arc::ptr_eq(&a.0, &b.0));
         assert_ne!(a, Interned::new("interned::other"));
     }
 
     #[test]
-    fn texts_that_nobody_uses_do_not_pile_up() {
+    fn unused_texts_are_dropped() {
         let mut pool = Pool::default();
         let used: Vec<_> = (0..10).map(|n| pool.share(&format!("used {n}"))).collect();
         let large = "x".repeat(1000);

@@ -1,4 +1,4 @@
-//! Labels of a node, and annotations: few pairs of text, most of which other nodes have as well.
+//! Labels and annotations of a node: a few pairs of text, most of which other nodes have too.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,13 +15,13 @@ use crate::Interned;
 pub struct Labels(Box<[(Interned, Interned)]>);
 
 impl Labels {
-    /// Value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         let found = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
         Some(&self.0[found].1)
     }
 
-    /// All pairs, by key.
+    /// Returns all pairs, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }
@@ -61,7 +61,7 @@ impl Keep for Own {
     }
 }
 
-/// Pairs as they are read, of which some are kept.
+/// Pairs as read, of which some are kept.
 pub(crate) struct Kept<K>(pub(crate) Labels, PhantomData<K>);
 
 impl<'de, K: Keep> Deserialize<'de> for Kept<K> {
@@ -92,7 +92,7 @@ impl<'de, K: Keep> Deserialize<'de> for Kept<K> {
     }
 }
 
-/// The labels that a rule selects.
+/// A compiled label selector of a rule.
 ///
 /// kube's [`Selector`] has the same meaning, but needs a map that owns all of its strings, which a node does
 /// not have here.
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_operator_means_what_it_means_to_kube() {
+    fn every_operator_has_the_same_meaning_as_in_kube() {
         let values = || BTreeSet::from(["x".to_owned(), "y".to_owned()]);
         let key = || "a".to_owned();
         let expressions = [

@@ -1,8 +1,8 @@
-//! The decision who of several operators leads, over one Lease (coordination.k8s.io/v1).
+//! Leader election among several operators, by one Lease (coordination.k8s.io/v1).
 //!
-//! A [`Candidate`] takes what was read and written, and returns what to do. It reads no clock and compares none
-//! across machines: times are the uptime of its own process, and `renewTime` is for people. Its claim to lead
-//! ends by itself, whatever the Lease in the cluster says by then.
+//! A [`Candidate`] receives the Leases that were read and written, and returns the next action. It reads no clock
+//! and compares no clocks of different machines: times are the uptime of its own process, and `renewTime` is for
+//! people. Its claim to lead ends by itself, independent of the Lease in the cluster.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ObjectMeta;
 
-/// How long other candidates leave an unrenewed Lease alone.
+/// How long other candidates wait before they acquire a Lease that is not renewed.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// How long a claim lasts without renewal, counted from before the renewal was sent.
@@ -20,8 +20,8 @@ pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a candidate reads the Lease, and its holder renews it.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// How long after the end of a claim its last write may take. One second remains before another operator may
-/// lead, for clocks that run at different rates.
+/// How long after the end of a claim its last write may still arrive. One more second remains before another
+/// operator may lead, for clocks that run at different rates.
 pub const LANDING: Duration = Duration::from_secs(4);
 
 const _: () = assert!(
@@ -46,7 +46,7 @@ struct Seen {
     since: Duration,
 }
 
-/// What to do next.
+/// The next action of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Write this Lease: replace the one that it was made from, or create it if it has no resourceVersion. The
@@ -78,7 +78,7 @@ impl Candidate {
         self.claim
     }
 
-    /// Records the Lease as read, `None` if there is none. `uptime` is that of the answer.
+    /// Records the Lease as read; `None` if it does not exist. `uptime` is the uptime at the response.
     pub fn observe(&mut self, lease: Option<Lease>, uptime: Duration) {
         match (lease, &mut self.seen) {
             // Somebody deleted the Lease. That does not end the claim of its last holder.
@@ -92,8 +92,8 @@ impl Candidate {
         }
     }
 
-    /// Records that a Lease was written. `sent` is the uptime before the request was sent: nobody can have seen
-    /// this renewal earlier, so nobody's wait ends earlier.
+    /// Records that a Lease was written. `sent` is the uptime before the request was sent: no candidate can have
+    /// seen this renewal earlier, so no candidate's wait ends earlier.
     pub fn written(&mut self, lease: Lease, sent: Duration) {
         if holder(&lease) == Some(self.identity.as_str()) {
             self.claim = Some(sent + RENEW_DEADLINE);
@@ -101,7 +101,7 @@ impl Candidate {
         self.seen = Some(Seen { lease, since: sent });
     }
 
-    /// Decides what to do. `now` is only for `renewTime`.
+    /// Returns the next action. `now` is only for `renewTime`.
     pub fn decide(&self, uptime: Duration, now: Timestamp) -> Decision {
         let holder = self.seen.as_ref().and_then(|seen| holder(&seen.lease));
         let ours = holder == Some(self.identity.as_str());
@@ -121,8 +121,8 @@ impl Candidate {
         }
     }
 
-    /// Returns the Lease to write when a leader ends and has stopped writing, so that others need not wait.
-    /// `None` if it is not the holder. The claim ends.
+    /// Ends the claim, when the leader stops and no longer writes. Returns the Lease to write, so that other
+    /// candidates need not wait; `None` if this candidate is not the holder.
     pub fn release(&mut self, now: Timestamp) -> Option<Lease> {
         self.claim.take()?;
         let mut lease = self.seen.take()?.lease;
@@ -164,7 +164,7 @@ impl Candidate {
 }
 
 impl Seen {
-    /// Returns the uptime from which another candidate may take the Lease, if nothing changes.
+    /// Returns the uptime from which another candidate may acquire the Lease, if nothing changes.
     fn expiry(&self) -> Duration {
         let spec = self.lease.spec.as_ref();
         let seconds = spec.and_then(|spec| spec.lease_duration_seconds);

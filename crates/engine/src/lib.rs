@@ -1,16 +1,16 @@
 //! Every decision of the operator, as pure functions over values.
 //!
-//! Nothing here talks to a server, waits, or reads a clock: whatever depends on the time takes
-//! `now` as an argument. So each decision can be read, tested and measured by itself.
+//! No function here calls a server, waits, or reads a clock. A function that depends on the time takes `now` as
+//! an argument. So each decision can be read, tested and measured by itself.
 //!
-//! - [`Rule`] and [`RuleSet`]: rules, compiled once, as often as they change.
-//! - [`Node`]: what is kept of a node.
-//! - [`plan`]: what one node's taints and records should be, as one conditional patch.
-//! - [`Evaluations`] and [`status`]: what was found and done, folded into a rule's status.
-//! - [`lease`]: who of several operators may write.
+//! - [`Rule`] and [`RuleSet`]: rules, compiled once for each change.
+//! - [`Node`]: the part of a node that decisions depend on.
+//! - [`plan`]: the desired taints and records of one node, as one conditional patch.
+//! - [`Evaluations`] and [`status`]: evaluations of nodes, and the rule status that they are folded into.
+//! - [`lease`]: leader election among several operators.
 //! - [`reporter`]: the objects that run a rule's probes.
-//! - [`admission`]: what nobody may do who acts as a node, as policies.
-//! - [`rbac`]: what the operator and its reporters may do, as typed values.
+//! - [`admission`]: policies that limit every client that acts as a node.
+//! - [`rbac`]: the permissions of the operator and its reporters, as typed values.
 
 pub mod admission;
 mod bootstrap;

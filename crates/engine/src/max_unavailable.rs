@@ -69,8 +69,8 @@ impl RegressedNodes {
         regressed_nodes
     }
 
-    /// Counts one node again from its record, for a standby that watches another operator write it. A node that
-    /// is being deleted takes no room.
+    /// Counts one node again from its record. A standby follows the leader's writes in this way. A node that is
+    /// being deleted does not count.
     pub fn follow(&mut self, node: &Node) {
         if node.is_terminating() {
             return self.forget(node.name());
@@ -113,7 +113,7 @@ impl RegressedNodes {
         }
     }
 
-    /// Removes every node that is not named.
+    /// Removes every node that does not exist.
     pub fn retain(&mut self, exists: &HashSet<&str>) {
         self.rules.retain(|_, held| {
             held.retain(|node| exists.contains(node.as_str()));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_counts_what_another_operator_wrote_and_took_back() {
+    fn a_standby_follows_the_records_of_the_leader() {
         let claim = |state: &str| {
             json!({"r": {
                 "taint": {"key": "readiness.k8s.io/a", "effect": "NoSchedule"},

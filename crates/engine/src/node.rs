@@ -1,4 +1,4 @@
-//! The slim node: only what a decision can depend on.
+//! The slim node: only the fields that a decision can depend on.
 //!
 //! A Node on the wire has 10 to 50 KB, and less than 1 KB of it is kept here. Most of the rest, such as images,
 //! changes often and decides nothing.
@@ -163,7 +163,7 @@ impl NodeCondition {
         self.heartbeat
     }
 
-    /// When the status last changed, in the same form.
+    /// When the status last changed, in the same form as the heartbeat.
     pub(crate) fn transition(&self) -> Option<NonZeroU32> {
         self.transition
     }
@@ -175,12 +175,12 @@ impl NodeCondition {
 }
 
 impl Node {
-    /// Name of the node.
+    /// Returns the name of the node.
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Labels of the node.
+    /// Returns the labels of the node.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
@@ -190,7 +190,7 @@ impl Node {
         self.annotations.as_ref()?.get(key)
     }
 
-    /// This project's annotations.
+    /// Returns this project's annotations.
     pub fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
         self.annotations.iter().flat_map(Labels::iter)
     }
@@ -215,7 +215,7 @@ impl Node {
         self.find_condition(type_).map(|condition| condition.status)
     }
 
-    /// The condition of that type, if the node has it.
+    /// Returns the condition of that type, if the node has it.
     pub(crate) fn find_condition(&self, type_: &str) -> Option<&NodeCondition> {
         let found = self.conditions.binary_search_by(|known| (*known.type_).cmp(type_)).ok()?;
         Some(&self.conditions[found])
@@ -241,7 +241,7 @@ impl Node {
         self.condition("Ready") == Some(ConditionStatus::True)
     }
 
-    /// Conditions of the node, by type.
+    /// Returns the conditions of the node, by type.
     pub fn conditions(&self) -> &[NodeCondition] {
         &self.conditions
     }
@@ -251,8 +251,8 @@ fn unknown() -> ConditionStatus {
     ConditionStatus::Unknown
 }
 
-/// The API server accepts any text as the status of a node condition. One node with an invalid one must not
-/// keep the operator from reading all others.
+/// Parses the status of a condition. The API server accepts any text, so an invalid status counts as Unknown:
+/// one such node must not keep the operator from reading all others.
 fn lenient_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ConditionStatus, D::Error> {
     Ok(match String::deserialize(deserializer)?.as_str() {
         "True" => ConditionStatus::True,
@@ -261,14 +261,14 @@ fn lenient_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conditio
     })
 }
 
-/// The API server accepts any year of four digits. One node with an invalid heartbeat must not keep the
-/// operator from reading all others, so it counts as missing.
+/// Parses a heartbeat. The API server accepts any year of four digits, so an invalid heartbeat counts as
+/// missing: one such node must not keep the operator from reading all others.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
     deserializer.deserialize_any(Seconds)
 }
 
-/// A time in the form of a heartbeat; see [`NodeCondition::heartbeat`].
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as is wanted")]
+/// Returns a time in the form of a heartbeat; see [`NodeCondition::heartbeat`].
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "truncation is intended")]
 pub(crate) fn seconds_of(time: &Time) -> Option<NonZeroU32> {
     NonZeroU32::new(time.0.as_second() as u32)
 }
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_is_none_counts_as_unknown() {
+    fn an_invalid_status_counts_as_unknown() {
         let node: Node = serde_json::from_value(json!({
             "metadata": {"name": "n"},
             "status": {"conditions": [
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_that_is_no_time_is_none_and_the_node_is_read() {
+    fn an_invalid_heartbeat_counts_as_missing_and_the_node_is_read() {
         let heartbeat = |time| {
             let condition = json!({"type": "C", "status": "True", "lastHeartbeatTime": time});
             let node: Node = serde_json::from_value(json!({
@@ -352,7 +352,7 @@ mod tests {
             node.conditions()[0].heartbeat().map(NonZeroU32::get)
         };
         assert_eq!(heartbeat(json!("2026-01-01T00:00:00Z")), Some(1_767_225_600));
-        // The API server takes the first two; what is beyond this library's last second is the others'.
+        // The API server accepts the first two. None of them may be an error.
         for odd in ["9999-12-31T00:00:00Z", "0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z", ""] {
             heartbeat(json!(odd));
         }

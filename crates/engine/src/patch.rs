@@ -1,6 +1,6 @@
-//! The one patch of a node: taints and records, together or not at all.
+//! The patch of a node. It changes taints and records together or not at all.
 //!
-//! It is a JSON Patch (RFC 6902) that first tests the state that it was made from. A concurrent change of
+//! The JSON Patch (RFC 6902) first tests the state that it was made from. A concurrent change of
 //! taints or records makes the whole patch fail. A heartbeat does not, because it changes neither. A merge
 //! patch would overwrite other controllers' taints.
 

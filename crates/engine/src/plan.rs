@@ -1,7 +1,7 @@
-//! The plan for one node: its taints and records, over all rules at once.
+//! The plan for one node: its taints and records, for all rules at once.
 //!
 //! The desired taints of a node are the union over the covering rules that hold it. So rules that share a taint
-//! cannot fight over it: it stays while any of them holds the node. Taints and records change in one patch,
+//! do not conflict: the taint stays while any of them holds the node. Taints and records change in one patch,
 //! conditional on the state that the plan was made from.
 
 use std::borrow::Cow;
@@ -25,8 +25,8 @@ use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, Taint, bootstrap, cl
 pub struct NodePlan {
     /// The patch that changes the node as planned; `None` if nothing changes.
     pub patch: Option<json_patch::Patch>,
-    /// A hash of the patched node without times. It is the same again if somebody changed the node back. 0
-    /// without a patch.
+    /// A hash of the patched node without times; 0 without a patch. If somebody reverts the patch, the next plan
+    /// has the same hash.
     pub content_hash: u64,
     /// The patch's changes to taints, for events and metrics.
     pub changes: Vec<Change>,
@@ -72,7 +72,7 @@ pub struct TaintState {
 /// Claims by the name of the rule. Unchanged claims are borrowed from the record.
 type NextClaims<'a> = BTreeMap<&'a str, Cow<'a, Claim>>;
 
-/// Plans a node over all rules. A node that is being deleted stays unchanged, and no rule counts it, because no
+/// Plans a node for all rules. A node that is being deleted stays unchanged, and no rule counts it, because no
 /// pod can start there and it must not use up `maxUnavailable`.
 pub fn plan(node: &Node, rules: &RuleSet, context: &PlanContext<'_>) -> NodePlan {
     if node.is_terminating() {
@@ -80,8 +80,11 @@ pub fn plan(node: &Node, rules: &RuleSet, context: &PlanContext<'_>) -> NodePlan
     }
     let recorded = claims::recorded(node);
     let claim = |rule: &Rule| recorded.claims.get(&rule.name);
-    let decisions: Vec<_> =
-        rules.iter().map(|rule| decide(node, rule, rules, claim(rule), context)).collect();
+    let heartbeats = context.heartbeats.of(node, context.uptime);
+    let decisions: Vec<_> = rules
+        .iter()
+        .map(|rule| decide(node, rule, rules, claim(rule), heartbeats, context))
+        .collect();
 
     let taints = Taints::of(&decisions, &recorded.claims, rules, node.taints());
     let next = taints.merged(node.taints());

@@ -1,7 +1,7 @@
 //! Compares Kubernetes quantities by amount.
 //!
-//! The API server normalizes quantities: `1000m` becomes `1`, and `1024Mi` becomes `1Gi`. Only comparison is
-//! needed here, which is less than a library does.
+//! The API server normalizes quantities: `1000m` becomes `1`, and `1024Mi` becomes `1Gi`. This module
+//! only compares quantities, so it needs no library.
 
 /// Returns an amount in billionths, the smallest part in Kubernetes; `None` if it is not a quantity
 /// (`k8s.io/apimachinery/pkg/api/resource`).
@@ -72,10 +72,10 @@ mod tests {
     }
 
     #[test]
-    fn other_amounts_and_what_is_none_are_not_equal() {
+    fn different_amounts_and_invalid_quantities_are_not_equal() {
         for (a, b) in [("1", "1m"), ("1G", "1Gi"), ("1", "2"), ("a", "a"), ("", ""), ("1x", "1x")] {
             assert!(!are_equal(a, b), "{a} {b}");
         }
-        assert!(!are_equal("99999999999999999999999E", "1"), "too large is none");
+        assert!(!are_equal("99999999999999999999999E", "1"), "a number that is too large is no quantity");
     }
 }

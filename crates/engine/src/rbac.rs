@@ -11,7 +11,7 @@ pub const METRICS_PATH: &str = "/metrics";
 
 /// Permits a reporter to impersonate the node of its pod, and no other.
 ///
-/// KEP-5284: the API server takes the node from the token, which is bound to the pod.
+/// KEP-5284: the API server reads the node from the token, which is bound to the pod.
 pub fn impersonate_own_node() -> Vec<PolicyRule> {
     vec![rule("authentication.k8s.io", "nodes", &["impersonate:associated-node"])]
 }
@@ -49,8 +49,8 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
         let verbs = ["get", "list", "watch", "create", "patch", "delete"];
         rules.push(rule(group, resource, &verbs));
     }
-    // The API server lets nobody grant what they do not hold, so the operator holds exactly what it grants to
-    // reporters. Without the verb escalate it can grant nothing wider.
+    // The API server refuses a grant of permissions that the granter does not hold, so the operator holds exactly
+    // the permissions that it grants to reporters. Without the verb escalate it cannot grant more.
     rules.extend(impersonate_own_node());
     rules.extend(update_own_status());
     rules.extend(update_any_status());
@@ -64,7 +64,7 @@ pub fn operator_reporters_rules() -> Vec<PolicyRule> {
         rule("", "serviceaccounts", &verbs),
         rule("", "configmaps", &verbs),
         rule("apps", "daemonsets", &verbs),
-        // For the status: what keeps reporters from running.
+        // For the status, which reports why reporters do not run.
         rule("", "pods", &["list", "watch"]),
         rule("", "events", &["list"]),
     ]

@@ -1,8 +1,8 @@
 //! Reboots of nodes.
 //!
-//! Reports from before a reboot say nothing about the node that came back, because its agents may not run yet.
+//! Conditions from before a reboot do not describe the rebooted node, because its agents may not run yet.
 //! kubelet reports the boot in `status.nodeInfo.bootID`. The operator records the boot on the node, in the same
-//! patch as taints and claims, so it notices a reboot even if no operator ran in the meantime.
+//! patch as taints and claims. So it detects a reboot even if no operator ran in the meantime.
 
 use node_readiness_api::{BOOT_ID_ANNOTATION, ConditionStatus, TaintEffect};
 
@@ -19,16 +19,16 @@ pub(crate) fn is_unrecorded(node: &Node) -> bool {
 
 /// Returns whether a node may be rebooting: its kubelet has not reported for so long that `Ready` is Unknown.
 /// When kubelet reports again, a pod may start before the operator sees the reboot. So a rule that depends on
-/// reboots holds the node already. A rule that evicts does not, so a node that only lost its network keeps its
-/// pods.
+/// reboots holds the node in advance. A rule that evicts does not hold it, so a node that only lost its network
+/// keeps its pods.
 pub(crate) fn may_be_under_way(node: &Node, rule: &Rule) -> bool {
     rule.is_reset_by_reboots()
         && rule.taint.effect != TaintEffect::NoExecute
         && node.condition("Ready") == Some(ConditionStatus::Unknown)
 }
 
-/// Returns whether a condition was reported since the node's last boot, as far as the node itself shows it:
-/// after a reboot, kubelet changes the condition `Ready`. Both times are by the node's own clock.
+/// Returns whether a condition was reported since the node's last boot, by the node's own conditions: kubelet
+/// changes the condition `Ready` after a reboot. Both times are by the node's own clock.
 pub(crate) fn is_reported_since_ready(node: &Node, condition: &NodeCondition) -> bool {
     let transition = node.find_condition("Ready").and_then(NodeCondition::transition);
     transition.is_some() && condition.heartbeat() >= transition

@@ -74,7 +74,7 @@ pub struct Rule {
 /// Why a rule cannot be evaluated. The CRD's schema refuses such rules, but older ones may be stored.
 #[derive(Debug, Error)]
 pub enum Rejection {
-    /// The API server sets these on every object.
+    /// A field of the metadata is missing that the API server sets on every object.
     #[error("NodeReadinessRule has no {0}, which the API server sets on every object")]
     Metadata(&'static str),
     /// The selector does not parse.
@@ -84,7 +84,7 @@ pub enum Rejection {
     Selector {
         /// Name of the rule.
         rule: String,
-        /// What is wrong with it.
+        /// Why it does not parse.
         cause: String,
     },
 }
@@ -138,7 +138,7 @@ impl Rule {
         })
     }
 
-    /// The order of rules, oldest first. Creation times are in whole seconds.
+    /// Returns the sort key of rules, oldest first. Creation times are in whole seconds.
     pub(crate) fn age(&self) -> (Timestamp, &str) {
         (self.created, &self.name)
     }
@@ -279,7 +279,7 @@ impl RuleSet {
             && self.rules.iter().map(version).eq(other.rules.iter().map(version))
     }
 
-    /// The rules that can be evaluated, oldest first.
+    /// Returns the rules that can be evaluated, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()
     }

@@ -46,17 +46,17 @@ impl fmt::Display for ChangeKind {
 
 /// The rules' taints on one node.
 pub(crate) struct Taints<'a> {
-    /// The taints that rules hold the node with, each with the rule's name. If rules want the same key and
-    /// effect with different values, the oldest rule decides.
+    /// The taints by which rules hold the node, each with the rule's name. If rules set the same key and effect
+    /// with different values, the oldest rule decides.
     desired: Vec<(&'a RuleTaint, &'a str)>,
-    /// What is known of taints, by key and effect. A taint that is missing here belongs to somebody else.
+    /// The known taints, by key and effect. A taint that is missing here belongs to another controller or user.
     known: BTreeMap<(&'a str, &'a str), Known<'a>>,
 }
 
-/// What is known of one taint.
+/// A known taint.
 #[derive(Default)]
 struct Known<'a> {
-    /// Whether the node carries it.
+    /// Whether the node carries the taint.
     there: bool,
     /// The index among the desired taints, if it is one.
     desired: Option<usize>,
@@ -65,7 +65,7 @@ struct Known<'a> {
     managed: Option<(&'a RuleTaint, &'a str)>,
     /// What the node's record states about it.
     recorded: RecordedTaint,
-    /// Whether a frozen rule holds it. It then stays if it is there, and does not come back otherwise.
+    /// Whether a frozen rule holds it. The plan then neither removes nor adds it.
     kept: bool,
 }
 

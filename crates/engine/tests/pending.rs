@@ -116,7 +116,7 @@ fn a_new_node_is_held_until_its_own_reporter_wrote_whatever_was_there() {
     let plan = operator.reconcile(&mut node, &rules);
     assert_eq!(state(&plan), NodeState::Held);
     let unmet = plan.results[0].evaluation.describe_unmet(rules.get("cni").unwrap());
-    assert!(unmet.contains("was there before the rule's own probes reported it"), "{unmet}");
+    assert!(unmet.contains("existed before the rule's own probes reported it"), "{unmet}");
     // By a clock that is behind, so that only that it is another heartbeat shows that it is new.
     let mut node = node.reported("Ready1", "True", -40);
     operator.sees(&node);

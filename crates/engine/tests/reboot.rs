@@ -52,7 +52,7 @@ fn a_rebooted_node_is_held_until_its_reporter_has_reported_anew() {
     let unmet = plan.results[0].evaluation.describe_unmet(rules.get("cni").unwrap());
     assert_eq!(
         unmet,
-        "Ready1 was not reported since the node was rebooted and counts as Unknown, must be True"
+        "Ready1 has not been reported since the node rebooted and counts as Unknown, must be True"
     );
 
     // The same heartbeat releases nothing, on any operator.

@@ -157,7 +157,7 @@ fn neither_a_rule_nor_its_nodes_are_ready_before_all_of_them_were_evaluated() {
     assert_eq!(of(&rule, 3).nodes_omitted, Some(2));
     let (status, reason, text) = message(&of(&rule, 3), "NodesReady");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "Evaluating"));
-    assert_eq!(text, "2 of 3 nodes are yet to be evaluated");
+    assert_eq!(text, "2 of 3 nodes are not evaluated yet");
     assert_eq!(message(&of(&rule, 3), "Ready").1, "Evaluating");
     // What was found under another spec does not count.
     scene.rule.0["metadata"]["generation"] = json!(2);

@@ -1,6 +1,6 @@
-//! Classifies API errors, for everything that writes.
+//! Classifies API errors, for all writers.
 //!
-//! It does not decide what to do about them: each controller knows whether its write still makes sense.
+//! Each controller decides how to react, because only it knows whether its write still makes sense.
 
 use std::error::Error;
 
@@ -9,7 +9,7 @@ use node_readiness_engine::Failure;
 
 use crate::leader::NotWritten;
 
-/// Returns whether a write was refused only because the object had changed since it was read. The watch
+/// Returns whether a write was refused only because the object changed after it was read. The watch
 /// delivers the new version.
 ///
 /// The API server answers 422 both for a failed test of a JSON Patch and for an invalid object. Only the latter
@@ -19,7 +19,7 @@ pub(crate) fn is_stale(status: &Status) -> bool {
     status.code == 409 || (status.code == 422 && !has_causes)
 }
 
-/// Returns why a write failed.
+/// Returns the reason why a write failed.
 pub(crate) fn of_write(error: &NotWritten<kube::Error>) -> Failure {
     match error {
         NotWritten::Failed(error) => of_request(error),
@@ -28,7 +28,7 @@ pub(crate) fn of_write(error: &NotWritten<kube::Error>) -> Failure {
     }
 }
 
-/// Returns why a request failed: in the API server's words if it answered, and otherwise with all causes.
+/// Returns the reason why a request failed: the API server's answer, or without an answer all causes.
 pub(crate) fn of_request(error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => answered(status),
@@ -36,13 +36,13 @@ pub(crate) fn of_request(error: &kube::Error) -> Failure {
     }
 }
 
-/// Returns the API server's answer. The reason in a proxy's answer need not be one word.
+/// Returns the API server's answer as a failure. The reason in a proxy's answer may not be one word.
 fn answered(status: &Status) -> Failure {
     let Status { reason, message, code, .. } = status;
     let is_word = !reason.is_empty() && reason.chars().all(|c| c.is_ascii_alphabetic());
     let reason = if is_word { reason.clone() } else { format!("Http{code}") };
     let message = if message.is_empty() {
-        format!("the API server answered {code} and no more")
+        format!("the API server answered {code} without a message")
     } else {
         message.clone()
     };
@@ -53,7 +53,7 @@ fn failure(reason: &str, message: String) -> Failure {
     Failure { reason: reason.to_owned(), message }
 }
 
-/// Returns an error with its causes, because that of a failed connection says nothing by itself.
+/// Returns an error's message with its causes, which a failed connection's own message does not name.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -101,15 +101,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_status_has_a_reason_and_a_message_all_the_same() {
+    fn an_answer_without_a_status_has_a_reason_and_a_message() {
         let page = json!({"code": 502, "reason": "Failed to parse error data", "message": ""});
         let failure = answered(&status(page));
         assert_eq!(failure.reason, "Http502");
-        assert_eq!(failure.message, "the API server answered 502 and no more");
+        assert_eq!(failure.message, "the API server answered 502 without a message");
     }
 
     #[test]
-    fn a_request_without_an_answer_has_each_cause_once() {
+    fn a_request_without_an_answer_names_each_cause_once() {
         #[derive(Debug, Error)]
         #[error("client error (Connect)")]
         struct Outer(#[source] std::io::Error);

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_starts_over_and_objects_wait_alone() {
+    fn a_success_resets_the_backoff_and_objects_back_off_independently() {
         let retries = Backoff::default();
         retries.failed("a");
         retries.failed("a");

@@ -15,7 +15,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a watch may be silent beyond its own timeout before its connection counts as dead.
 const READ_SLACK: Duration = Duration::from_secs(2);
 
-/// The clients for watches.
+/// Returns the clients for watches.
 pub(crate) fn for_watches(config: &Config) -> Result<WatchClients, Fatal> {
     Ok(WatchClients {
         nodes: connect(with_timeouts(config.clone(), NODE_WATCH_TIMEOUT_SECONDS))?,
@@ -23,24 +23,24 @@ pub(crate) fn for_watches(config: &Config) -> Result<WatchClients, Fatal> {
     })
 }
 
-/// A client without retries: each controller decides whether a failed request still makes sense.
+/// Returns a client without retries, because each controller decides whether a failed request still makes sense.
 pub(crate) fn connect(mut config: Config) -> Result<Client, Fatal> {
     config.default_retry = false;
     Client::try_from(config).map_err(|error| Fatal::Client(error.to_string()))
 }
 
-/// A configuration for watches with this timeout, in seconds. It gives up a connection that died without
-/// being closed; kube has no read timeout by default.
+/// Returns a configuration for watches with this timeout, in seconds. It sets a read timeout, which kube does not
+/// have by default, to detect dead connections.
 fn with_timeouts(mut config: Config, watch_timeout: u32) -> Config {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(Duration::from_secs(watch_timeout.into()) + READ_SLACK);
     config
 }
 
-/// The configuration that `--kubeconfig` names, else `$KUBECONFIG`, else the pod's ServiceAccount, else
+/// Returns the configuration from `--kubeconfig`, else `$KUBECONFIG`, else the pod's ServiceAccount, else
 /// `~/.kube/config`.
 pub(crate) async fn config(args: &Args) -> Result<Config, Fatal> {
-    // Not `Config::infer`, because debugging variables could replace the server and the identity.
+    // Not `Config::infer`, whose environment variables for debugging could replace the server and the identity.
     let options = KubeConfigOptions::default();
     if let Some(path) = &args.kubeconfig {
         let cannot = |cause: &dyn std::error::Error| Fatal::Kubeconfig {

@@ -1,4 +1,4 @@
-//! Why the operator ends.
+//! The errors that end the operator.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::leader::Lost;
 use crate::telemetry::metrics;
 
-/// Why the operator cannot run.
+/// The reason why the operator cannot run.
 #[derive(Debug, Error)]
 pub enum Fatal {
     /// The kubeconfig cannot be used.
@@ -16,18 +16,18 @@ pub enum Fatal {
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         cause: String,
     },
     /// No API server is configured.
-    #[error("no cluster to work with: {0}; run in a pod, or name a kubeconfig with --kubeconfig")]
+    #[error("no cluster is configured: {0}; run in a pod, or set --kubeconfig")]
     NoCluster(String),
     /// The client cannot be created.
-    #[error("cannot make a client for the API server: {0}")]
+    #[error("cannot create a client for the API server: {0}")]
     Client(String),
     /// The namespace of the Lease is not known.
     #[error(
-        "--leader-elect needs a namespace, and this process is not in a pod that has one ({0}): set \
+        "--leader-elect needs a namespace, and this process does not run in a pod ({0}): set \
          --leader-election-namespace"
     )]
     NoNamespace(std::io::Error),
@@ -39,7 +39,7 @@ pub enum Fatal {
     Health {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// Metrics cannot be served.

@@ -1,5 +1,5 @@
-//! The evaluation store: the node controller records how nodes stand to rules, and the rule controller
-//! reads it and is notified.
+//! The evaluation store. The node controller records the result of each rule on each node. The rule controller
+//! reads the results and is notified of changes.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ pub struct EvaluationStore {
 }
 
 impl EvaluationStore {
-    /// An empty store, and the uids of rules whose evaluations changed.
+    /// Returns an empty store, and the stream of uids of rules whose evaluations changed.
     pub fn new() -> (Self, impl Stream<Item = Arc<str>> + Send + 'static) {
         let notifications = Arc::new(Notifications::default());
         let batches = Arc::clone(&notifications).batches();

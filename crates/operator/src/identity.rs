@@ -8,8 +8,8 @@ pub(crate) fn pod_name() -> Option<String> {
     std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok()
 }
 
-/// Returns a name that no other process has, in a pod or not. Two candidates with one name could both take the
-/// Lease for theirs.
+/// Returns a name that no other process has, in a pod or not. Otherwise two candidates of the same name could
+/// both believe that they hold the Lease.
 pub(crate) fn unique() -> String {
     let host = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = pod_name().or_else(host).unwrap_or_default();

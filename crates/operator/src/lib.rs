@@ -9,12 +9,11 @@
 //! ```
 //!
 //! - `cli`: flags.
-//! - `cache`: what is watched, and how rules become a [`RuleSet`](node_readiness_engine::RuleSet).
+//! - `cache`: the watches and their stores, and the compiled [`RuleSet`](node_readiness_engine::RuleSet).
 //! - `node`: the node controller, the only writer of nodes.
 //! - `rule`: the rule controller, the only writer of rules' status and of reporters.
-//! - `reporters`: how generated objects are applied, and the policies that limit what may be written as a
-//!   node.
-//! - `evaluations`: how nodes stand to rules, which the node controller records for the rule controller.
+//! - `reporters`: applies generated objects, and the guard policies that limit writes made as a node.
+//! - `evaluations`: the results of rules on nodes, which the node controller records for the rule controller.
 //! - `leader`: leader election.
 //! - [`telemetry`]: log, events, metrics and health.
 
@@ -36,7 +35,7 @@ mod run;
 pub mod telemetry;
 mod write_backoff;
 
-pub use cli::{Args, Compat, GuardArg, LogFormat, MetricsArgs, ReporterArgs};
+pub use cli::{Args, GoFlags, GuardArg, LogFormat, MetricsArgs, ReporterArgs};
 pub use error::Fatal;
 pub use leader::Lost;
 pub use run::run;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use node_readiness_operator::telemetry::{logging, termination};
 use node_readiness_operator::{Args, run};
 
-// One thread: it decides a thousand times as fast as the API server writes, and a second thread has
-// the allocator keep a second set of freed memory.
+// One thread is enough: it plans a thousand times as fast as the API server writes. With a second thread, the
+// allocator would keep a second set of freed memory.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::from_go(std::env::args_os()).unwrap_or_else(|error| error.exit());

@@ -22,7 +22,7 @@ pub(crate) struct Notifications {
 }
 
 impl Notifications {
-    /// Notifies of these rules.
+    /// Adds notifications of these rules.
     pub(crate) fn notify(&self, rules: impl IntoIterator<Item = Arc<str>>) {
         let mut pending = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         pending.extend(rules);
@@ -31,7 +31,7 @@ impl Notifications {
         }
     }
 
-    /// Yields each notified rule once: the first at once, and later ones after the interval.
+    /// Yields each notified rule once for each interval, and the first one immediately.
     pub(crate) fn batches(self: Arc<Self>) -> impl Stream<Item = Arc<str>> + Send + 'static {
         let rounds = stream::unfold((self, Instant::now()), |(notifications, due)| async move {
             notifications.more.notified().await;
@@ -51,7 +51,7 @@ mod tests {
     use futures::FutureExt;
 
     #[tokio::test(start_paused = true)]
-    async fn a_notification_is_delivered_at_once_and_then_once_an_interval() {
+    async fn a_notification_is_delivered_immediately_and_then_once_an_interval() {
         let notifications = Arc::new(Notifications::default());
         let mut batches = Box::pin(Arc::clone(&notifications).batches());
         let rule: Arc<str> = "rule".into();

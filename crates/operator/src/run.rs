@@ -116,7 +116,7 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     // Events are writes as well.
     background.abort();
     let _ = background.await;
-    // A write that was cut off may still be applied. Then the lease has to expire.
+    // An interrupted write may still be applied. Then the lease has to expire.
     if stopped? && let Some(election) = election {
         election.release().await;
     }
@@ -166,7 +166,7 @@ async fn lead(election: Option<&mut Election>, mut synced: watch::Receiver<bool>
     std::future::pending().await
 }
 
-/// Returns some time after the process was asked to end. Whatever runs longer is dropped, such as a controller
+/// Returns some time after the process was asked to end. Tasks that run longer are dropped, such as a controller
 /// that waits for its first list.
 async fn grace(end: &CancellationToken) {
     end.cancelled().await;

@@ -1,8 +1,8 @@
-//! Backoff for objects that somebody else changes back again and again.
+//! Backoff for objects whose writes another client reverts repeatedly.
 //!
-//! A write that an admission policy, another controller or a person undoes looks like work that is still to do.
-//! Without a wait the two would overwrite each other as fast as the API server answers. So the same content is
-//! written to the same object with growing waits. Other content is written at once.
+//! After an admission policy, another controller or a person reverts a write, the operator plans the same write
+//! again. Without a wait the two would overwrite each other as fast as the API server answers. So the waits
+//! between writes of the same content to the same object grow exponentially. Other content is written at once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,23 +18,23 @@ const LONGEST: Duration = Duration::from_mins(10);
 /// The time after which the same content counts as new.
 const FORGOTTEN: Duration = Duration::from_mins(20);
 
-/// The number of objects from which on old ones are removed.
+/// The smallest number of objects at which expired ones are removed.
 const FEW: usize = 1024;
 
-/// What was last written to each object.
+/// The last write to each object.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBackoff(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     objects: HashMap<String, LastWrite>,
-    /// The number of objects at which old ones are removed next.
+    /// The number of objects at which expired ones are removed next.
     prune_at: usize,
 }
 
 #[derive(Debug)]
 struct LastWrite {
-    /// A hash of what was written.
+    /// A hash of the written content.
     content: u64,
     /// The number of repetitions.
     repeats: u32,
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn at_most_five_writes_fall_into_the_first_minute_and_waits_end_at_ten() {
+    fn the_first_minute_has_at_most_five_writes_and_waits_grow_to_ten_minutes() {
         let waits = (0..4).map(delay);
         let times = waits.scan(Duration::ZERO, |at, wait| {
             *at += wait;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_repetition_is_immediate_and_other_content_always_is() {
+    fn the_first_repetition_and_other_content_are_immediate() {
         let rewrites = WriteBackoff::default();
         assert_eq!((rewrites.wait("a", 1), rewrites.repeats("a", 1)), (Duration::ZERO, None));
         rewrites.written("a", 1);

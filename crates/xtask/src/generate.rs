@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     match (stale.as_slice(), options.check) {
         ([], _) => println!("generated files are up to date"),
         (stale, false) => println!("wrote {}", stale.join(", ")),
-        (stale, true) => bail!("not as generated: {}; run make generate", stale.join(", ")),
+        (stale, true) => bail!("out of date: {}; run make generate", stale.join(", ")),
     }
     Ok(())
 }

@@ -4,8 +4,8 @@
 //! permitted changes and compare all other fields. `dyn` avoids warnings of the API server's type checker.
 
 /// The maximum length of a condition's reason and message, in characters each. The API server has no such
-/// limit. Longer ones would cost every watch of nodes, and much longer ones could make a Node too large to
-/// write.
+/// limit. Longer texts would make every watch of nodes more expensive, and much longer texts could make a Node
+/// too large to write.
 const LONGEST_TEXT: usize = 1024;
 
 /// The variables of [`own_conditions_only`]. `types` are the conditions that may change.
@@ -37,11 +37,11 @@ pub(super) fn own_conditions_only(who: &str) -> Vec<(String, String)> {
                 ),
                 unchanged("variables.status", "variables.oldStatus", &["conditions"]),
             ),
-            format!("{who} may change nothing of its Node but conditions that rules probe"),
+            format!("{who} may change only conditions that rules probe, and no other field of its Node"),
         ),
         (
             format!("variables.conditions.{others} == variables.oldConditions.{others}"),
-            format!("{who} may change no condition of its Node but those that rules probe"),
+            format!("{who} may change only conditions that rules probe, and no other condition of its Node"),
         ),
         (
             format!(

@@ -1,8 +1,8 @@
-//! The guard: policies for everybody who acts as a node.
+//! The guard: policies for every client that acts as a node.
 //!
-//! Constrained impersonation (KEP-5284) permits a reporter to act as its Node on the status of that Node. The
-//! API server accepts more than a status there: labels, annotations, capacity. RBAC cannot express less, so a
-//! policy does.
+//! Constrained impersonation (KEP-5284) permits a reporter to act as its Node on the status of that Node. Such
+//! a request can change more than conditions: labels, annotations, capacity. RBAC cannot limit this, so a policy
+//! does.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::{BoundPolicy, Terms, expressions, metadata};
 /// How strict the guard is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strength {
-    /// No node may change the operator's records on it. No kubelet does that.
+    /// A node may not change the operator's records on it. A kubelet never does.
     #[default]
     Records,
     /// In addition, an impersonated node may change only conditions that rules probe. Authentication
@@ -31,7 +31,7 @@ pub fn guard(strength: Strength, types: &BTreeSet<String>) -> Vec<BoundPolicy> {
     }
 }
 
-/// Everybody who acts as a node, impersonated or not.
+/// Matches every client that acts as a node, impersonated or not.
 const IS_NODE: (&str, &str) = ("is-node", "'system:nodes' in request.userInfo.groups");
 
 fn records() -> BoundPolicy {

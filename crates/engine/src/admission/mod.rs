@@ -1,11 +1,11 @@
 //! The policies (`ValidatingAdmissionPolicy`) that the operator generates.
 //!
 //! RBAC decides who may update the status of a Node. These policies decide what may change. There are two
-//! families: [`guard`], once for the cluster, for everybody who acts as a node, and [`own_conditions`], once
+//! families: [`guard`], once for the cluster, for every client that acts as a node, and [`own_conditions`], once
 //! for each rule whose reporters act as their ServiceAccount.
 //!
 //! This module only generates policies. The operator applies them before the permissions that they limit, and
-//! deletes them after those.
+//! deletes them after these permissions.
 
 mod expressions;
 mod guard;

@@ -28,7 +28,7 @@ pub fn own_conditions<'a>(
     );
     let mut validations = vec![(
         own_node,
-        "a reporter may change no Node but the one that its pod runs on".to_owned(),
+        "a reporter may change only the Node that its pod runs on".to_owned(),
     )];
     validations.extend(expressions::own_conditions_only("a reporter"));
     Terms {

@@ -38,7 +38,7 @@ impl Verdict {
         Self { type_, status: "Unknown", reason, message: message.to_owned() }
     }
 
-    /// Returns it under the name of another condition.
+    /// Returns the verdict as another condition.
     fn into_type(self, type_: &'static str) -> Self {
         Self { type_, ..self }
     }
@@ -74,7 +74,7 @@ pub(super) fn ready(
         return missing.into_type("Ready");
     }
     if rule.dry_run {
-        let message = format!("the rule is evaluated on {matched} nodes and writes none: dryRun");
+        let message = format!("the rule is evaluated on {matched} nodes and changes none: spec.dryRun is true");
         return verdict(true, "DryRun", message);
     }
     verdict(true, "InEffect", format!("the rule is in effect on {matched} nodes"))
@@ -138,11 +138,11 @@ pub(super) fn nodes_ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeC
 /// False while nodes wait for their first evaluation under the current spec.
 fn evaluating(type_: &'static str, evaluated: usize, matched: u32) -> Option<Verdict> {
     let remaining = matched.saturating_sub(saturated(evaluated));
-    let message = format!("{remaining} of {matched} nodes are yet to be evaluated");
+    let message = format!("{remaining} of {matched} nodes are not evaluated yet");
     (remaining > 0).then(|| Verdict::new(type_, false, "Evaluating", message))
 }
 
-/// Returns the first few of a list in words, and the number of the others.
+/// Describes the first few items of a list, and counts the others.
 pub(super) fn few<T>(mut items: impl Iterator<Item = T>, words: impl Fn(T) -> String) -> String {
     let named: Vec<_> = items.by_ref().take(MAX_NAMED).map(words).collect();
     let named = named.join("; ");

@@ -66,7 +66,7 @@ pub fn deleting(
     let number = claimed.len();
     let nodes = few(claimed.iter(), Clone::clone);
     let message = format!(
-        "the rule stays until {number} nodes are clean of its taint and record: {nodes}; see their events"
+        "{number} nodes still carry the rule's taint or record, and the rule stays until none does: {nodes}; see their events"
     );
     let conditions = vec![
         accepted(),
@@ -135,8 +135,8 @@ fn is_held(entry: &Entry) -> bool {
     entry.state == NodeState::Held
 }
 
-/// The nodes that the lists name: all if they are few, and otherwise those that need a person, failed nodes
-/// before nodes that are not ready.
+/// Returns the nodes that the lists name: all if they are few, and otherwise those that need attention, failed
+/// nodes before nodes that are not ready.
 fn select<'a>(entries: &[(&'a str, &'a Entry)]) -> Named<'a> {
     if entries.len() <= MAX_NODES {
         return entries.to_vec();

@@ -19,16 +19,16 @@ pub enum Reporters {
         status: ReporterStatus,
         /// The object and the first field that somebody else set, which the operator accepts.
         changed: Option<String>,
-        /// What keeps pods from running or from being created, in Kubernetes' words.
+        /// Why pods do not run or are not created, as Kubernetes reports it.
         trouble: Option<String>,
     },
     /// Their objects could not be applied. The message names object and cause.
     Failed(String),
     /// A foreign object has the name of one of their objects. The message names it, its owner and the remedy.
     NameTaken(String),
-    /// The rule asks for more than is allowed.
+    /// The rule asks for more than the operator allows.
     Refused(Refusal),
-    /// The policy that limits them was applied a moment ago, and API servers need time to see it.
+    /// The operator just applied the policy that limits them, and API servers need time to see it.
     AwaitingPolicy,
 }
 
@@ -68,7 +68,7 @@ fn no_place(unsupported: &[(String, String)], reporters: &Reporters) -> Option<V
     Some(Verdict::new("ReporterReady", false, "NodesUnsupported", message))
 }
 
-/// Describes how many reporters are ready and what keeps the others from running, as the end of a sentence.
+/// Describes how many reporters are ready and why the others do not run, as the end of a sentence.
 fn count(reporters: &Reporters) -> String {
     let Reporters::Applied { status, trouble, .. } = reporters else { return String::new() };
     let ReporterStatus { desired, ready, .. } = status;
@@ -119,7 +119,7 @@ fn state(reporters: &Reporters) -> Option<Verdict> {
             "reporters start as soon as the policy that limits them is in force".to_owned(),
         ),
         Reporters::Starting(name) => {
-            verdict(false, "ReportersNotReady", format!("DaemonSet {name} has yet to start"))
+            verdict(false, "ReportersNotReady", format!("DaemonSet {name} has not started yet"))
         }
         Reporters::Applied { status, changed, trouble } => {
             let ReporterStatus { daemon_set, desired, ready } = status;

@@ -1,6 +1,6 @@
-//! The caches: one watch for each kind, which keeps a store that everything else reads.
+//! The caches: one watch for each kind, and the store that it keeps for all readers.
 //!
-//! After the first list the operator reads nothing from the API server but these watches.
+//! After the first list, the operator reads objects through these watches only, with few exceptions.
 
 mod nodes;
 mod owned;
@@ -30,7 +30,7 @@ use sync::CacheSync;
 /// All caches. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Caches {
-    /// Every rule, as it is stored.
+    /// Every rule, as stored.
     pub rules: RuleStore,
     /// Every rule, compiled.
     pub rule_sets: RuleSets,
@@ -44,13 +44,13 @@ pub(crate) struct Caches {
     pub synced: watch::Receiver<bool>,
 }
 
-/// What changed in the caches, for controllers to reconcile.
+/// The changes in the caches, which trigger the controllers.
 pub(crate) struct Changes {
     /// Rules that changed.
     pub rules: BoxStream<'static, watcher::Result<StoredRule>>,
     /// Nodes with a change that a decision can depend on.
     pub nodes: BoxStream<'static, Arc<Node>>,
-    /// Uids of rules one of whose reporters' pods changed.
+    /// Uids of rules with a changed reporter pod.
     pub pods: BoxStream<'static, Arc<str>>,
     /// Generated objects that changed.
     pub owned: OwnedChanges,
@@ -89,7 +89,7 @@ impl Caches {
         let (rules, nodes) = (caches.rules.clone(), caches.nodes.clone());
         let synced = async move {
             all_synced.wait().await;
-            info!(rules = rules.len(), nodes = nodes.len(), "rules and nodes have been read");
+            info!(rules = rules.len(), nodes = nodes.len(), "the caches have synced");
             synced_tx.send_replace(true);
         };
         (caches, changes, synced.boxed())

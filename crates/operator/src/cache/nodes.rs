@@ -13,14 +13,13 @@ use node_readiness_engine::Node;
 use super::reflect::{NODE_WATCH_TIMEOUT_SECONDS, persistent};
 use super::sync::CacheSync;
 
-/// Every node, slim.
+/// Every node, with the fields that the operator uses.
 pub(crate) type NodeStore = Store<Node>;
 
-/// The number of nodes on one page of a list. A page is in memory as a whole, so this bounds the memory of a
-/// list.
+/// The number of nodes on one page of a list. A whole page is in memory, so this limits the memory of a list.
 const PAGE: u32 = 100;
 
-/// Watches nodes. The stream yields a node when something changed that a decision can depend on, which excludes
+/// Watches nodes. The stream yields a node after a change that a decision can depend on, which excludes
 /// heartbeats. `observe` handles every event.
 pub(super) fn nodes(
     client: kube::Client,
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_plan_depends_on_is_decisive() {
+    fn every_input_of_a_plan_is_decisive() {
         let changes: [fn(&mut Value); 7] = [
             |node| node["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
             |node| node["metadata"]["uid"] = json!("2"),

@@ -42,9 +42,9 @@ pub(crate) struct OwnedStores {
     pub policy_bindings: Store<ValidatingAdmissionPolicyBinding>,
 }
 
-/// What changed among the generated objects.
+/// The changes of generated objects.
 pub(crate) struct OwnedChanges {
-    /// Rules of which an object changed or was deleted.
+    /// Rules with a changed or deleted object.
     pub rules: BoxStream<'static, ObjectRef<StoredRule>>,
     /// Notified when an object that belongs to no rule changed or was deleted: a guard policy.
     pub policies: Arc<Notify>,

@@ -1,4 +1,4 @@
-//! The watch of reporters' pods, which shows why they do not run.
+//! The watch of reporters' pods, which shows the reason if they do not run.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use node_readiness_engine::reporter::ReporterPod;
 use super::reflect::{WATCH_TIMEOUT_SECONDS, persistent};
 use super::sync::CacheSync;
 
-/// Every pod of a reporter, slim.
+/// Every pod of a reporter, with the fields that the operator uses.
 pub(crate) type PodStore = Store<ReporterPod>;
 
 /// The number of pods on one page of a list.
@@ -36,7 +36,7 @@ pub(super) fn pods(
     let touched = events.filter_map(|event| {
         ready(match event {
             Ok(Event::Apply(pod) | Event::Delete(pod)) => pod.rule_uid.map(Arc::from),
-            // The next write of a status includes what a list changed.
+            // The next write of the status includes the changes of a list.
             Ok(Event::Init | Event::InitApply(_) | Event::InitDone) | Err(_) => None,
         })
     });

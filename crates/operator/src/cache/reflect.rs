@@ -1,4 +1,4 @@
-//! How a watch keeps a store.
+//! Keeps a store in sync with a watch.
 
 use std::time::Duration;
 
@@ -13,20 +13,18 @@ use tracing::warn;
 use super::sync::CacheSync;
 use crate::api_error;
 
-/// The timeout of a watch, in seconds, after which it is renewed. A connection that died silently is noticed
-/// within this time. Otherwise the operator could miss that a rule was suspended, or clean up after a rule that
-/// it does not know.
+/// The timeout of a watch, in seconds, after which it is renewed. The operator detects a dead connection within
+/// this time. Otherwise it could miss that a rule was suspended, or clean up after a rule that it does not know.
 pub(crate) const WATCH_TIMEOUT_SECONDS: u32 = 20;
 
-/// The timeout of the node watch, in seconds. Its silence must not look like a stale condition. A condition is
-/// stale after 30 seconds at the earliest, so 20 seconds remain for late heartbeats.
+/// The timeout of the node watch, in seconds. A dead connection must not look like a stale condition. A condition
+/// is stale after 30 seconds at the earliest, so 20 seconds remain for late heartbeats.
 pub(crate) const NODE_WATCH_TIMEOUT_SECONDS: u32 = 8;
 
 /// The longest wait before a failed watch starts again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Keeps a store with a watch that never gives up. It logs failures and retries with exponential backoff and
-/// jitter.
+/// Keeps a store in sync with a watch. Logs failures, and retries for ever with exponential backoff and jitter.
 pub(super) fn persistent<K>(
     what: &'static str,
     watch: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
@@ -47,8 +45,8 @@ where
     })
 }
 
-/// Returns the objects that changed, when the store has them. A list yields every object when it is complete.
-/// Failures are filtered out after they were logged, because a controller would pause all of its triggers.
+/// Returns changed objects after the store has them. A complete list yields every object. Failures are already
+/// logged and left out, because a controller would pause all of its triggers.
 pub(super) fn changed_objects<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
     store: Store<K>,

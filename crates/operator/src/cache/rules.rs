@@ -22,11 +22,11 @@ use tokio::sync::watch;
 use super::reflect::{WATCH_TIMEOUT_SECONDS, changed_objects, persistent};
 use super::sync::CacheSync;
 
-/// A rule as stored, which this version may not be able to read.
+/// A stored rule, which this version may not be able to read.
 ///
-/// It is kube's `DeserializeGuard` without `managedFields`, which every rule author can fill. The API server
-/// accepts times there that cannot be parsed here, and then the guard, and with it the list of all rules, would
-/// fail.
+/// This is kube's `DeserializeGuard` without `managedFields`, which every rule author can fill. The API server
+/// accepts times there that the operator cannot parse. Then `DeserializeGuard` would fail, and with it the list of
+/// all rules.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredRule(pub Result<NodeReadinessRule, InvalidObject>);
 
@@ -73,7 +73,7 @@ impl Resource for StoredRule {
 /// Every rule.
 pub(crate) type RuleStore = Store<StoredRule>;
 
-/// All rules compiled; `None` until they have been read for the first time.
+/// All rules, compiled; `None` until the watch has synced.
 pub(crate) type RuleSets = watch::Receiver<Option<Arc<RuleSet>>>;
 
 /// Watches rules. The stream yields each changed rule.

@@ -1,10 +1,10 @@
-//! Whether the caches have synced: every watch has stored its first list.
+//! Tracks whether the caches have synced: every watch has stored its first list.
 
 use std::convert::Infallible;
 
 use tokio::sync::mpsc;
 
-/// A guard that a watch holds until its first list is in the store.
+/// A handle that a watch holds until its first list is in the store.
 ///
 /// `Store::wait_until_ready` wakes only the last of several tasks that wait for the same store, so it cannot
 /// serve both a controller and this.
@@ -18,7 +18,7 @@ pub struct CacheSync(
 pub struct AllSynced(mpsc::Receiver<Infallible>);
 
 impl CacheSync {
-    /// The guard for watches, which each clone, and what waits for all of them.
+    /// Returns a handle, which each watch clones, and the receiver that waits for all of them.
     pub fn new() -> (Self, AllSynced) {
         let (held, waiting) = mpsc::channel(1);
         (Self(held), AllSynced(waiting))
@@ -26,9 +26,9 @@ impl CacheSync {
 }
 
 impl AllSynced {
-    /// Waits until every watch has read its first list.
+    /// Waits until every watch has stored its first list.
     pub async fn wait(mut self) {
-        // Nothing is ever sent: the channel closes when the last guard is dropped.
+        // Nothing is ever sent: the channel closes when the last handle is dropped.
         let _: Option<Infallible> = self.0.recv().await;
     }
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
-use super::compat::Compat;
-use super::go_flags;
+use super::go_flags::GoFlags;
+use super::go_syntax;
 use super::metrics::MetricsArgs;
 use super::reporter::ReporterArgs;
 use super::values::{BindAddress, LogFormat, bind_address};
@@ -16,16 +16,16 @@ use super::values::{BindAddress, LogFormat, bind_address};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "node-readiness-operator", version, args_override_self = true)]
 pub struct Args {
-    /// Kubeconfig to use. Without it: $KUBECONFIG, then the pod's own ServiceAccount, then
+    /// Kubeconfig to use. By default $KUBECONFIG, then the pod's own ServiceAccount, then
     /// ~/.kube/config.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Address that serves /healthz and /readyz, as [HOST]:PORT; 0 turns both off.
+    /// Address that serves /healthz and /readyz, as [HOST]:PORT; 0 disables both.
     #[arg(long, value_name = "ADDRESS", default_value = ":8081", value_parser = bind_address)]
     pub health_probe_bind_address: BindAddress,
 
-    /// Take part in leader election. Only the leader writes, and the others stand by.
+    /// Take part in leader election. Only the leader writes, and the others are standbys.
     #[arg(
         long,
         value_name = "BOOL",
@@ -33,12 +33,12 @@ pub struct Args {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
-        value_parser = go_flags::boolean,
+        value_parser = go_syntax::boolean,
         action = ArgAction::Set
     )]
     pub leader_elect: bool,
 
-    /// Namespace of the Lease. Without it: the pod's own.
+    /// Namespace of the Lease. By default the pod's own.
     #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
     pub leader_election_namespace: String,
 
@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// What to log: error, warn, info, debug or trace, or a list such as
+    /// Log level: error, warn, info, debug or trace, or a list such as
     /// info,node_readiness_operator=debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "RUST_LOG")]
     pub log_level: String,
@@ -61,7 +61,7 @@ pub struct Args {
 
     /// Flags of the Go project.
     #[command(flatten)]
-    pub compat: Compat,
+    pub go_flags: GoFlags,
 }
 
 impl Args {
@@ -72,18 +72,18 @@ impl Args {
     /// When a flag is unknown or its value cannot be parsed.
     pub fn from_go(line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let command = Self::command();
-        let line = go_flags::normalise(&command, line);
+        let line = go_syntax::normalise(&command, line);
         Self::from_arg_matches(&command.try_get_matches_from(line)?)
     }
 
-    /// The format of the log, by the flag with precedence.
+    /// Returns the format of the log, from the flag with precedence.
     pub(crate) fn log_format(&self) -> LogFormat {
-        self.compat.log_format().unwrap_or(self.log_format)
+        self.go_flags.log_format().unwrap_or(self.log_format)
     }
 
-    /// The level of the log, by the flag with precedence.
+    /// Returns the level of the log, from the flag with precedence.
     pub(crate) fn log_level(&self) -> &str {
-        self.compat.log_level().unwrap_or(&self.log_level)
+        self.go_flags.log_level().unwrap_or(&self.log_level)
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leader_election_is_off_unless_asked_for_as_go_programs_are() {
+    fn leader_election_is_off_by_default() {
         let elects = |flags: &[&str]| {
             let start = ["node-readiness-operator", "--reporter-image=r"];
             Args::parse_from(start.iter().chain(flags)).leader_elect

@@ -4,13 +4,13 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
-use super::go_flags::boolean;
+use super::go_syntax::boolean;
 use super::values::{BindAddress, bind_address};
 
 /// The flags for metrics.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MetricsArgs {
-    /// Address that serves /metrics, as [HOST]:PORT; 0 turns metrics off.
+    /// Address that serves /metrics, as [HOST]:PORT; 0 disables metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "0", value_parser = bind_address)]
     pub metrics_bind_address: BindAddress,
 
@@ -21,16 +21,16 @@ pub struct MetricsArgs {
         action = clap::ArgAction::Set)]
     pub metrics_secure: bool,
 
-    /// Directory with tls.crt and tls.key for HTTPS, which are read again when they change. Without it the
-    /// operator generates a self-signed certificate.
+    /// Directory with tls.crt and tls.key for HTTPS, which the operator reloads when they change. By default it
+    /// generates a self-signed certificate.
     #[arg(long, value_name = "DIRECTORY", value_parser = directory)]
     pub metrics_cert_dir: Option<Directory>,
 }
 
-/// A directory; `None` for none.
+/// A directory, if one is set.
 pub type Directory = Option<PathBuf>;
 
-/// Parses a directory like Go programs do: an empty one is none.
+/// Parses a directory like Go programs do: an empty value sets none.
 #[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
 fn directory(text: &str) -> Result<Directory, Infallible> {
     Ok((!text.is_empty()).then(|| text.into()))
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_off_and_would_be_secure() {
+    fn metrics_are_off_by_default_and_secure_if_enabled() {
         let none = metrics(&[]);
         assert!(none.metrics_bind_address.is_none() && none.metrics_secure);
         assert!(none.certificate_directory().is_none());
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_directory_is_none() {
+    fn an_empty_directory_counts_as_none() {
         assert!(metrics(&["--metrics-cert-dir="]).certificate_directory().is_none());
         let given = metrics(&["-metrics-cert-dir", "/certs"]);
         assert_eq!(given.certificate_directory(), Some(Path::new("/certs")));

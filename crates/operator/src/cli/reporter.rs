@@ -1,13 +1,13 @@
-//! The flags for reporters and for what rules may ask of them.
+//! The flags for reporters and for the permissions of rules.
 #![allow(clippy::doc_markdown, reason = "these comments are the help text, which has no Markdown")]
 
 use clap::{ArgAction, ValueEnum};
 use node_readiness_engine::admission::Strength;
 use node_readiness_engine::reporter::{Allowances, Settings};
 
-use super::go_flags::boolean;
+use super::go_syntax::boolean;
 
-/// The flags for reporters and for what rules may ask of them.
+/// The flags for reporters and for the permissions of rules.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReporterArgs {
     /// Image of reporters.
@@ -18,7 +18,7 @@ pub struct ReporterArgs {
     #[arg(long, value_name = "NAMESPACE", default_value = "nrr-reporters")]
     pub reporters_namespace: String,
 
-    /// How strictly admission policies limit what is written as a node. records: no node may change the
+    /// How strictly admission policies limit writes made as a node. records: no node may change the
     /// operator's annotations. strict: in addition, reporters may change only the conditions that rules probe;
     /// this needs Kubernetes 1.32 and kubelets that authenticate with client certificates.
     #[arg(long, value_enum, default_value_t = GuardArg::Records)]
@@ -45,7 +45,7 @@ pub struct ReporterArgs {
     #[arg(long, value_name = "PATTERN", value_parser = glob::Pattern::new, value_delimiter = ',')]
     pub allow_probe_host: Vec<glob::Pattern>,
 
-    /// Permit rules to look into this directory of nodes and everything below it. May be repeated.
+    /// Permit rules to look for files in this directory of nodes and below it. May be repeated.
     #[arg(long, value_name = "DIRECTORY", value_parser = absolute, value_delimiter = ',')]
     pub allow_host_path: Vec<String>,
 }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn each_allowance_is_read_as_often_as_it_is_given() {
+    fn allowances_may_be_repeated() {
         let args = reporter(&[
             "--allow-exec-probes",
             "--allow-root-reporters=true",

@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use clap::ValueEnum;
 
-/// An address to listen on; `None` turns the server off.
+/// An address to listen on; `None` disables the server.
 pub type BindAddress = Option<SocketAddr>;
 
 /// Format of the log.
@@ -16,7 +16,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Parses an address like Go programs do: `:8081` is every address of the machine.
+/// Parses an address like Go programs do: `:8081` means every address of the machine.
 pub(crate) fn bind_address(text: &str) -> Result<BindAddress, String> {
     if text == "0" {
         return Ok(None);
@@ -25,7 +25,7 @@ pub(crate) fn bind_address(text: &str) -> Result<BindAddress, String> {
         return Ok(Some((Ipv6Addr::UNSPECIFIED, port).into()));
     }
     let addresses = text.to_socket_addrs().map_err(|cause| {
-        format!("must be :PORT, HOST:PORT, or 0 to serve nothing, and cannot be used: {cause}")
+        format!("must be :PORT, HOST:PORT, or 0 to disable the server: {cause}")
     })?;
     // If a name has IPv4 and IPv6 addresses, Go prefers IPv4.
     let mut addresses: Vec<_> = addresses.collect();
@@ -43,13 +43,13 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_off_and_an_ip_is_itself() {
+    fn zero_disables_the_server_and_an_ip_is_used_unchanged() {
         assert_eq!(bind_address("0").unwrap(), None);
         assert_eq!(bind_address("127.0.0.1:9").unwrap().unwrap().to_string(), "127.0.0.1:9");
     }
 
     #[test]
-    fn a_host_name_is_its_first_address_and_a_wrong_address_is_refused() {
+    fn a_host_name_is_resolved_and_a_wrong_address_is_refused() {
         assert_eq!(bind_address("localhost:9").unwrap().unwrap().to_string(), "127.0.0.1:9");
         for wrong in ["localhost", "8081", ":http", "1.2.3.4:99999"] {
             assert!(bind_address(wrong).unwrap_err().starts_with("must be :PORT, HOST:PORT"));
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_forms_that_are_not() {
+    fn the_error_for_a_wrong_address_names_the_valid_forms() {
         assert!(bind_address("8081").unwrap_err().contains(":PORT"));
     }
 }

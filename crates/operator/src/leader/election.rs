@@ -1,7 +1,7 @@
 //! Leader election: the requests for the Lease.
 //!
-//! [`node_readiness_engine::lease`] decides. Each round reads the Lease, decides, and writes it if necessary,
-//! on the leader and on standbys.
+//! [`node_readiness_engine::lease`] makes the decisions. On the leader and on standbys, each round reads the
+//! Lease, decides, and writes it if necessary.
 
 use std::time::Duration;
 
@@ -20,27 +20,27 @@ use crate::api_error;
 use crate::clock;
 use crate::identity;
 
-/// The timeout of one request for the Lease. A few fit into a claim.
+/// The timeout of one request for the Lease. Several requests fit into a claim.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The file with the namespace of the pod.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// Why this process may not write any more. It ends, as other controllers do, so no plan or queue of the old
-/// claim survives.
+/// The reason why this process lost its leadership. The process then exits, as other controllers do, so no plan
+/// or queue of the old claim survives.
 #[derive(Debug, Error)]
 pub enum Lost {
     /// The Lease was not renewed in time.
     #[error(
         "Lease {namespace}/{LEASE_NAME} was not renewed for {RENEW_DEADLINE:?}; another operator \
-         may lead soon, so this one ends"
+         may lead soon, so this one exits"
     )]
     Expired {
         /// Namespace of the Lease.
         namespace: String,
     },
     /// Another operator holds the Lease.
-    #[error("Lease {namespace}/{LEASE_NAME} is held by {holder:?} now, so this operator ends")]
+    #[error("Lease {namespace}/{LEASE_NAME} is now held by {holder:?}, so this operator exits")]
     Taken {
         /// Namespace of the Lease.
         namespace: String,
@@ -60,9 +60,9 @@ pub(crate) struct Election {
 
 /// A request for the Lease that failed.
 enum Failed {
-    /// Somebody else wrote the Lease concurrently.
+    /// Another client wrote the Lease concurrently.
     Conflict,
-    /// Another cause, in words.
+    /// Another cause.
     Other(String),
 }
 
@@ -86,7 +86,7 @@ impl Election {
         (election, leadership)
     }
 
-    /// Stands by, leads when it can, and returns when it loses the leadership.
+    /// Waits as a standby, leads when it acquires the Lease, and returns when it loses the leadership.
     pub(crate) async fn run(&mut self) -> Lost {
         loop {
             let end = self.candidate.claim().map(|end| self.began + end);
@@ -118,7 +118,7 @@ impl Election {
         }
     }
 
-    /// Releases the Lease, so that others need not wait. Call it after the last write.
+    /// Releases the Lease, so that others need not wait for its end. Call it after the last write.
     pub(crate) async fn release(mut self) {
         self.claim.send_replace(Claim::Standby);
         // A renewal may have been interrupted, so the Lease is read again.
@@ -127,7 +127,7 @@ impl Election {
         }
         let Some(lease) = self.candidate.release(clock::precisely()) else { return };
         match self.write(&lease).await {
-            Ok(_) => info!("the lease is released"),
+            Ok(_) => info!("released the lease"),
             Err(Failed::Conflict) => debug!("the lease is not held by this operator"),
             Err(Failed::Other(cause)) => {
                 warn!("the lease could not be released and will expire: {cause}");
@@ -135,9 +135,9 @@ impl Election {
         }
     }
 
-    /// Reads, decides and writes; returns when to do so again.
+    /// Runs one round: reads, decides and writes. Returns the wait until the next round.
     async fn round(&mut self) -> Result<Duration, Loss> {
-        // Jitter, so that candidates which started together do not stay in step.
+        // Jitter, so that candidates that started together do not stay synchronized.
         let retry = RETRY_PERIOD.mul_f64(1.0 - fastrand::f64() / 5.0);
         match self.read().await {
             Ok(lease) => self.candidate.observe(lease, self.began.elapsed()),
@@ -154,7 +154,7 @@ impl Election {
         };
         match self.write(&lease).await {
             Ok(lease) => self.written(lease, sent),
-            Err(Failed::Conflict) => debug!("somebody else wrote the lease"),
+            Err(Failed::Conflict) => debug!("another operator wrote the lease"),
             Err(Failed::Other(cause)) => {
                 warn!("lease {}/{LEASE_NAME} could not be written: {cause}", self.namespace);
             }

@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout_at};
 /// The timeout of a write. The API server's own limit is a minute.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The right to write, for those who write.
+/// The right to write, which all writers share.
 ///
-/// It is a time and not a boolean: it ends by itself unless it is renewed.
+/// It is a deadline and not a boolean, so it expires unless it is renewed.
 #[derive(Clone, Debug)]
 pub(crate) struct Leadership(watch::Receiver<Claim>);
 
@@ -31,7 +31,7 @@ pub(crate) enum Claim {
 #[derive(Debug, Error)]
 pub(crate) enum NotWritten<E> {
     /// Nothing was sent.
-    #[error("this operator holds no lease")]
+    #[error("this operator does not hold the lease")]
     NotLeader,
     /// The write may have been applied.
     #[error("the API server did not answer in time")]
@@ -42,7 +42,7 @@ pub(crate) enum NotWritten<E> {
 }
 
 impl Leadership {
-    /// Returns the leadership of a candidate, and its claim to set.
+    /// Returns the sender of a candidate's claim, and its leadership.
     pub(crate) fn new() -> (watch::Sender<Claim>, Self) {
         let (claim, seen) = watch::channel(Claim::Standby);
         (claim, Self(seen))
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_claim_ends_by_itself() {
+    async fn a_claim_expires() {
         let (claim, leadership) = Leadership::new();
         assert!(!leadership.may_write());
         claim.send_replace(Claim::Until(Instant::now() + CLAIM));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_write_outlasts_the_claim_under_which_it_began_by_more_than_its_landing() {
+    async fn a_write_ends_at_most_the_landing_time_after_its_claim() {
         let (claim, leadership) = Leadership::new();
         let began = Instant::now();
         claim.send_replace(Claim::Until(began + CLAIM));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_process_that_is_alone_may_write_and_not_for_ever() {
+    async fn writes_without_leader_election_still_have_a_timeout() {
         let leadership = Leadership::unlimited();
         leadership.clone().acquired().await;
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! Leader election over one Lease (coordination.k8s.io/v1): of several operators one writes.
+//! Leader election with one Lease (coordination.k8s.io/v1): only the leader writes.
 
 mod election;
 mod leadership;

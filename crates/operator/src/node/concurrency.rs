@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_while_the_api_server_keeps_up_and_never_beyond_the_most() {
+    fn the_limit_grows_while_the_api_server_keeps_up_to_its_maximum() {
         let mut now = Instant::now();
         let mut limit = Limit::new(now);
         round(&mut limit, &mut now, Feedback::Success, QUICK);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_halved_once_for_all_that_was_under_way() {
+    fn concurrent_overloads_halve_the_limit_once() {
         let mut now = Instant::now();
         let mut limit = Limit::new(now);
         round(&mut limit, &mut now, Feedback::Overload, QUICK);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn slowness_is_too_much_and_two_remain_always() {
+    fn slow_answers_halve_the_limit_down_to_two() {
         let mut now = Instant::now();
         let mut limit = Limit::new(now);
         for _ in 0..10 {

@@ -143,7 +143,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Wri
             debug!(node = node.name(), "{}; requeued after {wait:.1?}", failure.message);
             Ok(Action::requeue(plan.recheck_in.map_or(*wait, |recheck| recheck.min(*wait))))
         }
-        // `write` turns `Undone` into `Reverted`.
+        // `write` reports `Undone` as `Reverted`.
         Outcome::Undone | Outcome::Gone | Outcome::NotLeader => {
             context.planner.cancel(&node);
             Ok(Action::await_change())
@@ -212,13 +212,13 @@ async fn write(
     let manager = if is_changed { context.writer.last_manager(name).await } else { None };
     let outcome = context.writer.write(permit, node, patch.clone()).await;
     let manager = match outcome {
-        Outcome::Written => manager.as_deref().unwrap_or("somebody"),
+        Outcome::Written => manager.as_deref().unwrap_or("another client"),
         Outcome::Undone => "an admission policy or webhook",
         _ => return outcome,
     };
     write_backoff.written(name, plan.content_hash);
     if is_changed {
-        warn!(node = name, manager, "the operator's taints or record were changed; writing them again");
+        warn!(node = name, manager, "taints or the record were changed; writing them again");
         context.telemetry.events.reverted(node, plan, manager);
     }
     if outcome == Outcome::Undone {

@@ -13,7 +13,7 @@ use node_readiness_engine::{CoveredNodes, Node, NodePlan, NodeState, RegressedNo
 pub(super) struct DisruptionBudget {
     held: RegressedNodes,
     covered: CoveredNodes,
-    /// The rules that `covered` was counted for; `None` when nodes were listed again since.
+    /// The rules that `covered` was counted for; `None` after nodes were listed again.
     counted: Option<Arc<RuleSet>>,
     /// By node: names of the rules whose room a plan reserved and whose outcome is not known yet.
     reserved: HashMap<String, Vec<String>>,
@@ -94,7 +94,7 @@ impl DisruptionBudget {
     }
 
     /// Reserves the room that a plan needs. An earlier reservation of the node stays, because the rules may
-    /// have changed since.
+    /// have changed.
     pub(super) fn reserve(&mut self, node: &str, plan: &NodePlan) {
         let mut reserved = plan.regressed.clone();
         reserved.retain(|rule| self.held.hold(rule, node));

@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_of_taints_is_named_and_nobody_for_a_field_that_was_removed() {
+    fn the_last_owner_of_taints_is_returned_and_none_for_a_removed_field() {
         let taints = json!({"f:spec": {"f:taints": {}}});
         let labels = json!({"f:metadata": {"f:labels": {"f:a": {}}}});
         let owned = metadata(&[

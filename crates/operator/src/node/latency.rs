@@ -47,7 +47,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_node_waits_since_the_first_of_what_it_waits_for() {
+    fn latency_counts_from_the_earliest_start() {
         let latency = LatencyTracker::default();
         let now = Instant::now();
         let before = now.checked_sub(Duration::from_mins(1)).unwrap();

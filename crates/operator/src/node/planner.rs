@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_was_planned_twice_gives_back_all_that_its_plans_took_up() {
+    fn cancel_ends_the_reservations_of_all_plans_of_a_node() {
         let (planner, _requeued) = planner();
         let (store, _) = reflector::store();
         let (one, both) = (
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deferred_node_is_requeued_when_the_one_that_is_held_goes() {
+    fn a_deferred_node_is_requeued_when_a_held_node_is_deleted() {
         let (planner, mut requeued) = planner();
         let (store, mut writer) = reflector::store();
         let rules = Arc::new(RuleSet::new([rule("a")], []));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_older_than_what_was_written_makes_no_room() {
+    fn a_list_older_than_a_write_makes_no_room() {
         let scene = Scene::new();
         assert!(scene.holds("a", &Outcome::Written));
         scene.planner.observe(&Ok(Event::InitDone), &scene.store);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_may_have_come_about_makes_no_room() {
+    fn a_write_with_an_unknown_outcome_makes_no_room() {
         let mut scene = Scene::new();
         assert!(scene.holds("a", &Outcome::Unknown(failure())));
         assert!(!scene.holds("b", &Outcome::Written));

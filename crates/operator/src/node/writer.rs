@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_answers_become_a_failure_that_quotes_the_api_server() {
+    fn repeated_conflicts_and_overloads_become_failures() {
         let stale = || Outcome::Stale("the server rejected our request".to_owned());
         assert_eq!(stale().after(0, "n"), stale());
         assert_eq!(stale().after(3, "n"), stale());
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_gone_is_no_failure_and_no_answer_is() {
+    fn a_deleted_node_is_no_failure_and_a_timeout_has_an_unknown_outcome() {
         assert_eq!(
             answered(json!({"code": 404, "reason": "NotFound", "message": ""})),
             Outcome::Gone
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_api_server_could_not_bear_is_too_much() {
+    fn only_429_server_errors_and_timeouts_indicate_overload() {
         let of = |code: u16| {
             let status = serde_json::from_value(json!({"code": code, "message": ""})).unwrap();
             overload(&NotWritten::Failed(kube::Error::Api(Box::new(status))))

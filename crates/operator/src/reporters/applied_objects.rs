@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_difference_is_not_accepted_nor_the_same_from_other_content() {
+    fn only_the_accepted_difference_from_the_same_content_is_accepted() {
         let objects = AppliedObjects::default();
         let found = |image: &str| vec![("spec.image".to_owned(), json!(image))];
         assert!(objects.accept("a", 1, &found("mirror")));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_is_behind_shows_no_change_of_somebody() {
+    fn an_apply_is_unseen_until_the_watch_shows_another_version() {
         let objects = AppliedObjects::default();
         assert!(!objects.is_unseen("a", None));
         objects.applied("a", 1, None);

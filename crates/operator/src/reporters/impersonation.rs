@@ -1,7 +1,7 @@
 //! Detects whether the API server supports constrained impersonation (KEP-5284).
 //!
-//! No version or API reports this, and a feature gate can be disabled. So the operator sends a SelfSubjectReview
-//! as a node that does not exist, which has no effect.
+//! No version or API reports this, and a feature gate can be disabled. So the operator sends a
+//! `SelfSubjectReview` as a node that does not exist, which has no effect.
 //!
 //! - The API server refuses an operator without the permission. The message names the verbs that it checked.
 //! - An administrator, who may impersonate any user, gets an answer. If the feature was used, the answer contains
@@ -99,7 +99,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_refusal_shows_whether_the_feature_is_on() {
+    fn a_refusal_shows_whether_the_feature_is_enabled() {
         let nodes = r#"nodes.authentication.k8s.io "x" is forbidden: User "o" cannot impersonate:arbitrary-node resource "nodes""#;
         assert_eq!(refused(nodes), Works);
         let users = r#"users "system:node:x" is forbidden: User "o" cannot impersonate resource "users" in API group """#;

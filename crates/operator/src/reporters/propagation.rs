@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_waits_for_what_was_written_for_it() {
+    fn a_write_delays_only_its_own_rule() {
         let propagation = PropagationDelay::default();
         propagation.start("a", &Ok::<_, ()>(true));
         assert!(propagation.left("a").is_some_and(|left| left <= DELAY));

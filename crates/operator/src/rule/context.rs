@@ -1,4 +1,4 @@
-//! What the steps of a rule's reconcile work with.
+//! The context of a rule's reconcile.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::leader::Leadership;
 use crate::reporters::ReporterManager;
 use crate::telemetry::Telemetry;
 
-/// What the steps of a rule's reconcile work with: they read caches and evaluations, and write reporters,
-/// the finalizer and the status.
+/// The context of a rule's reconcile. Its steps read caches and evaluations, and write reporters, the finalizer
+/// and the status.
 pub(super) struct Context {
     pub(super) caches: Caches,
     pub(super) evaluations: Arc<EvaluationStore>,

@@ -33,7 +33,7 @@ const CONCURRENCY: u16 = 8;
 /// How soon a rule is requeued while the caches sync.
 const SYNC_RETRY: Duration = Duration::from_millis(100);
 
-/// What the rule controller works with.
+/// The rule controller with its dependencies.
 pub(crate) struct RuleController {
     pub client: kube::Client,
     pub reporters: ReporterManager,
@@ -73,10 +73,10 @@ impl RuleController {
         let notified = notifications.flat_map(move |uid| stream::iter(concerned(&known, &uid)));
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
-            // A rule can come into conflict with another one.
+            // A changed rule can conflict with others.
             .reconcile_all_on(WatchStream::from_changes(rule_sets).map(|_| ()))
             .reconcile_all_on(stream::once(leadership.acquired()))
-            // Reporters wait for both.
+            // Reporters wait for the guard, and for the detection of constrained impersonation.
             .reconcile_all_on(WatchStream::from_changes(guard_changes).map(|_| ()))
             .reconcile_all_on(WatchStream::from_changes(impersonation).map(|_| ()))
             .reconcile_all_on(WatchStream::from_changes(relisted))
@@ -89,7 +89,7 @@ impl RuleController {
     }
 }
 
-/// Returns the rules to reconcile for a notification of one: the rule itself, and the rules that probe one of
+/// Returns the rules to reconcile after a notification of one: the rule itself, and the rules that probe one of
 /// its conditions, because they may share nodes now.
 fn concerned(rules: &RuleSets, uid: &str) -> Vec<ObjectRef<StoredRule>> {
     let Some(rules) = rules.borrow().clone() else { return Vec::new() };
@@ -104,7 +104,7 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
     if !context.leadership.may_write() {
         return Ok(Action::await_change());
     }
-    // Without a sync, existing objects look missing.
+    // Before the caches have synced, existing objects look missing.
     if !*context.caches.synced.borrow() {
         return Ok(Action::requeue(SYNC_RETRY));
     }
@@ -125,7 +125,7 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
             Outcome { backs_off: false, requeue_after: None }
         }
     };
-    // A rule in backoff has not succeeded: if it fails again it waits longer.
+    // A rule in backoff has not succeeded, so its next failure has a longer wait.
     if !backs_off {
         context.backoff.succeeded(&stored.name_any());
         context.telemetry.metrics.reconciled(&uid, clock::now());

@@ -1,11 +1,11 @@
-//! Why a rule could not be reconciled.
+//! Errors of reconciling a rule.
 
 use node_readiness_api::FINALIZER;
 use thiserror::Error;
 
 use crate::reporters::ApplyError;
 
-/// A rule could not be reconciled; the controller retries it.
+/// A failed reconcile of a rule. The controller retries it.
 #[derive(Debug, Error)]
 pub enum RuleError {
     /// A generated object could not be encoded as JSON.
@@ -43,7 +43,7 @@ pub struct StatusError {
 
 /// The finalizer could not be added or removed.
 #[derive(Debug, Error)]
-#[error("finalizer {FINALIZER} of NodeReadinessRule {rule}: {cause}")]
+#[error("finalizer {FINALIZER} of NodeReadinessRule {rule} could not be written: {cause}")]
 pub struct FinalizerError {
     pub(super) rule: String,
     pub(super) cause: String,

@@ -1,4 +1,4 @@
-//! The finalizer of a rule: the rule stays until no node carries its taint or record.
+//! The finalizer of a rule, which keeps a deleted rule until no node carries its taint or record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,20 +38,20 @@ pub(super) enum Next {
     Reconcile,
     /// It is deleted and waits for these nodes.
     Await(Vec<String>),
-    /// Nothing but this action.
+    /// Only return this action.
     Nothing(Action),
 }
 
 /// Adds the finalizer to a rule. Removes it from a deleted rule when its reporters are deleted and every node
 /// is clean.
 ///
-/// It works on metadata alone, so an unreadable rule can be deleted.
+/// Needs only metadata, so an unreadable rule can be deleted.
 pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Next, RuleError> {
     let held = rule.finalizers().iter().any(|name| name == FINALIZER);
     let going = rule.meta().deletion_timestamp.is_some();
     match (held, going) {
         (true, false) => return Ok(Next::Reconcile),
-        // Our finalizer is gone, so the rule counts as deleted.
+        // The operator's finalizer is removed, so the cleanup is complete.
         (false, true) => return Ok(Next::Nothing(Action::await_change())),
         (true, true) => {
             if let Some(left) = delete_reporters(rule, context).await? {
@@ -84,8 +84,8 @@ pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Nex
     }
 }
 
-/// Deletes a rule's reporters. Returns the remaining wait. The garbage collector would delete them in no order,
-/// and policies must outlive the permissions that they limit.
+/// Deletes a rule's reporters. Returns the remaining wait, or `None` when everything is deleted. The garbage
+/// collector would delete them in any order, but policies must outlive the permissions that they limit.
 async fn delete_reporters(
     rule: &StoredRule,
     context: &Context,
@@ -110,7 +110,7 @@ pub(super) async fn await_nodes(
     Ok(Action::requeue(NODES_RETRY))
 }
 
-/// Returns whether a write failed because the rule had changed or does not exist any more.
+/// Returns whether a write failed because the rule changed or no longer exists.
 fn is_stale(error: &finalizer::Error<StillClaimed>) -> bool {
     match error {
         finalizer::Error::AddFinalizer(kube::Error::Api(status))
@@ -121,7 +121,7 @@ fn is_stale(error: &finalizer::Error<StillClaimed>) -> bool {
     }
 }
 
-/// Describes why the finalizer was not written.
+/// Returns the reason why the finalizer was not written.
 fn words(error: &NotWritten<finalizer::Error<StillClaimed>>) -> String {
     match error {
         NotWritten::Failed(
@@ -131,7 +131,7 @@ fn words(error: &NotWritten<finalizer::Error<StillClaimed>>) -> String {
     }
 }
 
-/// Checks whether every node is clean. The node controller cleans them.
+/// Fails while nodes carry the rule's taint or record, which the node controller removes.
 fn clean(
     rule: &PartialObjectMeta<NodeReadinessRule>,
     context: &Context,

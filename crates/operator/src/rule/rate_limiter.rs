@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_written_once_a_second_and_delays_no_other() {
+    fn a_status_is_written_once_a_second_and_delays_no_other() {
         let (rate_limiter, start) = (RateLimiter::default(), Instant::now());
         let after = |millis| start + Duration::from_millis(millis);
         assert_eq!(rate_limiter.wait("a", start), None);

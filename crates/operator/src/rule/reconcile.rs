@@ -33,7 +33,7 @@ pub(super) async fn reconcile(
     context: &Context,
 ) -> Result<Outcome, RuleError> {
     let Ok(compiled) = Rule::compile(rule) else {
-        // The effects of an unreadable rule stay, including its reporters.
+        // An unreadable rule keeps its taints and its reporters.
         let status = &context.status;
         let again =
             status.report(rule, &Reporters::None, &Conflicts::new(), observed(context)).await?;
@@ -58,7 +58,7 @@ pub(super) async fn reconcile(
     };
     let mut reporters = state(&applied, admitted);
     let refresh = add_trouble(&mut reporters, &compiled, context).await;
-    // The status shows a failure before the rule is requeued.
+    // The status reports a failure before the rule is requeued.
     let status = &context.status;
     let rate_limited = status.report(rule, &reporters, &share.conflicts, observed(context)).await?;
     applied?;
@@ -68,7 +68,7 @@ pub(super) async fn reconcile(
     Ok(Outcome { backs_off: left.is_some(), requeue_after: again })
 }
 
-/// Adds why reporters do not run to their state. Returns when to check again.
+/// Adds the reason why reporters do not run to their state. Returns the wait until the next check.
 async fn add_trouble(
     reporters: &mut Reporters,
     rule: &Rule,

@@ -95,13 +95,13 @@ impl StatusWriter {
         }
         self.write(&name, replacement(&name, &next)?).await?;
         if self.write_backoff.repeats(&name, content) == Some(0) {
-            warn!(rule = name, "somebody changes the status back; writing it with growing waits");
+            warn!(rule = name, "another client reverts the status; writing it with backoff");
         }
         self.write_backoff.written(&name, content);
         Ok(None)
     }
 
-    /// Writes which nodes a deleted rule waits for.
+    /// Reports the nodes that a deleted rule waits for.
     pub(super) async fn deleting(
         &self,
         rule: &NodeReadinessRule,
@@ -120,8 +120,8 @@ impl StatusWriter {
         Ok(())
     }
 
-    /// Writes that a rule cannot be read, once for each generation. It replaces the whole status, which may be
-    /// the unreadable part.
+    /// Reports that a rule cannot be read, once for each generation. Replaces the whole status, which may be the
+    /// unreadable part.
     pub(super) async fn reject(&self, rule: &StoredRule, cause: &str) -> Result<(), StatusError> {
         let (name, generation) = (rule.name_any(), rule.meta().generation);
         let version = (rule.uid().unwrap_or_default(), generation);
@@ -175,7 +175,7 @@ fn unsupported(
     without.into_iter().collect()
 }
 
-/// Returns a hash of a status without transition times, which change when somebody changed the status back.
+/// Returns a hash of a status without transition times, which change when another client reverts the status.
 fn content(status: &NodeReadinessRuleStatus) -> u64 {
     let mut status = status.clone();
     for condition in &mut status.conditions {
@@ -186,7 +186,7 @@ fn content(status: &NodeReadinessRuleStatus) -> u64 {
     hasher.finish()
 }
 
-/// Returns a patch that replaces the whole status, because nobody else writes it.
+/// Returns a patch that replaces the whole status, because the operator is its only writer.
 fn replacement(rule: &str, status: &NodeReadinessRuleStatus) -> Result<Patch<()>, StatusError> {
     let value = serde_json::to_value(status)
         .map_err(|error| StatusError { rule: rule.to_owned(), cause: error.to_string() })?;

@@ -1,7 +1,7 @@
 //! Writes events on nodes and rules.
 //!
-//! It writes one at a time, so during a mass change the API server spends almost all of its time on patches of
-//! nodes. The events follow afterwards.
+//! Events are written one at a time, so during a mass change the API server spends almost all of its time on
+//! patches of nodes. The events follow afterwards.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -99,8 +99,7 @@ impl Events {
         });
     }
 
-    /// Warns on a node that a field manager changed what the operator writes, and that the operator has written
-    /// it again.
+    /// Warns on a node that a field manager changed the operator's fields, and that the operator wrote them again.
     pub(crate) fn reverted(&self, node: &Node, plan: &NodePlan, manager: &str) {
         let changes = plan.changes.iter().map(|change| {
             let Change { rule, taint, kind, reappeared: _ } = change;
@@ -113,8 +112,8 @@ impl Events {
             reason: "FieldManagerConflict".into(),
             action: "WriteNode".into(),
             note: bounded(format!(
-                "{manager} changed taints or the record of this node: {changes}; if it happens again, the \
-                 operator waits longer each time, up to ten minutes"
+                "{manager} changed taints or the record of this node: {changes}; if this repeats, the \
+                 operator backs off, up to ten minutes"
             )),
             regarding: Regarding::node(node),
             rule: None,
@@ -164,7 +163,7 @@ impl Events {
         });
     }
 
-    /// Warns on a rule that somebody else set a field of its objects, which is accepted.
+    /// Warns on a rule that another field manager set a field of its objects, and that the operator accepts it.
     pub(crate) fn accepted(&self, name: String, uid: Option<Arc<str>>, changed: &str) {
         self.enqueue(QueuedEvent {
             warning: true,
@@ -179,7 +178,7 @@ impl Events {
     fn enqueue(&self, queued: QueuedEvent) {
         if self.queue.try_send(queued).is_err() {
             self.metrics.event_dropped();
-            debug!("an event was dropped: {QUEUE} are waiting");
+            debug!("dropped an event, because {QUEUE} are waiting");
         }
     }
 }
@@ -241,7 +240,7 @@ fn rule_reference(name: String, uid: Option<Arc<str>>) -> ObjectReference {
     }
 }
 
-/// Kubernetes permits notes of at most 1,024 bytes (events.k8s.io/v1).
+/// Truncates a note to 1,024 bytes, the limit of Kubernetes (events.k8s.io/v1).
 fn bounded(mut note: String) -> String {
     note.truncate(note.floor_char_boundary(1024));
     note

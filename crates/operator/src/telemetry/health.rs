@@ -28,10 +28,7 @@ pub(crate) async fn serve(
             if synced {
                 (StatusCode::OK, "ok")
             } else {
-                (
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "rules, nodes and reporters have not been read yet",
-                )
+                (StatusCode::SERVICE_UNAVAILABLE, "the caches have not synced yet")
             }
         }
     };

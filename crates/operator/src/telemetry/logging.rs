@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{Args, LogFormat};
 
-/// kube's log lines that this crate logs better: each failed request, and a span around every line of a
+/// Log lines of kube that this crate replaces: each failed request, and a span around every line of a
 /// reconcile.
 const LOGGED_BETTER: [&str; 2] =
     ["kube_client::client::builder=off", "kube_runtime::controller=warn"];
@@ -28,7 +28,7 @@ pub fn init(args: &Args) {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
-    for (flag, reason) in args.compat.idle() {
+    for (flag, reason) in args.go_flags.idle() {
         info!("{flag} is ignored: {reason}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the operator reports about itself: log, events, metrics, health, and why it ended.
+//! The telemetry of the operator: log, events, metrics, health, and the reason why it ended.
 
 mod events;
 pub(crate) mod health;
@@ -9,7 +9,7 @@ pub mod termination;
 pub(crate) use events::Events;
 use metrics::Metrics;
 
-/// Where controllers report what they did. Clones share it.
+/// The events and metrics that controllers report to. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Telemetry {
     pub events: Events,

@@ -1,4 +1,4 @@
-//! Why and when the process ends.
+//! The end of the process: signals and the termination log.
 
 use std::error::Error;
 use std::fs;
@@ -11,7 +11,7 @@ use tracing::info;
 /// The termination log of a container, which `kubectl describe pod` shows.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// A token that is cancelled when the process is asked to end, by SIGTERM or SIGINT.
+/// Returns a token that is cancelled on SIGTERM or SIGINT.
 pub fn requested() -> CancellationToken {
     let token = CancellationToken::new();
     let cancelled = token.clone();
@@ -26,14 +26,14 @@ pub fn requested() -> CancellationToken {
             std::io::Result::Ok(())
         };
         if asked.await.is_ok() {
-            info!("ending, as asked");
+            info!("received a termination signal");
             cancelled.cancel();
         }
     });
     token
 }
 
-/// Reports in one line why the process ends, also in the termination log.
+/// Writes the error that ends the process to standard error and to the termination log.
 pub fn report(error: &dyn Error) {
     eprintln!("{error}");
     // The file exists only in a container, where kubelet creates it.

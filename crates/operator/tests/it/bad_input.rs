@@ -20,12 +20,12 @@ const CASES: &[Case] = &[
     (
         "a label key that no label can have",
         |s| s["nodeSelector"] = json!({"matchLabels": {"a b": "c"}}),
-        &["spec.nodeSelector.matchLabels", "each key must be one that a label can have"],
+        &["spec.nodeSelector.matchLabels", "each key must be a valid label key"],
     ),
     (
         "a label key whose name is too long",
         |s| s["nodeSelector"] = json!({"matchLabels": {format!("a/{}", "x".repeat(64)): "c"}}),
-        &["spec.nodeSelector.matchLabels", "each key must be one that a label can have"],
+        &["spec.nodeSelector.matchLabels", "each key must be a valid label key"],
     ),
     (
         "a label value that no label can have",

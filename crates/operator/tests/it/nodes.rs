@@ -278,7 +278,7 @@ async fn a_startup_taint_that_comes_back_is_taken_off_a_released_node() {
 
 /// Two controllers that want the opposite of one field must not write as fast as the API server answers.
 #[tokio::test]
-async fn a_taint_that_somebody_removes_again_and_again_is_added_with_growing_waits() {
+async fn a_taint_that_another_client_removes_repeatedly_is_added_with_backoff() {
     let t = Fixture::new("fought").await;
     let node = t.node("a", &NONE).await;
     t.apply(&t.rule()).await;

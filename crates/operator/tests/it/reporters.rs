@@ -133,7 +133,8 @@ async fn edited_and_deleted_objects_are_restored() {
     assert!(format!("{:?}", repaired.spec).contains("ADDED"));
     assert_eq!(repaired.metadata.labels.unwrap()["team"], "net");
     t.expect_status("repaired", |status| {
-        let field = "env of DaemonSet nrr-reporters/reporter-repaired is not as generated";
+        let field =
+            "env of DaemonSet nrr-reporters/reporter-repaired differs from the generated value";
         status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.message.contains(field))
     })
     .await;
@@ -201,8 +202,8 @@ async fn changes_by_admission_are_accepted_and_named() {
     let g = Generated::of(&t);
     mutate_daemon_sets(&t, "reporter-admitted").await;
     t.apply(&probing(&t)).await;
-    let field =
-        "resources.requests of DaemonSet nrr-reporters/reporter-admitted is not as generated";
+    let field = "resources.requests of DaemonSet nrr-reporters/reporter-admitted differs from the \
+                 generated value";
     let named = |status: &NodeReadinessRuleStatus| {
         status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.message.contains(field))
     };

@@ -1,4 +1,4 @@
-//! The certificate for HTTPS: the user's, read again when it changes, or a self-signed one.
+//! The certificate for HTTPS: from files that are reloaded when they change, or self-signed.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use tracing::{info, warn};
 /// How often the files are checked. Kubelet updates a mounted Secret about once a minute.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Why HTTPS cannot be served.
+/// The reason why HTTPS cannot be served.
 #[derive(Debug, Error)]
 pub enum CertificateError {
     /// A file cannot be read.
@@ -24,7 +24,7 @@ pub enum CertificateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
     /// A file has unexpected content.
@@ -32,14 +32,14 @@ pub enum CertificateError {
     Pem {
         /// The file's name.
         what: &'static str,
-        /// Why.
+        /// The cause.
         cause: pem::Error,
     },
-    /// The certificate and key do not fit.
-    #[error("tls.crt and tls.key cannot be served: {0}")]
+    /// The certificate and key cannot be used together.
+    #[error("tls.crt and tls.key cannot be used: {0}")]
     Unusable(rustls::Error),
     /// No certificate could be generated.
-    #[error("no certificate could be made: {0}")]
+    #[error("a self-signed certificate could not be generated: {0}")]
     Make(rcgen::Error),
 }
 
@@ -50,7 +50,7 @@ struct Pair {
     key: Vec<u8>,
 }
 
-/// The present certificate, and its source.
+/// The current certificate and its source.
 pub(super) struct Certificates {
     /// The server's configuration, which can change while it serves.
     pub(super) config: RustlsConfig,
@@ -62,7 +62,7 @@ impl Certificates {
     pub(super) fn open(directory: Option<&Path>) -> Result<Self, CertificateError> {
         let Some(directory) = directory else {
             let config = self_signed()?.server_config()?;
-            info!("metrics are served with a self-signed certificate of this process");
+            info!("serving metrics with a self-signed certificate");
             return Ok(Self { config: RustlsConfig::from_config(config), followed: None });
         };
         let pair = Pair::read(directory)?;
@@ -70,8 +70,8 @@ impl Certificates {
         Ok(Self { config, followed: Some((directory.to_owned(), pair)) })
     }
 
-    /// Follows the files for ever. Unusable files, such as a pair of which only one has changed yet, leave the
-    /// last certificate in use.
+    /// Reloads the files whenever they change, for ever. While they are unusable, for example because only one of
+    /// the two has changed yet, the previous certificate stays in use.
     pub(super) async fn follow(self) {
         let Self { config, followed: Some((directory, mut current)) } = self else {
             return std::future::pending().await;
@@ -91,7 +91,7 @@ impl Certificates {
                 Err(error) => {
                     let error = error.to_string();
                     if said.as_ref() != Some(&error) {
-                        warn!("--metrics-cert-dir: {error}; the certificate served is the last");
+                        warn!("--metrics-cert-dir: {error}; keeping the previous certificate");
                     }
                     said = Some(error);
                 }
@@ -102,7 +102,7 @@ impl Certificates {
 
 impl Pair {
     fn read(directory: &Path) -> Result<Self, CertificateError> {
-        // Two small files; mounted Secrets are in memory.
+        // Blocking reads are fine: the files are small, and mounted Secrets are in memory.
         let read = |name: &str| {
             let path = directory.join(name);
             fs::read(&path).map_err(|cause| CertificateError::Read { path, cause })
@@ -133,7 +133,7 @@ impl Pair {
     }
 }
 
-/// A certificate for clients that do not verify it.
+/// Generates a certificate for clients that do not verify it.
 fn self_signed() -> Result<Pair, CertificateError> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
         .map_err(CertificateError::Make)?;
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_of_ones_own_can_be_served() {
+    fn a_self_signed_certificate_can_be_served() {
         self_signed().unwrap().server_config().unwrap();
     }
 
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn the_error_for_a_missing_file_names_its_path() {
         let missing = Certificates::open(Some(Path::new("/nonexistent"))).err().unwrap();
         assert!(missing.to_string().contains("/nonexistent/tls.crt"), "{missing}");
     }

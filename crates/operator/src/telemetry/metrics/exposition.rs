@@ -125,7 +125,7 @@ impl Nodes {
 /// Labels of one sample.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// Every metric, in the order of the documentation. The library appends `_total` to the names of counters.
+/// Encodes every metric, in the order of the documentation. The library appends `_total` to the names of counters.
 fn encode(
     rules: &[RuleView],
     leads: bool,
@@ -135,12 +135,12 @@ fn encode(
     let version = vec![("version", env!("CARGO_PKG_VERSION"))];
     let build = [(version, ConstGauge::new(1_i64))];
     family(encoder, "build_info", "Version of the operator.", build)?;
-    let help = "1 where this process may write, and 0 on a standby.";
+    let help = "1 on the leader, which may write, and 0 on a standby.";
     single(encoder, "leader", help, &ConstGauge::new(i64::from(leads)))?;
     let existing = i64::try_from(rules.len()).unwrap_or(i64::MAX);
     // A gauge, although its name ends like a counter's.
     single(encoder, "rules_total", "Rules that exist.", &ConstGauge::new(existing))?;
-    let help = "Events that were not written, since too many were waiting.";
+    let help = "Events that were dropped because too many were waiting.";
     single(encoder, "events_dropped", help, &ConstCounter::new(events_dropped))?;
     encode_nodes(rules, encoder)?;
     encode_taints(rules, encoder)?;
@@ -148,7 +148,7 @@ fn encode(
     encode_evaluations(rules, encoder)
 }
 
-/// A metric without labels.
+/// Encodes a metric without labels.
 fn single(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -185,7 +185,7 @@ fn encode_taints(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt
     });
     family(encoder, "taint_operations", help, counts)?;
 
-    let help = "From seeing the change that asks for it until the taint was added or removed.";
+    let help = "Time from the observed change until the taint was added or removed.";
     let latencies = rules.iter().flat_map(|rule| {
         let RuleSeries { added, removed, .. } = &rule.series;
         [("add_taint", &added.latency), ("remove_taint", &removed.latency)]
@@ -193,7 +193,7 @@ fn encode_taints(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt
     });
     family(encoder, "reconciliation_latency_seconds", help, latencies)?;
 
-    let help = "What could not be done for the rule.";
+    let help = "Failed operations of the rule.";
     let failures = rules.iter().flat_map(|rule| {
         Reason::ALL.map(|reason| {
             let count = rule.series.failures.get(&reason).copied().unwrap_or_default();
@@ -204,11 +204,11 @@ fn encode_taints(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt
 }
 
 fn encode_bootstraps(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let help = "Nodes that the bootstrap-only rule came to be done with.";
+    let help = "Nodes whose bootstrap is completed under the bootstrap-only rule.";
     let counts = rules.iter().map(|r| (r.label(), ConstCounter::new(r.series.bootstraps)));
     family(encoder, "bootstrap_completed", help, counts)?;
 
-    let help = "From when node and rule existed until the bootstrap-only rule was done with it.";
+    let help = "Time from when both node and rule existed until the bootstrap was completed.";
     let durations = rules.iter().map(|rule| (rule.label(), rule.series.bootstrap.clone()));
     family(encoder, "bootstrap_duration_seconds", help, durations)
 }
@@ -218,7 +218,7 @@ fn encode_evaluations(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -
     let durations = rules.iter().map(|rule| (rule.label(), rule.series.evaluation.clone()));
     family(encoder, "evaluation_duration_seconds", help, durations)?;
 
-    let help = "How often a node came to fail the condition.";
+    let help = "Number of times a node began to fail the condition.";
     let unmet = evaluated(rules).flat_map(|(rule, nodes)| {
         nodes.conditions.iter().map(move |condition| {
             let count = rule.series.unmet.get(condition).copied().unwrap_or_default();
@@ -227,7 +227,7 @@ fn encode_evaluations(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -
     });
     family(encoder, "condition_failures", help, unmet)?;
 
-    let help = "When the rule was last worked through without an error.";
+    let help = "Time of the last reconcile of the rule without an error.";
     let times = rules.iter().filter_map(|rule| {
         rule.series.reconciled.map(|seconds| (rule.label(), ConstGauge::new(seconds)))
     });
@@ -248,7 +248,7 @@ impl RuleView {
     }
 }
 
-/// One metric with all its samples. Missing samples are omitted.
+/// Encodes one metric with all its samples. Omits a metric without samples.
 fn family<'a, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,

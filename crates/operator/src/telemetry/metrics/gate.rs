@@ -1,6 +1,6 @@
 //! Authenticates and authorizes readers of metrics.
 //!
-//! It asks the API server with reviews, as aggregated APIs do, so RBAC decides.
+//! It sends `TokenReview`s and `SubjectAccessReview`s, as aggregated APIs do, so RBAC decides.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -44,15 +44,15 @@ pub(super) enum Verdict {
     Unauthenticated,
     /// The user is known and not authorized.
     Forbidden,
-    /// The API server could not be asked.
+    /// The API server did not answer the review.
     Unknown,
 }
 
-/// Lets authorized requests pass.
+/// Admits authorized requests.
 pub(super) struct Gate {
     client: Client,
     questions: Semaphore,
-    /// By the hash of the token, so that the cache has no tokens to steal.
+    /// By the hash of the token, so that the cache contains no tokens.
     answers: Mutex<Answers>,
 }
 
@@ -78,11 +78,11 @@ impl Gate {
         let verdict = match tokio::time::timeout(TIMEOUT, self.ask(token)).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => {
-                warn!("cannot ask who may read metrics: {error}");
+                warn!("cannot authorize a reader of metrics: {error}");
                 Verdict::Unknown
             }
             Err(_) => {
-                warn!("cannot ask who may read metrics: no answer in {TIMEOUT:?}");
+                warn!("cannot authorize a reader of metrics: no answer in {TIMEOUT:?}");
                 Verdict::Unknown
             }
         };
@@ -142,7 +142,7 @@ impl IntoResponse for Verdict {
                 (StatusCode::FORBIDDEN, what).into_response()
             }
             Self::Unknown => {
-                let what = "the API server could not be asked\n";
+                let what = "the API server did not answer the access review\n";
                 (StatusCode::SERVICE_UNAVAILABLE, what).into_response()
             }
         }
@@ -156,7 +156,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// The review whether somebody may read metrics.
+/// Returns the review of whether a user may read metrics.
 fn may_read(user: UserInfo) -> SubjectAccessReviewSpec {
     SubjectAccessReviewSpec {
         user: user.username,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_token_is_found_however_the_scheme_is_written() {
+    fn the_scheme_of_a_bearer_token_is_case_insensitive() {
         assert_eq!(bearer(&with("Bearer abc")), Some("abc"));
         assert_eq!(bearer(&with("bearer  abc")), Some("abc"));
     }

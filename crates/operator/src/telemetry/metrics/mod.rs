@@ -1,11 +1,11 @@
 //! The operator's metrics for Prometheus.
 //!
-//! - [`Metrics`]: where both controllers record what they did, by the uid of the rule.
-//! - [`exposition`]: the metrics of a scrape. Metrics over nodes are counted from the evaluations then, so
-//!   they are exact and cost nothing in between.
+//! - [`Metrics`]: the recorded work of both controllers, by the uid of the rule.
+//! - [`exposition`]: the metrics of a scrape. A scrape counts nodes from the evaluations, so these metrics are
+//!   exact and cost nothing between scrapes.
 //! - [`serve`]: over HTTP, or over HTTPS to authorized users.
 //!
-//! Label values are names of rules, condition types of specs, and fixed words of this module, and never other
+//! Label values are names of rules, condition types of specs, and fixed words of this module, and no other
 //! text. A series ends with its rule, and a rule that is created again under the same name starts over.
 
 mod certificates;

@@ -1,4 +1,4 @@
-//! Where the controllers record what they did.
+//! Records the work of the controllers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::series::{Reason, RuleSeries};
 /// The recorded series, by the uid of the rule. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    /// `None` if metrics are off.
+    /// `None` if metrics are disabled.
     series: Option<Arc<Mutex<HashMap<String, RuleSeries>>>>,
     events_dropped: Arc<AtomicU64>,
 }
@@ -22,7 +22,7 @@ pub(crate) struct Metrics {
 pub(crate) type NewlyUnmet = Vec<(Arc<str>, String)>;
 
 impl Metrics {
-    /// Creates metrics, which record nothing if they are off.
+    /// Creates metrics, which record nothing if they are disabled.
     pub(crate) fn new(kept: bool) -> Self {
         Self { series: kept.then(Arc::default), events_dropped: Arc::default() }
     }
@@ -37,7 +37,7 @@ impl Metrics {
         }
     }
 
-    /// Records that a plan was applied, `waited` after its cause was seen.
+    /// Records that a plan was applied, `waited` after its cause was observed.
     pub(crate) fn written(
         &self,
         node: &Node,
@@ -122,11 +122,11 @@ fn lock(
     series.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the duration of a bootstrap: since both node and rule existed.
+/// Returns the duration of a bootstrap in seconds, from when both node and rule existed.
 fn bootstrap_seconds(node: &Node, rule: &Rule, now: Timestamp) -> f64 {
     let created = node.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let since = created.map_or(rule.created, |created| created.max(rule.created));
-    // A wrong clock gives no negative duration.
+    // With a wrong clock, the duration could be negative.
     now.duration_since(since).as_secs_f64().max(0.0)
 }
 

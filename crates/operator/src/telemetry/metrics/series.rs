@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use prometheus_client::metrics::histogram::Histogram;
 
-/// Seconds. A plan takes microseconds.
+/// Buckets in seconds. A plan takes microseconds.
 const EVALUATION: [f64; 8] = [1e-6, 5e-6, 2.5e-5, 1e-4, 5e-4, 2.5e-3, 1e-2, 1e-1];
-/// Seconds. A write takes milliseconds, and retries take minutes.
+/// Buckets in seconds. A write takes milliseconds, and retries take minutes.
 const LATENCY: [f64; 13] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
-/// Seconds. A bootstrap takes seconds to an hour.
+/// Buckets in seconds. A bootstrap takes seconds to an hour.
 const BOOTSTRAP: [f64; 11] =
     [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
 
@@ -24,7 +24,7 @@ pub(super) struct RuleSeries {
     pub(super) bootstrap: Histogram,
     /// By condition type.
     pub(super) unmet: BTreeMap<String, u64>,
-    /// Seconds after the epoch; `None` for never.
+    /// Time of the last reconcile without an error, in seconds after the epoch.
     pub(super) reconciled: Option<i64>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Operations {
     pub(super) latency: Histogram,
 }
 
-/// What failed.
+/// The failed operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reason {
     /// The rule could not be evaluated, or its records could not be written.

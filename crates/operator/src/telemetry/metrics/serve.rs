@@ -28,7 +28,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// The timeout for the first request of a connection.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
-/// Why metrics cannot be served.
+/// The reason why metrics cannot be served.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// The address cannot be used.
@@ -36,7 +36,7 @@ pub enum ServeError {
     Address {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// There is no usable certificate.

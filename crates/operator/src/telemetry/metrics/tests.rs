@@ -1,4 +1,4 @@
-//! From plans to what a scrape shows.
+//! Tests of metrics, from plans to a scrape.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,7 @@ fn node(rule: &str, created: i64, status: &str) -> Node {
     serde_json::from_value(node).unwrap()
 }
 
-/// An operator without its watches.
+/// The parts of an operator that metrics need, without watches.
 struct Site {
     metrics: Metrics,
     evaluations: Arc<EvaluationStore>,
@@ -72,7 +72,7 @@ impl Site {
         site
     }
 
-    /// Has these rules exist and no others.
+    /// Replaces the existing rules.
     fn relist(&mut self, rules: &[Value]) {
         let stored = rules.iter().map(|rule| {
             let mut rule = rule.clone();
@@ -104,7 +104,7 @@ impl Site {
         plan(node, &set, &context)
     }
 
-    /// Plans a node and has that written, or not, as the node path does.
+    /// Plans a node and records a written or failed plan, as the node controller does.
     fn reconcile(&self, node: &Node, now: Timestamp, failure: Option<&Failure>) {
         let set = self.rules.borrow().clone().unwrap();
         let plan = self.plan(node);
@@ -199,7 +199,7 @@ fn the_leader_metric_is_1_on_the_leader_only() {
 }
 
 #[test]
-fn a_taint_that_comes_is_counted_with_its_latency_and_the_node_is_held() {
+fn an_added_taint_is_counted_with_its_latency_and_the_node_as_held() {
     let site = Site::new(&[rule("r", "1", "continuous")]);
     site.reconcile(&node("r", 0, "False"), at(0), None);
     site.expect(&[
@@ -215,7 +215,7 @@ fn a_taint_that_comes_is_counted_with_its_latency_and_the_node_is_held() {
 }
 
 #[test]
-fn a_condition_that_goes_on_to_fail_is_counted_once() {
+fn a_condition_that_remains_unmet_is_counted_once() {
     let site = Site::new(&[rule("r", "1", "continuous")]);
     let count =
         r#"node_readiness_condition_failures_total{rule="r",condition="example.com/Ready"}"#;
@@ -228,7 +228,7 @@ fn a_condition_that_goes_on_to_fail_is_counted_once() {
 }
 
 #[test]
-fn a_failed_write_is_counted_for_what_it_should_have_done() {
+fn a_failed_write_is_counted_by_its_intended_operation() {
     let site = Site::new(&[rule("r", "1", "continuous")]);
     let failure = Failure { reason: "Forbidden".to_owned(), message: "no".to_owned() };
     site.reconcile(&node("r", 0, "False"), at(0), Some(&failure));
@@ -238,13 +238,13 @@ fn a_failed_write_is_counted_for_what_it_should_have_done() {
         r#"node_readiness_taint_operations_total{rule="r",operation="add"} 0"#,
         r#"node_readiness_rule_nodes{rule="r",state="held"} 0"#,
     ]);
-    // Here only the record that it was released was to be written.
+    // This plan changes only the record, for the release.
     site.reconcile(&node("r", 0, "True"), at(0), Some(&failure));
     site.expect(&[r#"node_readiness_failures_total{rule="r",reason="EvaluationError"} 1"#]);
 }
 
 #[test]
-fn a_bootstrap_lasts_from_when_node_and_rule_are_there() {
+fn bootstrap_duration_starts_when_both_node_and_rule_exist() {
     let site = Site::new(&[rule("old", "1", "bootstrap-only"), rule("new", "2", "bootstrap-only")]);
     site.reconcile(&node("old", 30, "False"), at(40), None);
     site.expect(&[r#"node_readiness_nodes_by_state{rule="old",state="bootstrapping"} 1"#]);
@@ -259,7 +259,7 @@ fn a_bootstrap_lasts_from_when_node_and_rule_are_there() {
 }
 
 #[test]
-fn the_time_of_a_plan_is_shared_by_the_rules_that_cover_the_node() {
+fn the_duration_of_a_plan_is_divided_among_the_covering_rules() {
     let mut second = rule("s", "2", "continuous");
     second["spec"]["nodeSelector"]["matchLabels"]["rule"] = json!("r");
     let site = Site::new(&[rule("r", "1", "continuous"), second, rule("t", "3", "continuous")]);
@@ -272,11 +272,11 @@ fn the_time_of_a_plan_is_shared_by_the_rules_that_cover_the_node() {
 }
 
 #[test]
-fn series_go_with_their_rule_and_a_new_one_of_the_same_name_starts_over() {
+fn series_end_with_their_rule_and_start_over_for_a_new_rule_of_that_name() {
     let mut site = Site::new(&[rule("r", "1", "continuous")]);
     site.reconcile(&node("r", 0, "False"), at(0), None);
     site.relist(&[]);
-    // What is recorded late, of a rule that is gone.
+    // A late record of a deleted rule.
     site.metrics.reconciled("1", at(1));
     let exposed = site.scrape();
     assert!(!exposed.contains(r#"rule="r""#), "{exposed}");
@@ -287,7 +287,7 @@ fn series_go_with_their_rule_and_a_new_one_of_the_same_name_starts_over() {
 }
 
 #[test]
-fn a_rule_that_cannot_be_read_is_counted_as_a_failure() {
+fn an_unreadable_rule_is_counted_as_a_failure() {
     let mut unreadable = rule("r", "1", "continuous");
     unreadable["spec"]["enforcementMode"] = json!("some-day");
     let site = Site::new(&[unreadable]);
@@ -296,12 +296,12 @@ fn a_rule_that_cannot_be_read_is_counted_as_a_failure() {
         "node_readiness_rules_total 1",
         r#"node_readiness_failures_total{rule="r",reason="EvaluationError"} 1"#,
     ]);
-    // What it holds it goes on to hold, so to show none would be wrong.
+    // An unreadable rule keeps holding its nodes, so a count of zero would be wrong.
     assert!(!site.scrape().contains("node_readiness_rule_nodes"));
 }
 
 #[test]
-fn nothing_is_kept_where_nobody_asks() {
+fn disabled_metrics_record_nothing() {
     let metrics = Metrics::new(false);
     metrics.reconciled("1", at(0));
     assert!(metrics.retain(&["1".to_owned()].into()).is_empty());
