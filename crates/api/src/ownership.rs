@@ -1,8 +1,8 @@
 //! The operator's record on each Node.
 //!
 //! It is in the annotation [`CLAIMS_ANNOTATION`](crate::CLAIMS_ANNOTATION), and is written in the same patch as
-//! the taints. So it survives the operator and the rule, and everybody who can read the node can see why it is
-//! held.
+//! the taints. So it survives the operator and the rule, and every user who can read the node can see why the
+//! node is held.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,6 @@
-//! How long a plan takes, and how a full evaluation grows with nodes and rules.
+//! Measures the time of a plan, and of a full evaluation by nodes and rules.
 //!
-//! `cargo bench -p node-readiness-engine` prints evaluations of a node under a rule a second, on one
-//! core.
+//! `cargo bench -p node-readiness-engine` prints the evaluations of a node under a rule per second, on one core.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a panic is how a benchmark fails")]
 
 use std::hint::black_box;
@@ -43,7 +42,7 @@ fn condition(rule: usize) -> String {
     format!("example.com/Ready-{rule}")
 }
 
-/// A node as it is before any rule saw it.
+/// A node before any rule changed it.
 fn bare(number: usize, rules: usize, status: &str) -> Value {
     let conditions: Vec<_> = (0..rules)
         .map(|rule| {
@@ -62,7 +61,7 @@ fn bare(number: usize, rules: usize, status: &str) -> Value {
     })
 }
 
-/// What plans depend on beside nodes and rules.
+/// The inputs of a plan in addition to nodes and rules.
 #[derive(Default)]
 struct Surroundings {
     heartbeats: Heartbeats,
@@ -78,7 +77,7 @@ impl Surroundings {
     }
 }
 
-/// A node as all rules left it: the commonest case, in which nothing is to be done.
+/// A node that all rules have changed already: the most common case, in which a plan changes nothing.
 fn unchanged(number: usize, rules: &RuleSet, status: &str) -> Node {
     let mut node = bare(number, rules.iter().count(), status);
     let plan = Surroundings::default().plan(&serde_json::from_value(node.clone()).unwrap(), rules);
@@ -140,7 +139,7 @@ fn evaluations(criterion: &mut Criterion) {
     let nodes: Vec<_> = (0..5000).map(|node| unchanged(node, &rules, "False")).collect();
     let surroundings = observed(&nodes);
     let plans: Vec<_> = nodes.iter().map(|node| surroundings.plan(node, &rules)).collect();
-    criterion.bench_function("enter 5000 nodes and 10 rules in the evaluations", |bencher| {
+    criterion.bench_function("record the evaluations of 5000 nodes and 10 rules", |bencher| {
         let enter = |mut evaluations: Evaluations| {
             for (node, plan) in nodes.iter().zip(&plans) {
                 evaluations.record(node.name(), plan, None, Timestamp::UNIX_EPOCH);

@@ -268,7 +268,7 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU
 }
 
 /// Returns a time in the form of a heartbeat; see [`NodeCondition::heartbeat`].
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "truncation is intended")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as intended")]
 pub(crate) fn seconds_of(time: &Time) -> Option<NonZeroU32> {
     NonZeroU32::new(time.0.as_second() as u32)
 }

@@ -76,6 +76,6 @@ mod tests {
         for (a, b) in [("1", "1m"), ("1G", "1Gi"), ("1", "2"), ("a", "a"), ("", ""), ("1x", "1x")] {
             assert!(!are_equal(a, b), "{a} {b}");
         }
-        assert!(!are_equal("99999999999999999999999E", "1"), "a number that is too large is no quantity");
+        assert!(!are_equal("99999999999999999999999E", "1"), "too large for a quantity");
     }
 }

@@ -65,7 +65,7 @@ struct Known<'a> {
     managed: Option<(&'a RuleTaint, &'a str)>,
     /// What the node's record states about it.
     recorded: RecordedTaint,
-    /// Whether a frozen rule holds it. The plan then neither removes nor adds it.
+    /// Whether a frozen rule holds it. The plan then does not remove it, and does not add it for that rule.
     kept: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a rule may ask of its reporters.
+//! The limits of what a rule may ask of its reporters.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
@@ -92,7 +92,7 @@ fn everything_else_is_refused_with_field_and_flag_until_it_is_allowed() {
 }
 
 #[test]
-fn an_allowance_reaches_no_further_than_it_says() {
+fn an_allowance_permits_only_what_it_names() {
     for rule in [
         probing("httpGet", json!({"port": 1, "host": "internal"})),
         probing("tcpSocket", json!({"port": 1, "host": "169.254.169.254"})),
@@ -106,7 +106,7 @@ fn an_allowance_reaches_no_further_than_it_says() {
 }
 
 #[test]
-fn a_pattern_that_is_none_is_refused_before_a_reporter_would() {
+fn an_invalid_pattern_is_refused_before_a_reporter_starts() {
     for (rule, field) in [
         (probing("httpGet", json!({"port": 1, "bodyMatches": "("})), "httpGet.bodyMatches"),
         (
@@ -123,7 +123,7 @@ fn a_pattern_that_is_none_is_refused_before_a_reporter_would() {
 }
 
 #[test]
-fn a_rule_that_needs_impersonation_reports_that_it_is_missing_and_the_remedy() {
+fn a_rule_that_needs_missing_impersonation_is_refused_with_the_remedy() {
     let missing = |rule: &TestRule| {
         admit(&rule.object(), &Allowances::default(), ConstrainedImpersonation::Missing)
     };

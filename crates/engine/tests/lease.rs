@@ -1,4 +1,4 @@
-//! The Lease, by itself and between candidates whose requests interleave in any way.
+//! Leader election: one candidate, and several candidates whose requests interleave in any order.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn written(decision: &Decision) -> Value {
     serde_json::to_value(lease).unwrap()
 }
 
-/// A candidate `a` that took the Lease with a request sent at `sent`.
+/// A candidate `a` that acquired the Lease with a request sent at `sent`.
 fn leader(sent: Duration) -> Candidate {
     let mut candidate = Candidate::new("a".to_owned());
     candidate.written(lease("1", "a"), sent);
@@ -38,7 +38,7 @@ fn leader(sent: Duration) -> Candidate {
 }
 
 #[test]
-fn a_lease_that_is_not_there_is_created() {
+fn a_missing_lease_is_created() {
     let mut candidate = Candidate::new("a".to_owned());
     candidate.observe(None, secs(1));
     let lease = written(&candidate.decide(secs(1), NOW));
@@ -46,11 +46,11 @@ fn a_lease_that_is_not_there_is_created() {
     assert_eq!(lease["spec"]["holderIdentity"], "a");
     assert_eq!(lease["spec"]["leaseDurationSeconds"], 15);
     assert_eq!(lease["spec"]["leaseTransitions"], 0);
-    assert_eq!(candidate.claim(), None, "a decision is no claim");
+    assert_eq!(candidate.claim(), None, "a decision alone makes no claim");
 }
 
 #[test]
-fn a_held_lease_is_left_alone_until_nobody_has_renewed_it_for_its_duration() {
+fn a_held_lease_is_acquired_when_it_was_not_renewed_for_its_duration() {
     let mut candidate = Candidate::new("a".to_owned());
     candidate.observe(Some(lease("1", "b")), secs(100));
     assert_eq!(candidate.decide(secs(100), NOW), Decision::Wait(secs(15)));
@@ -64,7 +64,7 @@ fn a_held_lease_is_left_alone_until_nobody_has_renewed_it_for_its_duration() {
 }
 
 #[test]
-fn a_released_lease_is_taken_at_once() {
+fn a_released_lease_is_acquired_at_once() {
     let mut first = leader(secs(0));
     let released = first.release(NOW).unwrap();
     assert_eq!(first.claim(), None);
@@ -76,7 +76,7 @@ fn a_released_lease_is_taken_at_once() {
 }
 
 #[test]
-fn a_claim_counts_from_before_the_request_and_ends_by_itself() {
+fn a_claim_starts_before_its_request_and_ends_by_itself() {
     let leader = leader(secs(50));
     assert_eq!(leader.claim(), Some(secs(50) + RENEW_DEADLINE));
     assert!(matches!(leader.decide(secs(59), NOW), Decision::Write(_)));
@@ -84,7 +84,7 @@ fn a_claim_counts_from_before_the_request_and_ends_by_itself() {
 }
 
 #[test]
-fn a_renewal_keeps_what_others_wrote_and_counts_no_transition() {
+fn a_renewal_keeps_changes_of_others_and_counts_no_transition() {
     let mut leader = leader(secs(0));
     let mut edited = lease("7", "a");
     edited.metadata.annotations = Some([("by".to_owned(), "hand".to_owned())].into());
@@ -96,14 +96,14 @@ fn a_renewal_keeps_what_others_wrote_and_counts_no_transition() {
 }
 
 #[test]
-fn a_leader_that_finds_another_holder_has_lost() {
+fn a_leader_that_reads_another_holder_loses_the_leadership() {
     let mut leader = leader(secs(0));
     leader.observe(Some(lease("2", "b")), secs(2));
     assert_eq!(leader.decide(secs(2), NOW), Decision::Lost(Loss::Taken("b".to_owned())));
 }
 
 #[test]
-fn deleting_the_lease_does_not_shorten_anybodys_claim() {
+fn a_deleted_lease_does_not_shorten_a_claim() {
     let mut standby = Candidate::new("a".to_owned());
     standby.observe(Some(lease("1", "b")), secs(0));
     standby.observe(None, secs(2));
@@ -112,14 +112,14 @@ fn deleting_the_lease_does_not_shorten_anybodys_claim() {
 }
 
 #[test]
-fn a_write_whose_answer_was_lost_is_found_when_reading() {
+fn a_write_whose_response_was_lost_is_found_by_the_next_read() {
     let mut candidate = Candidate::new("a".to_owned());
     candidate.observe(Some(lease("3", "a")), secs(5));
-    assert_eq!(candidate.claim(), None, "it does not know when that was sent");
+    assert_eq!(candidate.claim(), None, "the candidate does not know when it sent that write");
     assert!(matches!(candidate.decide(secs(5), NOW), Decision::Write(_)));
 }
 
-/// The API server, as far as one Lease goes.
+/// An API server that stores one Lease.
 #[derive(Default)]
 struct Server {
     lease: Option<Lease>,
@@ -127,7 +127,7 @@ struct Server {
 }
 
 impl Server {
-    /// Creates or replaces, by the resourceVersion.
+    /// Creates or replaces the Lease, by the resourceVersion.
     fn write(&mut self, mut lease: Lease) -> Option<Lease> {
         let current = self.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         if lease.metadata.resource_version != current {
@@ -140,7 +140,7 @@ impl Server {
     }
 }
 
-/// Where a candidate's round is.
+/// The state of a candidate's round.
 enum Phase {
     Idle,
     ReadSent,
@@ -163,7 +163,7 @@ impl Process {
         self.offset + time.mul_f64(self.rate)
     }
 
-    /// Whether it may write, or something that it wrote may still be on the way.
+    /// Returns whether it may write, or one of its writes may still arrive.
     fn may_reach_the_server(&self, time: Duration) -> bool {
         self.candidate.claim().is_some_and(|end| self.uptime(time) < end + LANDING)
     }
@@ -172,8 +172,7 @@ impl Process {
         self.candidate.claim().is_some_and(|end| self.uptime(time) < end)
     }
 
-    /// Goes one step on. What is lost is a request or an answer on its way; a lost write may
-    /// arrive later.
+    /// Takes one step. If it is lost, the request or the response does not arrive; a lost write may arrive later.
     fn step(&mut self, server: &mut Server, late: &mut Vec<Lease>, lost: bool, time: Duration) {
         let uptime = self.uptime(time);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
@@ -204,14 +203,14 @@ impl Process {
     }
 }
 
-/// What happens next, some time after the last thing.
+/// An event, some time after the previous one.
 #[derive(Clone, Debug)]
 enum Happening {
     Step {
         who: usize,
         lost: bool,
     },
-    /// A write that was lost arrives after all.
+    /// A lost write arrives late.
     Late,
     Release {
         who: usize,
@@ -231,7 +230,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// Mostly quick steps, and now and then as long a pause as it takes for a claim to end.
+/// A pause: mostly short, and sometimes so long that a claim ends.
 fn pause() -> impl Strategy<Value = Duration> {
     prop_oneof![16 => 0_u64..50, 4 => 0_u64..2_000, 1 => 8_000_u64..16_000]
         .prop_map(Duration::from_millis)
@@ -240,10 +239,9 @@ fn pause() -> impl Strategy<Value = Duration> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
-    /// Clocks may run 3 % fast or slow; that any two differ in the time is the rule, not the
-    /// exception.
+    /// Clocks may run 3 % fast or slow, and any two clocks show different times.
     #[test]
-    fn there_are_never_two_leaders_nor_a_late_write_of_the_last(
+    fn there_are_never_two_leaders_nor_late_writes_of_an_earlier_leader(
         clocks in prop::collection::vec((0.97_f64..1.03, 0_u64..100_000), 3),
         script in prop::collection::vec((pause(), happening()), 1..400),
     ) {
@@ -267,7 +265,7 @@ proptest! {
                     drop(processes[who].candidate.release(NOW).map(|lease| server.write(lease)));
                     processes[who].phase = Phase::Ended;
                 }
-                // What it wrote may still arrive.
+                // Its writes may still arrive.
                 Happening::Crash { who } => processes[who].phase = Phase::Ended,
             }
             for leader in (0..processes.len()).filter(|&number| processes[number].leads(time)) {
@@ -283,7 +281,7 @@ proptest! {
 }
 
 #[test]
-fn a_standby_leads_soon_after_the_leader_is_gone_and_not_before() {
+fn a_standby_leads_soon_after_the_leader_ended_and_not_before() {
     let mut server = Server::default();
     let mut late = Vec::new();
     let process = |name: &str| Process {
@@ -308,7 +306,7 @@ fn a_standby_leads_soon_after_the_leader_is_gone_and_not_before() {
         time += RETRY_PERIOD;
     }
     while !second.leads(time) {
-        assert!(time < died + secs(20), "nobody leads");
+        assert!(time < died + secs(20), "no candidate leads");
         round(&mut second, time);
         if second.leads(time) {
             assert!(time >= died + LEASE_DURATION, "at {time:?}");

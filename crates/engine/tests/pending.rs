@@ -35,7 +35,7 @@ fn a_node_in_service_waits_for_the_first_verdict_for_two_minutes() {
     let left = |seconds| Some(Duration::from_secs(seconds));
     assert_eq!(state_at(0, &mut node, &rules), (NodeState::Pending, left(120)));
     assert_eq!(state_at(119, &mut node, &rules), (NodeState::Pending, left(1)));
-    // A clock that is behind.
+    // The operator's clock is behind.
     assert_eq!(state_at(-60, &mut node, &rules).0, NodeState::Pending);
     assert_eq!(node.0["metadata"].get("annotations"), None, "nothing is written");
     assert_eq!(state_at(120, &mut node, &rules).0, NodeState::Held);
@@ -43,7 +43,7 @@ fn a_node_in_service_waits_for_the_first_verdict_for_two_minutes() {
 }
 
 #[test]
-fn a_bad_verdict_holds_at_once_and_as_a_regression() {
+fn a_bad_verdict_holds_the_node_at_once_as_a_regression() {
     let rules = one(TestRule::new("cni").probed().spec("maxUnavailable", json!(0)));
     let mut failing = node(-1).reported("Ready1", "False", 5);
     assert_eq!(state_at(6, &mut failing, &rules).0, NodeState::Deferred);
@@ -66,14 +66,14 @@ fn a_good_verdict_writes_no_taint() {
 }
 
 #[test]
-fn a_report_from_before_the_rule_is_no_verdict_of_its_probes() {
+fn a_condition_from_before_the_rule_does_not_count_as_a_verdict() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(-100).reported("Ready1", "False", -50);
     assert_eq!(state_at(1, &mut node, &rules).0, NodeState::Pending);
 }
 
 #[test]
-fn nodes_that_join_later_carry_the_taint_or_miss_what_others_write_are_held_at_once() {
+fn new_and_tainted_nodes_and_nodes_that_miss_conditions_of_others_are_held_at_once() {
     let probed = one(TestRule::new("cni").probed());
     assert_eq!(state_at(1, &mut node(0), &probed).0, NodeState::Held);
     let mut tainted = node(-1).taint(KEY, "pending", "NoSchedule");
@@ -87,13 +87,13 @@ fn nodes_that_join_later_carry_the_taint_or_miss_what_others_write_are_held_at_o
     ]);
     let both = TestRule::new("cni").probed().spec("conditions", both);
     assert_eq!(state_at(1, &mut node(-1), &one(both.clone())).0, NodeState::Held);
-    // Either is enough, and one may still come.
+    // One condition is enough, and the probe may still report it.
     let any = both.spec("conditionPolicy", json!("anyOf"));
     assert_eq!(state_at(1, &mut node(-1), &one(any)).0, NodeState::Pending);
 }
 
 #[test]
-fn a_condition_from_before_the_own_reporter_does_not_count() {
+fn a_condition_from_before_the_rules_own_reporter_does_not_count() {
     for rule in [TestRule::new("cni").probed(), TestRule::new("cni").probed().bootstrap()] {
         let rules = one(rule);
         let mut in_service = node(-100).reported("Ready1", "True", -50);
@@ -106,25 +106,25 @@ fn a_condition_from_before_the_own_reporter_does_not_count() {
 }
 
 #[test]
-fn a_new_node_is_held_until_its_own_reporter_wrote_whatever_was_there() {
+fn a_new_node_with_the_condition_is_held_until_its_own_reporter_writes_it() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(1).reported("Ready1", "True", -50);
     assert_eq!(state_at(2, &mut node, &rules).0, NodeState::Held);
     assert_eq!(node.record()["cni"]["cause"], "Bootstrap");
-    // Whoever leads later knows it from the record.
+    // A later leader reads it from the record.
     let mut operator = Operator { now: 600, ..Operator::started(&[&node]) };
     let plan = operator.reconcile(&mut node, &rules);
     assert_eq!(state(&plan), NodeState::Held);
     let unmet = plan.results[0].evaluation.describe_unmet(rules.get("cni").unwrap());
     assert!(unmet.contains("existed before the rule's own probes reported it"), "{unmet}");
-    // By a clock that is behind, so that only that it is another heartbeat shows that it is new.
+    // The clock of the node is behind, so only the different value shows that this heartbeat is new.
     let mut node = node.reported("Ready1", "True", -40);
     operator.sees(&node);
     assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
 }
 
 #[test]
-fn a_report_that_the_operator_has_seen_come_counts_whatever_the_nodes_clock_says() {
+fn a_heartbeat_that_the_operator_observed_counts_independent_of_the_nodes_clock() {
     let rules = one(TestRule::new("cni").probed());
     let mut node = node(-100).reported("Ready1", "True", -50);
     let mut operator = Operator { now: 2, ..Operator::started(&[&node]) };
@@ -133,7 +133,7 @@ fn a_report_that_the_operator_has_seen_come_counts_whatever_the_nodes_clock_says
     operator.sees(&node);
     operator.wait(1);
     assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
-    // What beat before the rule was created is the reporter of an earlier one.
+    // A heartbeat before the rule was created is from the reporter of an earlier rule.
     operator.wait(5);
     let mut other = TestNode(node.0.clone());
     other.0["metadata"].as_object_mut().unwrap().remove("annotations");
@@ -141,7 +141,7 @@ fn a_report_that_the_operator_has_seen_come_counts_whatever_the_nodes_clock_says
 }
 
 #[test]
-fn a_report_of_an_older_rules_reporter_counts_at_once() {
+fn a_condition_of_an_older_rules_reporter_counts_at_once() {
     let older = TestRule::new("older").probed();
     let younger = created(TestRule::new("younger").probed().taint("readiness.k8s.io/Other", ""));
     let rules = rules(&[older, younger]);

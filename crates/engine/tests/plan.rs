@@ -1,4 +1,4 @@
-//! What becomes of one node, case by case.
+//! Plans of one node, case by case.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
@@ -22,7 +22,7 @@ fn kinds(plan: &NodePlan) -> Vec<ChangeKind> {
 }
 
 #[test]
-fn an_unready_node_is_held_and_the_claim_recorded_with_it() {
+fn an_unready_node_is_held_and_the_claim_is_recorded() {
     let mut node = node();
     let plan = node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
     assert_eq!(node.taints(), [HELD]);
@@ -58,7 +58,7 @@ fn a_taint_that_kubelet_registered_is_adopted_once() {
 }
 
 #[test]
-fn a_taint_that_kubelet_registered_goes_from_a_node_that_is_ready_when_first_seen() {
+fn a_taint_that_kubelet_registered_is_removed_from_a_node_that_is_ready_when_first_seen() {
     let mut node = ready(node().taint(KEY, "pending", "NoSchedule"));
     let plan = node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
     assert_eq!(node.taints(), [""; 0]);
@@ -78,7 +78,7 @@ fn a_taint_of_another_effect_or_key_is_not_touched() {
 }
 
 #[test]
-fn a_shared_taint_stays_while_either_rule_wants_it() {
+fn a_shared_taint_stays_while_either_rule_holds_the_node() {
     let second = TestRule::new("csi")
         .spec("conditions", json!([{"type": "Ready2", "requiredStatus": "True"}]));
     let rules = rules(&[TestRule::new("cni"), second]);
@@ -94,7 +94,7 @@ fn a_shared_taint_stays_while_either_rule_wants_it() {
 }
 
 #[test]
-fn of_two_values_the_oldest_rules_one_is_set() {
+fn the_oldest_rule_decides_the_value_of_a_shared_taint() {
     let old = TestRule::new("z").taint(KEY, "old").created("2025-01-01T00:00:00Z");
     let new = TestRule::new("a").taint(KEY, "new").created("2026-01-01T00:00:00Z");
     let mut node = node();
@@ -105,7 +105,7 @@ fn of_two_values_the_oldest_rules_one_is_set() {
 }
 
 #[test]
-fn completion_and_taint_go_in_one_patch() {
+fn completion_and_taint_change_in_one_patch() {
     let rules = rules(&[TestRule::new("boot").bootstrap()]);
     let mut node = node();
     node.reconcile(&rules, at(0));
@@ -119,7 +119,7 @@ fn completion_and_taint_go_in_one_patch() {
 }
 
 #[test]
-fn a_completed_rule_is_done_with_the_node() {
+fn a_completed_rule_does_not_change_the_node_again() {
     let rules = rules(&[TestRule::new("boot").bootstrap()]);
     let mut node = ready(node());
     node.reconcile(&rules, at(0));
@@ -130,7 +130,7 @@ fn a_completed_rule_is_done_with_the_node() {
 }
 
 #[test]
-fn a_taint_that_comes_back_goes_where_its_rule_has_let_go_of_the_node() {
+fn a_taint_that_reappears_on_a_released_node_is_removed() {
     for rule in [TestRule::new("cni"), TestRule::new("cni").bootstrap()] {
         let rules_ = rules(std::slice::from_ref(&rule));
         let mut node = ready(node());
@@ -140,7 +140,7 @@ fn a_taint_that_comes_back_goes_where_its_rule_has_let_go_of_the_node() {
         assert_eq!(node.taints(), [""; 0]);
         assert_eq!(kinds(&plan), [ChangeKind::Removed]);
         assert!(plan.changes[0].reappeared);
-        // A rule that writes nothing, or that does not cover the node, leaves it alone.
+        // A rule that is suspended or does not cover the node does not change it.
         for stays in [rule.clone().spec("suspend", json!(true)), rule.clone().deleting()] {
             let mut node = node.clone().taint(KEY, "late", "NoSchedule");
             node.reconcile(&rules(&[stays]), at(2));
@@ -150,7 +150,7 @@ fn a_taint_that_comes_back_goes_where_its_rule_has_let_go_of_the_node() {
 }
 
 #[test]
-fn a_taint_of_a_joining_node_did_not_come_back() {
+fn a_taint_of_a_joining_node_did_not_reappear() {
     let rules = rules(&[TestRule::new("cni")]);
     let mut node = ready(node().taint(KEY, "pending", "NoSchedule"));
     let plan = node.reconcile(&rules, at(0));
@@ -159,12 +159,12 @@ fn a_taint_of_a_joining_node_did_not_come_back() {
 }
 
 #[test]
-fn a_plan_for_a_node_that_was_changed_back_has_the_same_content() {
+fn a_plan_for_a_reverted_node_has_the_same_content_hash() {
     let rules = rules(&[TestRule::new("cni")]);
     let plan_at = |node: &TestNode, seconds| plan(&node.view(), &rules, at(seconds));
     let bare = node();
     let first = plan_at(&bare, 0);
-    assert_eq!(plan_at(&bare, 60).content_hash, first.content_hash, "time is no content");
+    assert_eq!(plan_at(&bare, 60).content_hash, first.content_hash, "the hash contains no time");
     let mut without_taint = bare.clone();
     without_taint.apply(&first.patch.unwrap()).unwrap();
     without_taint.0["spec"]["taints"] = json!([]);
@@ -175,7 +175,7 @@ fn a_plan_for_a_node_that_was_changed_back_has_the_same_content() {
 }
 
 #[test]
-fn a_taint_that_changed_in_between_refuses_the_completion_too() {
+fn a_concurrent_change_of_taints_refuses_the_completion_too() {
     let rules = rules(&[TestRule::new("boot").bootstrap()]);
     let seen = ready(node());
     let patch = plan(&seen.view(), &rules, at(0)).patch.unwrap();
@@ -185,7 +185,7 @@ fn a_taint_that_changed_in_between_refuses_the_completion_too() {
 }
 
 #[test]
-fn a_heartbeat_or_a_foreign_annotation_in_between_does_not_refuse_the_patch() {
+fn a_concurrent_heartbeat_or_foreign_annotation_does_not_refuse_the_patch() {
     let rules = rules(&[TestRule::new("cni")]);
     let seen = node().annotation("example.com/a", "1");
     let patch = plan(&seen.view(), &rules, at(0)).patch.unwrap();
@@ -195,7 +195,7 @@ fn a_heartbeat_or_a_foreign_annotation_in_between_does_not_refuse_the_patch() {
 }
 
 #[test]
-fn the_first_annotation_of_a_node_does_not_overwrite_one_that_came_in_between() {
+fn the_first_annotation_of_a_node_does_not_overwrite_a_concurrent_one() {
     let rules = rules(&[TestRule::new("cni")]);
     let seen = node();
     let patch = plan(&seen.view(), &rules, at(0)).patch.unwrap();
@@ -204,7 +204,7 @@ fn the_first_annotation_of_a_node_does_not_overwrite_one_that_came_in_between() 
 }
 
 #[test]
-fn a_legacy_completion_under_the_rules_name_counts_and_goes_with_the_rule() {
+fn a_legacy_completion_under_the_rules_name_counts_and_is_removed_with_the_rule() {
     let rule = TestRule::new("boot").bootstrap();
     let mut node =
         node().annotation("readiness.k8s.io/bootstrap-completed-boot", r#"{"rule-name":"boot"}"#);
@@ -214,7 +214,7 @@ fn a_legacy_completion_under_the_rules_name_counts_and_goes_with_the_rule() {
 }
 
 #[test]
-fn a_relabelled_node_is_cleaned_from_its_record() {
+fn a_relabeled_node_loses_its_taint_and_record() {
     let rules = rules(&[TestRule::new("cni")]);
     let mut node = node();
     node.reconcile(&rules, at(0));
@@ -226,7 +226,7 @@ fn a_relabelled_node_is_cleaned_from_its_record() {
 }
 
 #[test]
-fn a_rule_that_vanished_while_nobody_watched_leaves_nothing() {
+fn a_rule_that_was_deleted_while_no_operator_ran_leaves_nothing() {
     let mut node = node();
     node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
     let plan = node.reconcile(&rules(&[]), at(1));
@@ -235,7 +235,7 @@ fn a_rule_that_vanished_while_nobody_watched_leaves_nothing() {
 }
 
 #[test]
-fn an_edited_taint_moves_in_one_patch() {
+fn an_edited_taint_is_replaced_in_one_patch() {
     let mut node = node();
     node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
     let plan =
@@ -245,7 +245,7 @@ fn an_edited_taint_moves_in_one_patch() {
 }
 
 #[test]
-fn a_dry_run_writes_nothing_and_says_what_it_would() {
+fn a_dry_run_writes_nothing_and_reports_the_state() {
     let rule = TestRule::new("dry").spec("dryRun", json!(true));
     let mut node = node().taint(KEY, "", "NoSchedule");
     let plan = node.reconcile(&rules(std::slice::from_ref(&rule)), at(0));
@@ -268,7 +268,7 @@ fn a_rule_edited_to_dry_run_keeps_its_holds_until_it_is_deleted() {
 }
 
 #[test]
-fn a_frozen_rule_does_not_put_back_a_taint_that_somebody_took() {
+fn a_frozen_rule_does_not_restore_a_taint_that_somebody_removed() {
     for frozen in ["dryRun", "suspend"] {
         let mut node = node();
         node.reconcile(&rules(&[TestRule::new("cni")]), at(0));
@@ -279,7 +279,7 @@ fn a_frozen_rule_does_not_put_back_a_taint_that_somebody_took() {
 }
 
 #[test]
-fn another_rule_does_not_take_what_a_frozen_rule_holds() {
+fn another_rule_does_not_remove_a_taint_that_a_frozen_rule_holds() {
     let mut node = ready(node());
     let frozen = TestRule::new("csi")
         .spec("conditions", json!([{"type": "Ready2", "requiredStatus": "True"}]));
@@ -291,7 +291,7 @@ fn another_rule_does_not_take_what_a_frozen_rule_holds() {
 }
 
 #[test]
-fn a_suspended_rule_changes_nothing_and_goes_on_when_it_is_not() {
+fn a_suspended_rule_changes_nothing_until_it_is_resumed() {
     let suspended = TestRule::new("cni").spec("suspend", json!(true));
     let mut node = node();
     let plan = node.reconcile(&rules(std::slice::from_ref(&suspended)), at(0));
@@ -313,7 +313,7 @@ fn the_effects_of_an_unreadable_rule_stay() {
 }
 
 #[test]
-fn an_unreadable_rule_is_in_nobodys_way() {
+fn an_unreadable_rule_does_not_block_other_rules() {
     let boot = TestRule::new("boot").bootstrap();
     let mut node = ready(node());
     node.reconcile(&rules(std::slice::from_ref(&boot)), at(0));
@@ -324,7 +324,7 @@ fn an_unreadable_rule_is_in_nobodys_way() {
 }
 
 #[test]
-fn a_default_stands_in_for_a_condition_that_is_not_there_only() {
+fn a_default_replaces_only_a_missing_condition() {
     let conditions = json!([{"type": "Ready1", "requiredStatus": "True", "defaultStatus": "True"}]);
     let rules = rules(&[TestRule::new("cni").spec("conditions", conditions)]);
     let mut absent = node();
@@ -336,7 +336,7 @@ fn a_default_stands_in_for_a_condition_that_is_not_there_only() {
 }
 
 #[test]
-fn any_of_needs_one_condition_and_all_of_needs_each() {
+fn any_of_requires_one_condition_and_all_of_requires_each() {
     let conditions = json!([
         {"type": "Ready1", "requiredStatus": "True"},
         {"type": "Problem", "requiredStatus": "False"},
@@ -354,7 +354,7 @@ fn any_of_needs_one_condition_and_all_of_needs_each() {
 }
 
 #[test]
-fn a_node_that_is_being_deleted_is_left_as_it_is() {
+fn a_node_that_is_being_deleted_is_not_changed() {
     let terminating = |mut node: TestNode| {
         node.0["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         node

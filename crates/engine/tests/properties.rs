@@ -1,4 +1,4 @@
-//! What holds for every set of rules, every node and every order of events.
+//! Properties of every set of rules, every node and every order of events.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
@@ -17,18 +17,18 @@ const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 const FOREIGN: [&str; 3] = ["example.com/x", "node.kubernetes.io/not-ready", "readiness.k8s.io/c"];
 const GROUPS: [&str; 2] = ["g1", "g2"];
 
-/// Something that happens to the cluster.
+/// An event in the cluster.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A rule is created, or changed to this.
+    /// A rule is created or edited.
     Rule(TestRule),
-    /// The rule of that name is gone.
+    /// The rule of that name is deleted.
     Forget(String),
     /// A condition of the node is reported.
     Report(&'static str, &'static str),
     /// The node moves to another group.
     Relabel(&'static str),
-    /// The operator looks at the node.
+    /// The operator reconciles the node.
     Reconcile,
 }
 
@@ -63,7 +63,7 @@ impl Environment {
         }
     }
 
-    /// The taints that live continuous rules call for, worked out the long way.
+    /// Returns the taints that live continuous rules require, computed independently of the engine.
     fn called_for(&self) -> Vec<String> {
         let mut wanting: Vec<_> = self
             .rules
@@ -119,7 +119,7 @@ fn live_rule() -> impl Strategy<Value = TestRule> {
     let condition = (select(&CONDITIONS[..]), select(&STATUSES[..]));
     (name, taint, condition, select(&GROUPS[..])).prop_map(
         |(name, (key, value), (type_, status), group)| {
-            // A rule's age goes with its name, as it does between edits of one rule.
+            // A rule's age depends on its name, so an edit does not change it.
             TestRule::new(name)
                 .created(&format!("2026-01-0{}T00:00:00Z", &name[1..]))
                 .taint(key, value)
@@ -168,8 +168,8 @@ fn node(registered: bool) -> impl Strategy<Value = TestNode> {
 }
 
 proptest! {
-    /// Whatever happened before and in whatever order: with live continuous rules the taints are
-    /// what the rules and the node call for now.
+    /// With live continuous rules, the taints depend only on the present rules and node, and not on earlier events
+    /// or their order.
     #[test]
     fn final_taints_depend_on_the_final_state_only(node in node(false), steps in steps(live_rule())) {
         let mut environment = Environment::new(node);
@@ -202,10 +202,9 @@ proptest! {
         }
     }
 
-    /// A taint that a plan removes or changes was claimed, or is that of a live rule that covers
-    /// the node.
+    /// A taint that a plan removes or changes was claimed, or belongs to a live rule that covers the node.
     #[test]
-    fn no_plan_touches_a_taint_that_no_rule_took(node in node(true), steps in steps(any_rule())) {
+    fn no_plan_changes_a_taint_that_no_rule_manages(node in node(true), steps in steps(any_rule())) {
         let mut environment = Environment::new(node);
         for step in &steps {
             let before = environment.clone();
@@ -224,13 +223,13 @@ proptest! {
                         && rule.0["spec"]["dryRun"] != true
                         && before.covers(rule)
                 });
-                prop_assert!(claimed || acting, "{taint} went by {step:?} from {before:?}");
+                prop_assert!(claimed || acting, "{step:?} removed {taint} from {before:?}");
             }
         }
     }
 
-    /// After each single patch: a rule that is done with the node claims nothing on it, and what a
-    /// rule claims as held is there.
+    /// After each patch, a completed rule has no claim on the node, and the node carries every taint that a claim
+    /// holds.
     #[test]
     fn completing_and_releasing_are_atomic(node in node(true), steps in steps(any_rule())) {
         let mut environment = Environment::new(node);
@@ -241,7 +240,7 @@ proptest! {
                 let key = claim["taint"]["key"].as_str().unwrap();
                 if claim["state"] == "held" {
                     let there = managed(&environment.node).iter().any(|t| t.starts_with(&format!("{key}=")));
-                    prop_assert!(there, "{name} holds {key}, which is not there");
+                    prop_assert!(there, "{name} holds {key}, which the node does not carry");
                 }
                 let bootstrap = environment.rules.get(name).is_some_and(|rule| {
                     rule.0["spec"]["enforcementMode"] == "bootstrap-only"
@@ -249,7 +248,7 @@ proptest! {
                 });
                 if matches!(step, Step::Reconcile) && bootstrap {
                     let done = environment.node.completed().contains(&format!("uid-{name}"));
-                    prop_assert!(!done, "{name} is done with the node and claims {claim}");
+                    prop_assert!(!done, "{name} is completed on the node and claims {claim}");
                 }
             }
         }

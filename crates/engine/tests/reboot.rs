@@ -1,4 +1,4 @@
-//! Nodes that are rebooted, and what was reported before that.
+//! Nodes that reboot, and their conditions from before the reboot.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
@@ -37,7 +37,7 @@ fn boot(node: &TestNode) -> Option<&str> {
 }
 
 #[test]
-fn a_rebooted_node_is_held_until_its_reporter_has_reported_anew() {
+fn a_rebooted_node_is_held_until_its_reporter_reports_again() {
     let rules = one(TestRule::new("cni").probed());
     let (node, mut operator) = released(&rules);
     assert_eq!(boot(&node), Some("a"));
@@ -69,7 +69,7 @@ fn a_rebooted_node_is_held_until_its_reporter_has_reported_anew() {
 }
 
 #[test]
-fn a_node_that_comes_back_broken_stays_held_beyond_every_limit() {
+fn a_node_that_is_broken_after_a_reboot_is_held_beyond_every_limit() {
     let rules = one(TestRule::new("cni").probed().spec("maxUnavailable", json!(0)));
     let (node, mut operator) = released(&rules);
     let mut node = rebooted(node, "b", 60);
@@ -84,7 +84,7 @@ fn a_node_that_comes_back_broken_stays_held_beyond_every_limit() {
 }
 
 #[test]
-fn a_reboot_while_no_operator_ran_is_noticed() {
+fn a_reboot_while_no_operator_ran_is_detected() {
     let rules = one(TestRule::new("cni").probed());
     let (node, _) = released(&rules);
     let mut node = rebooted(node, "b", 60);
@@ -93,7 +93,7 @@ fn a_reboot_while_no_operator_ran_is_noticed() {
 }
 
 #[test]
-fn a_node_that_has_reported_since_its_reboot_is_not_held_by_who_comes_later() {
+fn a_node_that_has_reported_since_its_reboot_is_not_held_by_a_new_operator() {
     let rules = one(TestRule::new("cni").probed());
     let (node, _) = released(&rules);
     let mut node = rebooted(node, "b", 60).reported("Ready1", "True", 65);
@@ -113,7 +113,7 @@ fn a_restart_of_kubelet_holds_nothing() {
 }
 
 #[test]
-fn conditions_of_other_writers_survive_a_reboot_unless_the_rule_says_otherwise() {
+fn conditions_of_other_writers_count_after_a_reboot_unless_the_rule_sets_hold() {
     let cases = [
         (TestRule::new("cni"), false),
         (TestRule::new("cni").spec("afterReboot", json!("Hold")), true),
@@ -200,7 +200,7 @@ fn a_node_whose_kubelet_is_silent_is_held_before_it_can_come_back_from_a_reboot(
 }
 
 #[test]
-fn a_rule_that_evicts_and_one_that_reboots_do_not_concern_leave_a_silent_node_alone() {
+fn a_rule_that_evicts_or_keeps_conditions_after_reboots_does_not_hold_a_silent_node() {
     let evicts = json!({"key": KEY, "value": "pending", "effect": "NoExecute"});
     for rule in [
         TestRule::new("cni").probed().spec("taint", evicts),

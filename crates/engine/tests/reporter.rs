@@ -1,4 +1,4 @@
-//! What is generated for a rule with probes.
+//! The objects that are generated for a rule with probes.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
@@ -45,7 +45,7 @@ fn terms_of_pod(pod: &PodSpec) -> Value {
         .clone()
 }
 
-/// These requirements, and those by which virtual nodes are left out.
+/// These requirements, and the ones that exclude virtual nodes.
 fn on_machines(requirements: &[Value]) -> Value {
     let mut all = requirements.to_vec();
     for (key, value) in [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")]
@@ -61,10 +61,10 @@ fn template_digest(rule: &TestRule) -> String {
 }
 
 #[test]
-fn a_rule_without_probes_or_on_its_way_out_has_no_reporters() {
+fn a_rule_without_probes_and_a_deleted_rule_have_no_reporters() {
     assert!(generated(&TestRule::new("cni")).is_none());
     assert!(generated(&probing().deleting()).is_none());
-    // No node can match, and an affinity without terms is none that the API server takes.
+    // No node can match, and the API server refuses an affinity without terms.
     let nowhere = probing().spec(
         "nodeSelector",
         json!({"matchLabels": {"a": "x"}, "matchExpressions": [
@@ -75,7 +75,7 @@ fn a_rule_without_probes_or_on_its_way_out_has_no_reporters() {
 }
 
 #[test]
-fn pods_have_no_more_than_they_need() {
+fn pods_have_only_what_they_need() {
     let pod = pod(&probing());
     let container = &pod.containers[0];
     let limits = container.security_context.clone().unwrap();
@@ -96,7 +96,7 @@ fn pods_have_no_more_than_they_need() {
 }
 
 #[test]
-fn pods_run_where_nothing_else_may_yet() {
+fn pods_run_on_nodes_that_are_not_ready_yet() {
     let pod = pod(&probing());
     assert_eq!(serde_json::to_value(&pod.tolerations).unwrap(), json!([{"operator": "Exists"}]));
     assert_eq!(pod.priority_class_name.as_deref(), Some("system-node-critical"));
@@ -118,7 +118,7 @@ fn labels_of_the_selector_become_requirements_too() {
 }
 
 #[test]
-fn every_option_of_the_reporter_is_carried_out() {
+fn every_option_of_the_reporter_is_applied() {
     let rule = probing().spec(
         "reporter",
         json!({
@@ -337,7 +337,7 @@ fn without_impersonation_a_policy_limits_what_rbac_grants() {
 }
 
 #[test]
-fn a_stuck_process_is_found_without_a_port() {
+fn a_stuck_process_is_detected_without_a_port() {
     let pod = pod(&probing());
     let container = serde_json::to_value(&pod.containers[0]).unwrap();
     let command = &container["livenessProbe"]["exec"]["command"];
@@ -349,7 +349,7 @@ fn a_stuck_process_is_found_without_a_port() {
 }
 
 #[test]
-fn directories_of_the_node_are_mounted_read_only_and_only_those_that_are_needed() {
+fn only_needed_directories_of_the_node_are_mounted_and_read_only() {
     let rule = TestRule::new("cni").spec(
         "probes",
         json!([
@@ -371,7 +371,7 @@ fn directories_of_the_node_are_mounted_read_only_and_only_those_that_are_needed(
 }
 
 #[test]
-fn a_custom_image_gets_the_program_from_an_init_container_of_the_own_image() {
+fn an_init_container_copies_the_program_into_a_custom_image() {
     let rule = probing().spec("reporter", json!({"image": "tools:1"}));
     let pod = pod(&rule);
     let installer = &pod.init_containers.unwrap()[0];
@@ -392,13 +392,13 @@ fn a_custom_image_gets_the_program_from_an_init_container_of_the_own_image() {
 }
 
 #[test]
-fn on_the_host_network_a_port_for_metrics_keeps_no_other_pod_off_the_node() {
+fn a_port_for_metrics_on_the_host_network_blocks_no_other_pod() {
     let options = |host_network: bool| json!({"metricsPort": 9200, "hostNetwork": host_network});
     let ports = |host_network| {
         pod(&probing().spec("reporter", options(host_network))).containers[0].ports.clone()
     };
-    // The scheduler places no two pods on a node that declare the same port of it, so that of two rules
-    // with one port the younger one's reporters would never start.
+    // The scheduler never places two pods with the same host port on a node, so the reporters of a second rule
+    // with that port would never start.
     assert_eq!(ports(true), None);
     let of_the_pod = &ports(false).unwrap()[0];
     assert_eq!((of_the_pod.container_port, of_the_pod.host_port), (9200, None));

@@ -1,4 +1,4 @@
-//! Conditions whose heartbeat stops, and limits to how many nodes are held for that.
+//! Conditions whose heartbeat stops, and limits on the number of nodes that are held for it.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
@@ -46,7 +46,7 @@ fn a_condition_without_a_heartbeat_counts_as_unknown() {
 }
 
 #[test]
-fn a_new_heartbeat_releases() {
+fn a_new_heartbeat_releases_the_node() {
     let rules = rules(&[impatient()]);
     let mut node = beating("n", 1);
     let mut operator = Operator::started(&[&node]);
@@ -95,12 +95,12 @@ fn a_restart_neither_holds_nor_releases() {
     let mut node = beating("n", 1);
     let mut operator = Operator::started(&[&node]);
     operator.reconcile(&mut node, &rules);
-    // Released before, silent for longer than allowed, and the operator starts again.
+    // The node is released and silent for longer than allowed, and the operator restarts.
     let mut restarted = Operator::started(&[&node]);
     assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Ready);
     restarted.wait(60);
     assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Held);
-    // Held, and it starts once more: the old heartbeat is no proof of life.
+    // The node is held, and the operator restarts again. The old heartbeat does not count.
     let mut restarted = Operator::started(&[&node]);
     let plan = restarted.reconcile(&mut node, &rules);
     assert_eq!(state(&plan), NodeState::Held);
@@ -110,7 +110,7 @@ fn a_restart_neither_holds_nor_releases() {
     assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Ready);
 }
 
-/// A node with two conditions that do not go stale together.
+/// A node with two conditions that do not become stale together.
 fn with_second(node: TestNode, status: &str) -> TestNode {
     let first = node.0["status"]["conditions"][0].clone();
     let mut node = node.condition("Ready2", status);
@@ -133,7 +133,7 @@ fn a_node_whose_conditions_were_met_while_no_operator_ran_is_released_at_once() 
     let mut operator = Operator::started(&[&node]);
     assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Held);
     assert_eq!(node.record()["cni"]["cause"], "Bootstrap");
-    // No heartbeat comes with the change: that is what takes minutes.
+    // The change brings no new heartbeat, because a heartbeat takes minutes.
     let mut node = with_second(node, "True");
     let mut restarted = Operator::started(&[&node]);
     assert_eq!(state(&restarted.reconcile(&mut node, &rules)), NodeState::Ready);
@@ -164,7 +164,7 @@ fn a_stale_condition_of_a_held_node_stays_stale_after_a_restart() {
 }
 
 #[test]
-fn the_record_says_why_a_released_node_is_held_again() {
+fn the_record_has_the_cause_why_a_released_node_is_held_again() {
     let rules = rules(&[impatient()]);
     let mut node = beating("n", 1);
     let mut operator = Operator::started(&[&node]);
@@ -173,7 +173,7 @@ fn the_record_says_why_a_released_node_is_held_again() {
     operator.wait(60);
     assert_eq!(operator.reconcile(&mut node, &rules).regressed, ["cni"]);
     assert_eq!(node.record()["cni"]["cause"], "Stale");
-    // It writes again, and what it says is bad.
+    // The reporter writes again, and the condition is not met.
     let mut node = beat_again(node, 2);
     node.0["status"]["conditions"][0]["status"] = json!("False");
     operator.sees(&node);
@@ -201,7 +201,7 @@ fn held_by_the_version_before(beat: u32, regressed: bool) -> TestNode {
 fn records_of_version_0_1_0_are_read() {
     let rules = rules(&[impatient()]);
     for regressed in [false, true] {
-        // The condition was not written since: it was held as stale, and that is recorded now.
+        // The condition was not written since: the node was held as stale, and the record now names the heartbeat.
         let mut node = held_by_the_version_before(2, regressed);
         let mut operator = Operator::started(&[&node]);
         let plan = operator.reconcile(&mut node, &rules);
@@ -209,13 +209,13 @@ fn records_of_version_0_1_0_are_read() {
         assert_eq!(
             !plan.regressed.is_empty(),
             regressed,
-            "it counts under maxUnavailable as before"
+            "the node must count against maxUnavailable as before"
         );
         let cause = if regressed { "Stale" } else { "Bootstrap" };
         assert_eq!(node.record()["cni"]["cause"], cause);
         assert_eq!(node.record()["cni"].get("regressed"), None);
         assert_eq!(node.record()["cni"]["expiredHeartbeats"]["Ready1"], "2026-01-01T00:00:02Z");
-        // It was written since: what the node waited for has happened.
+        // The condition was written since, so the node is released.
         let mut node = held_by_the_version_before(4, regressed);
         let mut operator = Operator::started(&[&node]);
         assert_eq!(state(&operator.reconcile(&mut node, &rules)), NodeState::Ready);
@@ -223,7 +223,7 @@ fn records_of_version_0_1_0_are_read() {
 }
 
 #[test]
-fn a_condition_of_an_own_probe_lasts_three_heartbeats() {
+fn a_condition_of_an_own_probe_becomes_stale_after_three_heartbeats() {
     let probe = json!([{"conditionType": "Ready1", "httpGet": {"port": 1}}]);
     let rule = TestRule::new("cni")
         .spec("probes", probe)
@@ -235,8 +235,8 @@ fn a_condition_of_an_own_probe_lasts_three_heartbeats() {
     assert_eq!(plan.recheck_in, Some(Duration::from_mins(1)));
 }
 
-/// A rule whose probe, of which this is the rest, decides a condition that has to be True, and reports it
-/// once in 20 s.
+/// A rule with a probe that has these other fields. The probe decides a condition that must be True, with a
+/// heartbeat of 20 s.
 fn probing(probe: serde_json::Value) -> TestRule {
     let mut probe = probe;
     probe["conditionType"] = json!("Ready1");
@@ -254,11 +254,11 @@ fn lasts(rules_: &[TestRule]) -> u64 {
 }
 
 #[test]
-fn a_reporter_that_starts_anew_has_time_for_its_first_verdict() {
+fn a_restarted_reporter_has_time_for_its_first_verdict() {
     assert_eq!(lasts(&[probing(json!({}))]), 60);
     assert_eq!(lasts(&[probing(json!({"initialDelaySeconds": 180}))]), 220);
     assert_eq!(lasts(&[probing(json!({"successThreshold": 4, "periodSeconds": 60}))]), 220);
-    // What fails is not what the rule waits for.
+    // The rule waits for successes, so the failure threshold has no effect.
     assert_eq!(lasts(&[probing(json!({"failureThreshold": 100}))]), 60);
     let problem = json!([{"type": "Ready1", "requiredStatus": "False"}]);
     let problem = probing(json!({"failureThreshold": 10})).spec("conditions", problem);
@@ -273,13 +273,13 @@ fn a_reporter_that_starts_anew_has_time_for_its_first_verdict() {
 fn no_limit_is_shorter_than_the_silence_of_a_healthy_reporter() {
     let hasty = json!([{"type": "Ready1", "requiredStatus": "True", "staleAfterSeconds": 30}]);
     assert_eq!(lasts(&[probing(json!({})).spec("conditions", hasty.clone())]), 40);
-    // A rule that asks for it of others' reporters may know better.
+    // A rule may set a shorter limit for conditions of other rules' reporters.
     let other = TestRule::new("other").spec("conditions", hasty);
     assert_eq!(lasts(&[probing(json!({})), other]), 30);
 }
 
 #[test]
-fn a_condition_of_others_lasts_for_ever_unless_the_rule_says_otherwise() {
+fn a_condition_of_others_does_not_become_stale_by_default() {
     let mut node = beating("n", 1);
     let mut operator = Operator::started(&[&node]);
     operator.wait(1_000_000);
@@ -287,7 +287,7 @@ fn a_condition_of_others_lasts_for_ever_unless_the_rule_says_otherwise() {
     assert_eq!((state(&plan), plan.recheck_in), (NodeState::Ready, None));
 }
 
-/// Ten nodes that were released, all of which then go silent.
+/// Ten released nodes whose heartbeats all stop.
 fn silent_fleet(max_unavailable: serde_json::Value) -> (Operator, Vec<TestNode>, RuleSet) {
     let rules = rules(&[impatient().spec("maxUnavailable", max_unavailable)]);
     let mut nodes: Vec<_> = (0..10).map(|n| beating(&format!("n{n}"), 1)).collect();
@@ -337,7 +337,7 @@ fn the_limit_survives_a_restart() {
 }
 
 #[test]
-fn a_node_that_is_held_stays_held_though_its_place_was_given_away() {
+fn a_held_node_stays_held_even_if_another_node_uses_up_the_limit() {
     let (mut operator, mut nodes, rules) = silent_fleet(json!(1));
     operator.regressed_nodes.set("n0", &[]);
     operator.regressed_nodes.set("n5", &["cni".to_owned()]);
@@ -345,7 +345,7 @@ fn a_node_that_is_held_stays_held_though_its_place_was_given_away() {
 }
 
 #[test]
-fn a_rule_that_becomes_continuous_keeps_to_its_limit() {
+fn a_rule_that_becomes_continuous_observes_its_limit() {
     let boot = impatient().bootstrap();
     let mut nodes: Vec<_> = (0..4).map(|n| beating(&format!("n{n}"), 1)).collect();
     let mut operator = Operator::started(&nodes.iter().collect::<Vec<_>>());
@@ -365,7 +365,7 @@ fn a_rule_that_becomes_continuous_keeps_to_its_limit() {
 }
 
 #[test]
-fn new_nodes_are_held_whatever_the_limit() {
+fn new_nodes_are_held_beyond_the_limit() {
     let (mut operator, _, rules) = silent_fleet(json!(0));
     let mut new = TestNode::new("new").label("os", "linux");
     operator.sees(&new);

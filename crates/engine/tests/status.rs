@@ -1,4 +1,4 @@
-//! What a rule's status says, and how long it gets.
+//! The content and the size of a rule's status.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
@@ -19,7 +19,7 @@ fn applied(desired: i32, ready: i32, trouble: Option<&str>) -> Reporters {
     }
 }
 
-/// A rule's nodes, found and entered.
+/// A rule with the recorded evaluations of its nodes.
 struct Scene {
     rule: TestRule,
     evaluations: Evaluations,
@@ -77,7 +77,7 @@ fn message(status: &NodeReadinessRuleStatus, type_: &str) -> (String, String, St
 }
 
 #[test]
-fn lists_are_complete_while_they_are_short() {
+fn lists_are_complete_for_few_nodes() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.nodes("n", MAX_NODES, Some("True"));
     let status = scene.status();
@@ -87,7 +87,7 @@ fn lists_are_complete_while_they_are_short() {
 }
 
 #[test]
-fn beyond_that_they_name_whoever_needs_a_person_failed_ones_first() {
+fn lists_for_many_nodes_name_only_nodes_that_need_attention_and_failed_ones_first() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.nodes("ready", 4000, Some("True"));
     scene.nodes("held", 1000, None);
@@ -131,7 +131,7 @@ fn a_failure_quotes_the_api_server() {
 }
 
 #[test]
-fn the_status_shows_the_node_and_not_a_plan_that_failed() {
+fn the_status_reports_the_node_and_not_a_failed_plan() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.node("n", None, Some("refused"));
     let status = scene.status();
@@ -159,13 +159,13 @@ fn neither_a_rule_nor_its_nodes_are_ready_before_all_of_them_were_evaluated() {
     assert_eq!((status.as_str(), reason.as_str()), ("False", "Evaluating"));
     assert_eq!(text, "2 of 3 nodes are not evaluated yet");
     assert_eq!(message(&of(&rule, 3), "Ready").1, "Evaluating");
-    // What was found under another spec does not count.
+    // Evaluations under another spec do not count.
     scene.rule.0["metadata"]["generation"] = json!(2);
     assert_eq!(message(&of(&scene.rule.compile(), 1), "NodesReady").1, "Evaluating");
 }
 
 #[test]
-fn a_rule_is_in_effect_whatever_single_nodes_and_reporters_are() {
+fn single_nodes_and_reporters_do_not_change_whether_a_rule_is_in_effect() {
     let mut scene = Scene::new(TestRule::new("cni"));
     let in_effect = |scene: &Scene, reporters: &Reporters| {
         let (status, reason, _) = message(&scene.status_with(reporters, None, 1), "Ready");
@@ -220,7 +220,7 @@ fn the_time_of_a_transition_is_kept_until_the_status_changes() {
 }
 
 #[test]
-fn the_same_results_make_the_same_status() {
+fn equal_results_make_equal_statuses() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.node("n", None, None);
     let first = scene.status_with(&Reporters::None, None, 1);
@@ -229,7 +229,7 @@ fn the_same_results_make_the_same_status() {
 }
 
 #[test]
-fn a_dry_run_says_what_it_would_do_and_holds_nothing() {
+fn a_dry_run_reports_its_effects_and_holds_nothing() {
     let mut scene = Scene::new(TestRule::new("dry").spec("dryRun", json!(true)));
     scene.node("a", Some("False"), None);
     scene.node("b", None, None);
@@ -242,7 +242,7 @@ fn a_dry_run_says_what_it_would_do_and_holds_nothing() {
 }
 
 #[test]
-fn a_dry_run_would_not_remove_what_another_rule_holds() {
+fn a_dry_run_would_not_remove_a_taint_that_another_rule_holds() {
     let mut scene = Scene::new(TestRule::new("dry").spec("dryRun", json!(true)));
     let elsewhere = json!([{"type": "Ready2", "requiredStatus": "True"}]);
     let other = TestRule::new("cni").spec("conditions", elsewhere);
@@ -252,7 +252,7 @@ fn a_dry_run_would_not_remove_what_another_rule_holds() {
     scene.evaluations.record("n", &plan(&node.view(), &rules, at(1)), None, at(1));
     assert_eq!(scene.status().dry_run_results.unwrap().summary, "No changes needed");
 
-    // A taint that nobody holds, such as one that the node registered with.
+    // A taint that no rule holds, such as one that the node registered with.
     scene.evaluations = Evaluations::default();
     let node = TestNode::new("n").label("os", "linux").condition("Ready1", "True");
     let node = node.taint("readiness.k8s.io/Net", "pending", "NoSchedule");
@@ -262,7 +262,7 @@ fn a_dry_run_would_not_remove_what_another_rule_holds() {
 }
 
 #[test]
-fn a_dry_run_counts_what_is_missing_even_where_a_default_stands_in() {
+fn a_dry_run_counts_missing_conditions_even_if_a_default_applies() {
     let conditions = json!([{"type": "Ready1", "requiredStatus": "True", "defaultStatus": "True"}]);
     let rule = TestRule::new("dry").spec("dryRun", json!(true)).spec("conditions", conditions);
     let mut scene = Scene::new(rule);
@@ -274,7 +274,7 @@ fn a_dry_run_counts_what_is_missing_even_where_a_default_stands_in() {
 }
 
 #[test]
-fn reporters_that_are_not_ready_are_reported_with_a_command() {
+fn unready_reporters_are_reported_with_a_command() {
     let scene = Scene::new(TestRule::new("cni"));
     let counted = |ready| applied(2, ready, None);
     let (status, reason, text) = message(&scene.status_with(&counted(1), None, 1), "ReporterReady");
@@ -298,7 +298,7 @@ fn the_status_quotes_why_reporters_do_not_run() {
 }
 
 #[test]
-fn nodes_on_which_no_reporter_can_run_are_named_with_why() {
+fn nodes_on_which_no_reporter_can_run_are_named_with_the_reason() {
     let rule = TestRule::new("cni").compile();
     let unsupported = [("win".to_owned(), "kubernetes.io/os is windows".to_owned())];
     let reported = |reporters: &Reporters| {
@@ -360,7 +360,7 @@ fn a_conflict_is_reported_where_a_node_is_shared_or_nothing_is_left_to_probe() {
 }
 
 #[test]
-fn a_rejected_rule_keeps_what_was_known() {
+fn a_rejected_rule_keeps_its_earlier_results() {
     let mut scene = Scene::new(TestRule::new("cni"));
     scene.node("n", None, None);
     let before = scene.status();

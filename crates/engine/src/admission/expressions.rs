@@ -37,11 +37,15 @@ pub(super) fn own_conditions_only(who: &str) -> Vec<(String, String)> {
                 ),
                 unchanged("variables.status", "variables.oldStatus", &["conditions"]),
             ),
-            format!("{who} may change only conditions that rules probe, and no other field of its Node"),
+            format!(
+                "{who} may change only conditions that rules probe, and no other field of its Node"
+            ),
         ),
         (
             format!("variables.conditions.{others} == variables.oldConditions.{others}"),
-            format!("{who} may change only conditions that rules probe, and no other condition of its Node"),
+            format!(
+                "{who} may change only conditions that rules probe, and no other condition of its Node"
+            ),
         ),
         (
             format!(

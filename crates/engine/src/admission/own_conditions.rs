@@ -26,10 +26,8 @@ pub fn own_conditions<'a>(
         "has(request.userInfo.extra) && '{NODE_CLAIM}' in request.userInfo.extra && \
          request.userInfo.extra['{NODE_CLAIM}'] == [request.name]"
     );
-    let mut validations = vec![(
-        own_node,
-        "a reporter may change only the Node that its pod runs on".to_owned(),
-    )];
+    let mut validations =
+        vec![(own_node, "a reporter may change only the Node that its pod runs on".to_owned())];
     validations.extend(expressions::own_conditions_only("a reporter"));
     Terms {
         operations: &["UPDATE"],

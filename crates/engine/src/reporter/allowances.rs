@@ -1,7 +1,7 @@
 //! The limits of what rules may ask of reporters.
 //!
-//! Rule authors do not need administrator rights on nodes. So a rule alone cannot run programs on nodes, reach
-//! into the network or look into files: each of these needs a flag of the operator.
+//! Rule authors do not need administrator rights on nodes. So a rule alone cannot run programs on nodes, connect
+//! to other hosts or look for files: each of these needs a flag of the operator.
 
 use node_readiness_api::{
     BODY_PATTERN_MEMORY, FileAction, Handler, HttpGetAction, NodeReadinessRule, Probe,
@@ -15,14 +15,14 @@ use super::host_paths;
 pub struct Allowances {
     /// `--allow-exec-probes`: probes that run a program in the reporter's container.
     pub exec: bool,
-    /// `--allow-root-reporters`: reporters that run as root, which can read what only root can.
+    /// `--allow-root-reporters`: reporters that run as root, which can read files that only root can read.
     pub root: bool,
     /// `--allow-reporter-image`: images other than the operator's own, as patterns in which `*` matches any
     /// text.
     pub images: Vec<glob::Pattern>,
     /// `--allow-probe-host`: hosts to probe other than localhost, as such patterns.
     pub hosts: Vec<glob::Pattern>,
-    /// `--allow-host-path`: directories of the node that probes may look into, with everything below them.
+    /// `--allow-host-path`: directories of the node that probes may access, with everything below them.
     pub host_paths: Vec<String>,
 }
 
@@ -67,8 +67,8 @@ pub fn admit(
     {
         return Err(Refusal {
             reason: "ConstrainedImpersonationMissing",
-            message: "the API server does not support constrained impersonation (KEP-5284): switch its feature gate \
-                      ConstrainedImpersonation on (Kubernetes 1.35; later it is on), or set spec.reporter.access to \
+            message: "the API server does not support constrained impersonation (KEP-5284): enable its feature gate \
+                      ConstrainedImpersonation (Kubernetes 1.35; later versions enable it), or set spec.reporter.access to \
                       AdmissionPolicy"
                 .to_owned(),
         });
@@ -157,7 +157,7 @@ fn not_allowed(field: &str, value: &str, flag: &str) -> Refusal {
 }
 
 fn no_pattern(field: &str, value: &str, error: &dyn std::error::Error) -> Refusal {
-    invalid(field, value, &format!("no pattern ({error})"))
+    invalid(field, value, &format!("not a valid pattern ({error})"))
 }
 
 fn invalid(field: &str, value: &str, what_it_is: &str) -> Refusal {

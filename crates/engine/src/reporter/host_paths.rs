@@ -1,4 +1,4 @@
-//! The directories of the node that a rule's probes look into.
+//! The directories of the node that a rule's probes access.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) fn is_below(directory: &str, prefix: &str) -> bool {
     Path::new(directory).starts_with(prefix)
 }
 
-/// Returns the directories that probes look into, without those below another one.
+/// Returns the directories that probes access, without those below another one.
 pub(super) fn directories(probes: &[Probe]) -> Vec<&str> {
     let needed = probes.iter().filter_map(|probe| match &probe.handler {
         Handler::UnixSocket(action) => Some(directory(&action.path)),
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_one_of_whole_parts() {
+    fn a_prefix_matches_whole_parts_of_a_path() {
         assert!(is_below("/run/nvidia", "/run"));
         assert!(is_below("/run", "/run/"));
         assert!(!is_below("/running", "/run"));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_below_another_is_not_named_again() {
+    fn a_directory_below_another_is_omitted() {
         let probes: Vec<Probe> = serde_json::from_str(
             r#"[{"conditionType": "a", "file": {"path": "/run/a/b/*"}},
                 {"conditionType": "b", "unixSocket": {"path": "/run/a/c.sock"}},

@@ -48,7 +48,7 @@ pub struct Settings {
     pub namespace: String,
     /// The image of reporters.
     pub image: String,
-    /// What rules may ask for.
+    /// The limits of what rules may ask for.
     pub allowances: Allowances,
 }
 
@@ -70,8 +70,8 @@ pub struct ReporterObjects {
     pub daemon_set: DaemonSet,
 }
 
-/// Generates the objects for a rule. `None` if the rule has no probes, if older rules make all of its probes,
-/// or if its selector matches no node.
+/// Generates the objects for a rule. Returns `None` if the rule has no probes, if older rules make all of its
+/// probes, or if its selector can match no node.
 ///
 /// # Errors
 ///

@@ -2,8 +2,8 @@
 
 use super::digest;
 
-/// The longest part of a rule's name that is used. With prefix and suffix a name is a DNS label, the tightest
-/// limit of these objects.
+/// The maximum number of characters of a rule's name that are used. With prefix and suffix a name is a DNS label,
+/// which is the tightest limit of these objects.
 const MAX_STEM: usize = 35;
 
 /// Names of the objects of one rule.
@@ -55,13 +55,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_name_is_taken_over() {
+    fn a_short_rule_name_is_used_unchanged() {
         assert_eq!(ReporterNames::of("cni").namespaced, "reporter-cni");
         assert_eq!(ReporterNames::of("cni").impersonator, "nrr-reporter-cni-impersonator");
     }
 
     #[test]
-    fn names_are_dns_labels_however_long_the_rules_is() {
+    fn names_are_dns_labels_for_a_rule_name_of_any_length() {
         let names = ReporterNames::of(&"a.".repeat(126));
         let ReporterNames { namespaced, impersonator, status_updater, policy } = names;
         for name in [namespaced, impersonator, status_updater, policy] {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_differ_stay_different() {
+    fn different_rules_have_different_names() {
         let long = "a".repeat(60);
         let dotted = stem("a.b");
         let rules = ["a.b", "a-b", &dotted, &long, &format!("{long}b"), &stem(&long)];

@@ -13,11 +13,11 @@ use crate::{Node, Taint};
 /// The reporter's program is for Linux. kubelet sets this label on every node.
 const OS: (&str, &str) = ("kubernetes.io/os", "linux");
 
-/// Labels of nodes without a machine for `DaemonSet` pods: those of Virtual Kubelet and of AWS Fargate.
+/// Labels of virtual nodes, which have no machine for `DaemonSet` pods: those of Virtual Kubelet and of AWS Fargate.
 const VIRTUAL: [(&str, &str); 2] =
     [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")];
 
-/// What pods require of a node in addition to [`affinity`].
+/// Returns the node selector of pods, which applies in addition to [`affinity`].
 pub(super) fn node_selector() -> BTreeMap<String, String> {
     let (key, value) = OS;
     BTreeMap::from([(key.to_owned(), value.to_owned())])
@@ -72,7 +72,8 @@ fn keeps_pods_away(taint: &Taint) -> bool {
         && !taint.key.starts_with("node.kubernetes.io/")
 }
 
-/// The scheduler's rule (`Toleration.ToleratesTaint` in `k8s.io/api/core/v1`).
+/// Returns whether a toleration matches a taint, by the scheduler's rule (`Toleration.ToleratesTaint` in
+/// `k8s.io/api/core/v1`).
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let Toleration { key, operator, value, effect, toleration_seconds: _ } = toleration;
     let is_any_or = |wanted: &Option<String>, found: &str| {
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_no_reporter_can_run_on_says_why() {
+    fn an_unsupported_node_has_a_reason() {
         for (labels, expected) in [
             (json!({"kubernetes.io/os": "linux"}), None),
             (json!({"kubernetes.io/os": "windows"}), Some("kubernetes.io/os is windows")),

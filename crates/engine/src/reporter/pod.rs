@@ -1,4 +1,4 @@
-//! The pods of a rule's reporters. They have what they need to probe and to write, and no more.
+//! The pods of a rule's reporters. They have only what they need to probe and to write.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use node_readiness_api::{
 use super::volumes::{self, Mounted, PROGRAM_DIR};
 use super::{NodeSet, ReporterNames, Settings, placement};
 
-/// Names of the containers.
+/// Names of the container and the init container.
 const CONTAINER: &str = "reporter";
 const INSTALLER: &str = "install";
 
@@ -104,7 +104,7 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
         resources: Some(options.resources.clone().map_or_else(resources, requirements)),
         security_context: Some(least_privilege()),
         volume_mounts: Some(mounts),
-        // The reporter writes why it ends. If it is ended from outside, the log has the reason.
+        // The reporter writes a termination message. If it is killed, Kubernetes uses its log instead.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
@@ -117,9 +117,9 @@ fn pod_field(name: &str, field_path: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value_from: Some(source), value: None }
 }
 
-/// Returns the port for metrics, if it is the pod's own. On the host network it is not declared, because the
-/// scheduler places no two pods with one host port on a node, so the reporters of a second rule with that port
-/// would never start. The reporter itself runs without metrics if the port is in use.
+/// Returns the port for metrics, if it is the pod's own. On the host network the pod does not declare it: the
+/// scheduler never places two pods with the same host port on a node, so the reporters of a second rule with that
+/// port would never start. The reporter itself runs without metrics if the port is in use.
 fn metrics_port(options: &ReporterOptions) -> Option<Vec<ContainerPort>> {
     let port = options.metrics_port.filter(|_| !options.host_network)?;
     Some(vec![ContainerPort {
@@ -130,8 +130,8 @@ fn metrics_port(options: &ReporterOptions) -> Option<Vec<ContainerPort>> {
     }])
 }
 
-/// The liveness probe checks that the process is not stuck. A hanging probe does not make it stuck. Starting
-/// the program once a minute costs less than a listener, and uses no port of the node.
+/// Returns the liveness probe. It checks that the process is not stuck; a hanging probe does not make it stuck.
+/// Starting the program once a minute costs less than a listener, and uses no port of the node.
 fn liveness(command: Vec<String>) -> Probe {
     Probe {
         exec: Some(ExecAction { command: Some(command) }),
@@ -143,7 +143,7 @@ fn liveness(command: Vec<String>) -> Probe {
     }
 }
 
-/// The init container that copies the reporter's program into a custom image.
+/// Returns the init container that copies the reporter's program into a custom image.
 fn installer(pod: &Pod<'_>) -> Container {
     let Mounted { mount, .. } = volumes::program();
     Container {
@@ -173,7 +173,8 @@ fn requirements(resources: ReporterResources) -> ResourceRequirements {
     ResourceRequirements { requests: set(requests), limits: set(limits), claims: None }
 }
 
-/// A few times the measured use of a reporter, without a CPU limit, because a throttled probe would time out.
+/// Returns the default resources: a few times the measured use of a reporter, without a CPU limit, because a
+/// throttled probe would time out.
 fn resources() -> ResourceRequirements {
     let quantity = |text: &str| Quantity(text.to_owned());
     ResourceRequirements {
@@ -186,7 +187,8 @@ fn resources() -> ResourceRequirements {
     }
 }
 
-/// A reporter must run on nodes that are not ready yet, so it tolerates every taint.
+/// Returns the default toleration. A reporter must run on nodes that are not ready yet, so it tolerates every
+/// taint.
 fn tolerate_everything() -> Vec<Toleration> {
     vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]
 }

@@ -1,4 +1,4 @@
-//! Reporters' pods, and what keeps them from running.
+//! The pods of reporters, and why they do not run.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub struct ReporterPod {
     pub rule_uid: Option<Box<str>>,
     /// The node of the pod.
     pub node: Option<Box<str>>,
-    /// What keeps it from running, in Kubernetes' words.
+    /// Why it does not run, as Kubernetes reports it.
     pub trouble: Option<Box<str>>,
 }
 
@@ -93,8 +93,8 @@ fn trouble(status: &ReadStatus) -> Option<String> {
     })
 }
 
-/// Returns what keeps a container from running. A container that restarts again and again gives the same text
-/// while it waits and just after it ended.
+/// Returns why a container does not run. For a container that restarts repeatedly, the text is the same while it
+/// waits and just after it ended.
 fn of_container(status: &ContainerStatus) -> Option<String> {
     let ended = |state: &Option<ContainerState>| {
         let terminated = state.as_ref().and_then(|state| state.terminated.as_ref());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_runs_or_is_about_to_is_in_no_trouble() {
+    fn a_running_or_starting_pod_has_no_trouble() {
         for state in [json!({"running": {}}), waiting("ContainerCreating", ""), json!({})] {
             assert_eq!(container(&state, &json!({})), None);
         }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn states_that_alternate_read_the_same() {
+    fn alternating_states_have_the_same_text() {
         let pulls = [
             waiting("ErrImagePull", "image x: not found"),
             waiting(
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_without_a_node_and_one_that_was_put_off_say_why() {
+    fn the_trouble_of_an_unscheduled_and_of_an_evicted_pod_is_its_reason() {
         let condition = json!({"type": "PodScheduled", "status": "False",
             "reason": "Unschedulable", "message": "0/2 nodes are available"});
         let unscheduled = pod("a", &json!({"phase": "Pending", "conditions": [condition]}));

@@ -2,14 +2,14 @@
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 
-/// The percentage of reporters that a rollout replaces at once. It is so small that an image which does not
-/// start leaves most nodes with their reporter.
+/// The percentage of reporters that a rollout replaces at once. It is small, so that most nodes keep
+/// their reporter if a new image does not start.
 const USUAL: usize = 10;
 
 /// `maxUnavailable` of a DaemonSet, in percent.
 ///
-/// The DaemonSet controller counts every pod on a `NotReady` node as unavailable. So a few broken nodes would
-/// use up the allowance and stop the rollout everywhere else. Therefore their share is added during a rollout.
+/// The DaemonSet controller counts every pod on a `NotReady` node as unavailable. A few broken nodes would use
+/// up the allowance and stop the rollout everywhere else, so their share is added during a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxUnavailable(usize);
 
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_are_not_ready_do_not_use_up_the_allowance_of_a_roll_out() {
+    fn nodes_that_are_not_ready_do_not_use_up_the_allowance_of_a_rollout() {
         let of = |desired, not_ready| {
             MaxUnavailable::of(Some(&daemon_set(desired, 0)), || not_ready).percent()
         };
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_not_counted_when_no_roll_out_is_under_way() {
+    fn nodes_are_counted_only_during_a_rollout() {
         for live in [None, Some(DaemonSet::default()), Some(daemon_set(3, 3))] {
             let limit = MaxUnavailable::of(live.as_ref(), || panic!("counted"));
             assert_eq!(limit, MaxUnavailable::default());

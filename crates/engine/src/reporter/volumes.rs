@@ -1,5 +1,5 @@
 //! The volumes of the reporters' pods: configuration, liveness file, the program for custom images, and the
-//! directories of the node that probes look into.
+//! directories of the node that probes access.
 
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount,
@@ -18,7 +18,7 @@ pub(super) struct Mounted {
     pub mount: VolumeMount,
 }
 
-/// The rule's configuration.
+/// Returns the volume of the rule's configuration.
 pub(super) fn config(config_map: &str) -> Mounted {
     let source =
         ConfigMapVolumeSource { name: config_map.to_owned(), ..ConfigMapVolumeSource::default() };
@@ -26,7 +26,7 @@ pub(super) fn config(config_map: &str) -> Mounted {
     Mounted { volume, mount: read_only("config", REPORTER_CONFIG_DIR) }
 }
 
-/// The directory of the liveness file. It is in memory and writes to no disk of the node.
+/// Returns the directory of the liveness file. It is in memory, so it uses no disk of the node.
 pub(super) fn run() -> Mounted {
     let source = EmptyDirVolumeSource {
         medium: Some("Memory".to_owned()),
@@ -38,7 +38,7 @@ pub(super) fn run() -> Mounted {
     Mounted { volume, mount }
 }
 
-/// The directory into which an init container copies the program for a custom image.
+/// Returns the directory into which an init container copies the program for a custom image.
 pub(super) fn program() -> Mounted {
     let source = EmptyDirVolumeSource {
         size_limit: Some(Quantity("32Mi".to_owned())),
@@ -48,7 +48,7 @@ pub(super) fn program() -> Mounted {
     Mounted { volume, mount: read_only("program", PROGRAM_DIR) }
 }
 
-/// The directories of the node that probes look into, and no others.
+/// Returns the directories of the node that probes access, and no others.
 pub(super) fn of_host(probes: &[Probe]) -> Vec<Mounted> {
     let directories = host_paths::directories(probes).into_iter().enumerate();
     directories

@@ -74,7 +74,9 @@ pub(super) fn ready(
         return missing.into_type("Ready");
     }
     if rule.dry_run {
-        let message = format!("the rule is evaluated on {matched} nodes and changes none: spec.dryRun is true");
+        let message = format!(
+            "the rule is evaluated on {matched} nodes and changes none: spec.dryRun is true"
+        );
         return verdict(true, "DryRun", message);
     }
     verdict(true, "InEffect", format!("the rule is in effect on {matched} nodes"))

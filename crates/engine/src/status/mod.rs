@@ -66,7 +66,7 @@ pub fn deleting(
     let number = claimed.len();
     let nodes = few(claimed.iter(), Clone::clone);
     let message = format!(
-        "{number} nodes still carry the rule's taint or record, and the rule stays until none does: {nodes}; see their events"
+        "the rule stays until no node has its taint or record; {number} nodes still have one: {nodes}; see their events"
     );
     let conditions = vec![
         accepted(),

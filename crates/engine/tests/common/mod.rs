@@ -1,4 +1,4 @@
-//! A node and rules as the API server would have them, and what a patch makes of the node.
+//! A node and rules in the form of the API server, and the effect of a patch on the node.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::time::Duration;
@@ -10,12 +10,12 @@ use node_readiness_engine::{
 };
 use serde_json::{Value, json};
 
-/// The time at which these tests happen, in seconds after the epoch.
+/// Returns a time of these tests, by its number of seconds after a fixed start.
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
-/// Plans a node where heartbeats and limits do not matter.
+/// Plans a node without heartbeats and limits.
 pub fn plan(node: &Node, rules: &RuleSet, now: Timestamp) -> NodePlan {
     let (heartbeats, regressed_nodes, covered_nodes) =
         (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
@@ -29,7 +29,7 @@ pub fn plan(node: &Node, rules: &RuleSet, now: Timestamp) -> NodePlan {
     node_readiness_engine::plan(node, rules, &context)
 }
 
-/// A node in the form in which the API server has it.
+/// A node in the form of the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TestNode(pub Value);
 
@@ -73,7 +73,7 @@ impl TestNode {
         self
     }
 
-    /// A condition that was written at that time, as [`at`] takes it.
+    /// Adds a condition that was written at that time, in the form of [`at`].
     pub fn reported(mut self, type_: &str, status: &str, seconds: i64) -> Self {
         self = self.condition(type_, status);
         let conditions = self.0["status"]["conditions"].as_array_mut().unwrap();
@@ -97,7 +97,7 @@ impl TestNode {
         serde_json::from_value(self.0.clone()).unwrap()
     }
 
-    /// `key=value:effect` of each taint, sorted.
+    /// Returns `key=value:effect` of each taint, sorted.
     pub fn taints(&self) -> Vec<String> {
         let taints = self.0["spec"]["taints"].as_array().cloned().unwrap_or_default();
         let text = |taint: &Value, field: &str| taint[field].as_str().unwrap_or("").to_owned();
@@ -109,7 +109,7 @@ impl TestNode {
         taints
     }
 
-    /// This project's record, without times.
+    /// Returns this project's record, without times.
     pub fn record(&self) -> Value {
         let text = self.0["metadata"]["annotations"]["readiness.k8s.io/rules"].as_str();
         let mut record: Value = serde_json::from_str(text.unwrap_or("{}")).unwrap();
@@ -119,7 +119,7 @@ impl TestNode {
         record
     }
 
-    /// Suffixes of the completion annotations.
+    /// Returns the suffixes of the bootstrap annotations.
     pub fn completed(&self) -> Vec<String> {
         let annotations =
             self.0["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
@@ -130,8 +130,8 @@ impl TestNode {
             .collect()
     }
 
-    /// Applies a patch as the API server does: whole or not at all, and a test for null passes
-    /// where the member is missing.
+    /// Applies a patch as the API server does: completely or not at all. A test for null passes if the member is
+    /// missing.
     pub fn apply(&mut self, patch: &Patch) -> Result<(), String> {
         let mut next = self.0.clone();
         for operation in &patch.0 {
@@ -161,14 +161,14 @@ impl TestNode {
     }
 }
 
-/// A rule in the form in which the API server has it.
+/// A rule in the form of the API server.
 #[derive(Clone, Debug)]
 pub struct TestRule(pub Value);
 
 pub const KEY: &str = "readiness.k8s.io/Net";
 
 impl TestRule {
-    /// A continuous rule over every node with the label `os`, which needs `Ready1`=True.
+    /// A continuous rule over every node with the label `os`, which requires `Ready1`=True.
     pub fn new(name: &str) -> Self {
         Self(json!({
             "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
@@ -206,7 +206,7 @@ impl TestRule {
         self
     }
 
-    /// With a probe of its own for `Ready1`.
+    /// Adds a probe for `Ready1`.
     pub fn probed(self) -> Self {
         self.spec("probes", json!([{"conditionType": "Ready1", "tcpSocket": {"port": 1}}]))
     }
@@ -229,20 +229,20 @@ pub fn rules(rules: &[TestRule]) -> RuleSet {
     RuleSet::new(rules.iter().map(TestRule::compile), [])
 }
 
-/// An operator that runs for a while, and what it knows.
+/// A running operator with its observations.
 #[derive(Default)]
 pub struct Operator {
-    /// The time of its clock, as [`at`] takes it.
+    /// The time of its clock, in the form of [`at`].
     pub now: i64,
     pub uptime: Duration,
     pub heartbeats: Heartbeats,
     pub regressed_nodes: RegressedNodes,
-    /// Every node that there is.
+    /// Every node of the cluster.
     pub nodes: Vec<Node>,
 }
 
 impl Operator {
-    /// What a new process knows of these nodes.
+    /// Creates an operator that has just started and has read these nodes.
     pub fn started(nodes: &[&TestNode]) -> Self {
         let views: Vec<_> = nodes.iter().map(|node| node.view()).collect();
         let mut operator =
@@ -281,7 +281,7 @@ impl Operator {
     }
 }
 
-/// The state of a node for the first rule of its plan.
+/// Returns the state of a node for the first rule of its plan.
 pub fn state(plan: &NodePlan) -> NodeState {
     plan.results[0].state
 }

@@ -188,7 +188,7 @@ async fn tracking_labels_and_annotations_of_a_rule_are_on_no_generated_object() 
     }
 }
 
-/// The command of docs/operations.md that removes a condition which no rule probes any more.
+/// The command of docs/guides/nodes-in-service.md that removes a condition which no rule probes any more.
 #[tokio::test]
 async fn a_condition_that_nobody_reports_any_more_is_removed_by_one_command() {
     let t = Fixture::new("unprobed").await;

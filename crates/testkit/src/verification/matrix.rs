@@ -31,12 +31,17 @@ const RECORDS: Cell =
     guard("annotations under readiness.k8s.io/ are the node readiness operator's");
 /// Two policies refuse it, and one of them is named.
 const EITHER_GUARD: Cell = guard("ValidatingAdmissionPolicy 'nrr-guard-");
-const GUARD: Cell = guard("an impersonated node may change only conditions that rules probe, and no other field");
-const GUARD_CONDITION: Cell = guard("an impersonated node may change only conditions that rules probe, and no other condition");
+const GUARD: Cell =
+    guard("an impersonated node may change only conditions that rules probe, and no other field");
+const GUARD_CONDITION: Cell = guard(
+    "an impersonated node may change only conditions that rules probe, and no other condition",
+);
 const GUARD_FORM: Cell = guard("an impersonated node may write each condition once");
 const POLICY_NODE: Cell = policy("a reporter may change only the Node that its pod runs on");
-const POLICY: Cell = policy("a reporter may change only conditions that rules probe, and no other field");
-const POLICY_CONDITION: Cell = policy("a reporter may change only conditions that rules probe, and no other condition");
+const POLICY: Cell =
+    policy("a reporter may change only conditions that rules probe, and no other field");
+const POLICY_CONDITION: Cell =
+    policy("a reporter may change only conditions that rules probe, and no other condition");
 const POLICY_FORM: Cell = policy("a reporter may write each condition once");
 const NO_TAINTS: Cell = restriction("is not allowed to modify taints");
 const NO_LABELS: Cell = restriction("is not allowed to modify labels");
