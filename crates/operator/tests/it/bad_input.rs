@@ -127,7 +127,7 @@ const CASES: &[Case] = &[
             let type_ = s["conditions"][0]["type"].clone();
             s["probes"] = json!([{"conditionType": type_, "tcpSocket": {"port": 1}}]);
         },
-        &["spec.conditions", "at least twice reporter.heartbeatSeconds", "which is 300"],
+        &["spec.conditions", "at least twice reporter.heartbeatSeconds", "default 300"],
     ),
     (
         "a shorter silence than that of a healthy reporter that says how often it reports",

@@ -67,7 +67,9 @@ impl Environment {
         leader.until_it_writes().await;
         let standby = self.operator().await;
         let before = leader.gateway.writes().len();
-        leader.until("it writes on", |leader| leader.gateway.writes().len() > before + 10).await;
+        leader
+            .until("it goes on writing", |leader| leader.gateway.writes().len() > before + 10)
+            .await;
         assert!(standby.gateway.writes().is_empty(), "{:?}", standby.gateway.writes());
         (leader, standby)
     }

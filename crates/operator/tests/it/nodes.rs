@@ -36,7 +36,7 @@ async fn a_node_is_held_until_its_condition_is_met_and_again_when_it_is_not() {
 }
 
 #[tokio::test]
-async fn a_node_with_an_odd_condition_is_in_nobodys_way() {
+async fn a_node_with_an_odd_condition_blocks_no_other_node() {
     let t = Fixture::new("odd").await;
     let (odd, plain) = (t.node("a", &NONE).await, t.node("b", &NONE).await);
     t.report(&odd, "example.com/Ready", "Perhaps").await;

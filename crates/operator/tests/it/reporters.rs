@@ -222,7 +222,7 @@ async fn changes_by_admission_are_accepted_and_named() {
 }
 
 #[tokio::test]
-async fn an_object_that_somebody_changes_again_and_again_is_applied_with_growing_waits() {
+async fn an_object_that_another_client_changes_repeatedly_is_applied_with_backoff() {
     let t = Fixture::new("reverted").await;
     let g = Generated::of(&t);
     t.apply(&probing(&t)).await;

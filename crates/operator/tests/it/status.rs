@@ -112,7 +112,7 @@ async fn tools_that_wait_by_kstatus_take_a_rule_as_rolled_out_while_nodes_are_he
 }
 
 #[tokio::test]
-async fn a_status_that_somebody_changes_again_and_again_is_written_with_growing_waits() {
+async fn a_status_that_another_client_changes_repeatedly_is_written_with_backoff() {
     let t = Fixture::new("overwritten").await;
     t.node("a", &Value::Null).await;
     t.apply(&t.rule()).await;
