@@ -1,5 +1,5 @@
-//! A small node agent, like a CNI plugin's: its readiness endpoint refuses for a while after the start, then
-//! answers.
+//! A small node agent, like that of a CNI plugin. Its readiness endpoint answers 503 for a while after the start, and
+//! then 200.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ pub(crate) struct Options {
     /// The address to listen on.
     #[arg(long, default_value = "0.0.0.0:9099")]
     listen: SocketAddr,
-    /// How long after its start it is ready, such as 5s or 500ms.
+    /// The time from its start until it is ready, such as 5s or 500ms.
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     ready_after: Duration,
     /// The path of the readiness endpoint.
@@ -52,9 +52,9 @@ fn readiness(ready_at: Instant, now: Instant) -> (StatusCode, &'static str) {
     }
 }
 
-/// A whole number of `s` or `ms`.
+/// Parses a whole number of `s` or `ms`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let refused = || format!("{text} is no duration such as 5s or 500ms");
+    let refused = || format!("{text} is not a duration such as 5s or 500ms");
     let number = |digits: &str| digits.parse().map_err(|_| refused());
     if let Some(digits) = text.strip_suffix("ms") {
         Ok(Duration::from_millis(number(digits)?))
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_ready_from_its_time_on() {
+    fn the_agent_is_ready_after_its_delay() {
         let start = Instant::now();
         let ready_at = start + Duration::from_secs(5);
         assert_eq!(readiness(ready_at, start).0, StatusCode::SERVICE_UNAVAILABLE);

@@ -1,6 +1,6 @@
-//! The programs of the cluster, built from `hack/cluster` and cached outside the checkout under a hash of their
-//! inputs. A build happens in a temporary directory and is moved into place when it is complete, so the cache
-//! is never partial.
+//! The programs of the cluster. They are built from `hack/cluster` and cached outside the checkout under a hash of
+//! their inputs. A build uses a temporary directory and is moved into place when it is complete, so the cache has no
+//! partial builds.
 
 use std::{
     env,
@@ -18,13 +18,13 @@ use crate::{
     files,
 };
 
-/// The Go module's files that decide what is built, in the order they are hashed.
+/// The Go module's files that determine the build, in the order of the hash.
 const INPUTS: [&str; 4] = ["go.mod", "go.sum", "etcd/main.go", "kubernetes/main.go"];
 
 /// The packages to build. `etcd` is first because it is quick and shows problems of the toolchain.
 const PACKAGES: [&str; 2] = ["etcd", "kubernetes"];
 
-/// The names of the one Kubernetes binary.
+/// The names of the single Kubernetes binary.
 const KUBERNETES_NAMES: [&str; 5] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
 
@@ -91,7 +91,7 @@ impl Recipe {
             .collect::<Result<Vec<_>>>()?;
         let version = kubernetes_version(&inputs[0].1).ok_or_else(|| Error::Unexpected {
             path: module.join("go.mod"),
-            reason: "it requires no k8s.io/kubernetes v1.x".to_owned(),
+            reason: "it does not require k8s.io/kubernetes v1.x".to_owned(),
         })?;
         let go_version = match command::run(Command::new("go").arg("version").current_dir(module)) {
             Err(Error::Start { .. }) => return Err(Error::NoGo),
@@ -116,7 +116,7 @@ impl Recipe {
         files::create_dir(&unfinished)?;
         let log = target.with_extension("log");
         progress(&format!(
-            "building Kubernetes and etcd from source, once: about 7 minutes on two cores, and 3 GB in Go's caches (log: {})",
+            "building Kubernetes and etcd from source, once; this takes about 7 minutes on two cores, and 3 GB in Go's caches (log: {})",
             log.display()
         ));
         for package in PACKAGES {
@@ -167,8 +167,8 @@ impl Recipe {
     }
 }
 
-/// Removes the directories of killed builds of the same target. A compiler that still runs then finds its
-/// directory gone, instead of writing into the new one.
+/// Removes the directories of killed builds of the same target. A compiler that still runs then fails, because its
+/// directory is gone, and does not write into the new directory.
 fn remove_unfinished(target: &Path) -> Result<()> {
     let stem = target.with_extension(UNFINISHED);
     let siblings = target.parent().and_then(|cache| fs::read_dir(cache).ok());
@@ -188,8 +188,8 @@ fn kubernetes_version(go_mod: &str) -> Option<String> {
     })
 }
 
-/// The linker flags: no debug information, and the version, which Kubernetes' own build sets in the same way
-/// and without which clients fail on `v0.0.0-master`.
+/// Returns the linker flags: no debug information, and the version, as in Kubernetes' own build. Without it the version
+/// is `v0.0.0-master`, and clients fail.
 fn ldflags(version: &str) -> String {
     let package = "k8s.io/component-base/version";
     let mut numbers = version.trim_start_matches('v').split('.');
@@ -199,8 +199,7 @@ fn ldflags(version: &str) -> String {
     )
 }
 
-/// `$XDG_CACHE_HOME` or `~/.cache`, by the XDG base directory specification, which
-/// says to ignore a relative path.
+/// Returns `$XDG_CACHE_HOME` or `~/.cache`. By the XDG base directory specification a relative path is ignored.
 fn cache_dir() -> PathBuf {
     let absolute =
         |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_that_changes_the_build_changes_its_key() {
+    fn each_input_of_the_build_changes_its_key() {
         let key = recipe().key();
         assert_eq!(key, recipe().key());
 
@@ -266,7 +265,7 @@ mod tests {
         other_flags.ldflags.push_str(" -X a=b");
         let mut other_go = recipe();
         other_go.go_version = "go1.27".to_owned();
-        // The same text on the other side of a file's end.
+        // The same text is on the other side of a boundary between two files.
         let mut moved = recipe();
         moved.inputs[0].1.push('a');
         moved.inputs[1].1 = "\n".to_owned();

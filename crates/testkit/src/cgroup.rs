@@ -1,8 +1,8 @@
-//! Control groups. A kubelet counts and limits below one root group, and nodes
-//! that share a kernel must not share it: `/node-readiness/<node>`.
+//! Control groups. A kubelet measures and limits resources below one root group. Nodes share the kernel, so each needs
+//! its own root group, `/node-readiness/<node>`.
 //!
-//! With cgroup v1 that group has to be made in every hierarchy; with v2 there is
-//! one hierarchy, in which controllers have to be handed down.
+//! With cgroup v1 every hierarchy needs the group. With v2 there is one hierarchy, in which each group must enable
+//! controllers for its children.
 
 use std::{
     fs,
@@ -14,13 +14,13 @@ use crate::{
     files,
 };
 
-/// The group above all nodes' groups, seen from a hierarchy's root.
+/// The parent of all nodes' groups, relative to a hierarchy's root.
 const PARENT: &str = "node-readiness";
 
-/// The controllers of v2 that kubelet and runc set limits with.
+/// The controllers of v2 with which kubelet and runc set limits.
 const USED_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 
-/// What kubelet takes as its `cgroupRoot`.
+/// Returns kubelet's `cgroupRoot`.
 pub(crate) fn root_of(node: &str) -> String {
     format!("/{PARENT}/{node}")
 }
@@ -34,12 +34,12 @@ pub(crate) struct Hierarchies {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Hierarchy {
     path: PathBuf,
-    /// Its controllers in v1, none in v2, where a file tells them.
+    /// Its controllers in v1. `None` in v2, where a file lists them.
     v1_controllers: Option<Vec<String>>,
 }
 
 impl Hierarchies {
-    /// What is mounted now.
+    /// Returns the hierarchies that are mounted now.
     pub(crate) fn mounted() -> Result<Self> {
         Ok(Self::parse(&files::read(Path::new("/proc/self/mountinfo"))?))
     }
@@ -50,7 +50,7 @@ impl Hierarchies {
         Self { mounts }
     }
 
-    /// Whether kubelet can work with them.
+    /// Fails if kubelet cannot work with the hierarchies.
     pub(crate) fn check(&self) -> Result<()> {
         let has_memory = self.mounts.iter().any(|hierarchy| match &hierarchy.v1_controllers {
             Some(controllers) => controllers.iter().any(|controller| controller == "memory"),
@@ -61,7 +61,7 @@ impl Hierarchies {
         if has_memory { Ok(()) } else { Err(Error::NoCgroups) }
     }
 
-    /// Makes the node's group in every hierarchy.
+    /// Creates the node's group in every hierarchy.
     pub(crate) fn create(&self, node: &str) -> Result<()> {
         for hierarchy in &self.mounts {
             let parent = hierarchy.path.join(PARENT);
@@ -83,12 +83,12 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Removes the node's group with all groups below. They must hold no processes.
+    /// Removes the node's group and all groups below it. They must contain no processes.
     pub(crate) fn remove(&self, node: &str) -> Result<()> {
         for hierarchy in &self.mounts {
             let parent = hierarchy.path.join(PARENT);
             remove_tree(&parent.join(node))?;
-            // Other nodes' groups may still be there; the last one takes it away.
+            // Other nodes' groups may still exist. The removal of the last one also removes the parent.
             let _ = fs::remove_dir(&parent);
         }
         Ok(())
@@ -109,7 +109,7 @@ impl Hierarchy {
     }
 }
 
-/// A new cpuset of v1 has no processors and no memory until they are set.
+/// Copies the processors and memory nodes of a cpuset of v1, because a new cpuset has none.
 fn copy_cpuset(from: &Path, to: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         files::write(&to.join(file), files::read(&from.join(file))?)?;
@@ -117,8 +117,7 @@ fn copy_cpuset(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lets the groups below this one of v2 use the controllers that kubelet uses, as far
-/// as it has them itself.
+/// Enables the controllers that kubelet uses for the children of a v2 group, as far as the group has them itself.
 fn hand_down_controllers(group: &Path) -> Result<()> {
     let available = files::read(&group.join("cgroup.controllers"))?;
     for controller in available.split_whitespace().filter(|name| USED_CONTROLLERS.contains(name)) {
@@ -127,7 +126,7 @@ fn hand_down_controllers(group: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes directories from the inside out; the files in them are the kernel's.
+/// Removes a group after the groups below it. The files in a group belong to the kernel.
 fn remove_tree(group: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
     for entry in entries.flatten() {
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cpuset_gets_the_processors_of_the_one_above() {
+    fn a_cpuset_gets_the_processors_of_its_parent() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("cpuset.cpus"), "0-1").unwrap();
         fs::write(dir.path().join("cpuset.mems"), "0").unwrap();
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_removed_from_the_inside_out_and_others_stay() {
+    fn groups_are_removed_after_their_children_and_other_groups_stay() {
         let dir = tempfile::tempdir().unwrap();
         let line =
             format!("36 28 0:33 / {} rw - cgroup cgroup rw,name=systemd", dir.path().display());

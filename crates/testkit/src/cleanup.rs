@@ -1,4 +1,4 @@
-//! Ends a cluster from its record, without a trace.
+//! Ends a cluster by its record, and removes all of its traces.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use crate::{
     sysctl,
 };
 
-/// Ends everything in the record and removes it.
+/// Ends the recorded processes, reverts the recorded changes, and removes the record.
 ///
-/// In the order of the start, so a node's init ends before the `nsenter`s that started its daemons: the kernel
-/// removes an init only when all processes of its namespace are reaped, and `nsenter` reaps those.
+/// Processes end in the order of their start, so a node's init ends before the `nsenter`s that started its daemons. The
+/// kernel removes an init only when all processes of its namespace are reaped, and `nsenter` reaps those.
 pub(crate) fn clear(layout: &Layout) -> Result<()> {
     let state = State::load(layout.state())?;
     for process in state.processes() {
@@ -31,7 +31,7 @@ pub(crate) fn clear(layout: &Layout) -> Result<()> {
         node::clear(state.nodes())?;
         sysctl::restore(state.sysctls())?;
     }
-    // The record last: until then, the next run can do again what failed here.
+    // The record is removed last, so that the next run can retry what failed here.
     layout.ephemeral().iter().try_for_each(|path| files::remove(path))
 }
 
@@ -48,8 +48,8 @@ pub(crate) fn recorded(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(dirs)
 }
 
-/// Checks that the bridge is not in use by another cluster. A bridge whose cluster has no record any more, such
-/// as that of a removed checkout, is deleted.
+/// Checks that no other cluster uses the bridge. Deletes a bridge whose cluster has no record, for example because its
+/// checkout was removed.
 pub(crate) fn claim_bridge(dir: &Path) -> Result<()> {
     match network::bridge_owner() {
         Some(owner) if owner != dir && Layout::new(owner.clone()).state().exists() => {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clusters_are_found_in_a_directory_and_in_those_in_it() {
+    fn clusters_are_found_in_a_directory_and_its_subdirectories() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         for name in ["bench", "demo", "integration", "integration/deeper"] {

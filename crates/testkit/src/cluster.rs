@@ -1,4 +1,4 @@
-//! A whole cluster.
+//! The cluster: starts, ends and changes all of its parts.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ use crate::{
     sysctl,
 };
 
-/// How long nodes may take to be Ready; normally a few seconds.
+/// The timeout of nodes to become Ready, which normally takes a few seconds.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// A running cluster. It ends on drop, unless [`detach`](Cluster::detach) was called.
@@ -35,14 +35,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster and returns when it is usable: the API server is ready, the
-    /// default ServiceAccount exists, and all nodes are Ready and carry no taints
-    /// but their startup taints. One that an earlier run left in the same directory
-    /// is ended first. `progress` gets a line for everything that takes a second or more.
+    /// Starts a cluster and returns when it is usable: the API server is ready, the default ServiceAccount exists, and
+    /// all nodes are Ready and have no taints except their startup taints. A cluster that an earlier run left in the
+    /// same directory is ended first. `progress` receives a line for each step that takes a second or more.
     ///
     /// # Errors
-    /// When something that is needed is missing or does not start; the message says
-    /// what to do or shows the log. What had been started is ended again, the logs stay.
+    /// When a requirement is missing or a part does not start. The message names the remedy or shows the log. The
+    /// parts that did start are ended, and the logs stay.
     pub fn up(spec: &ClusterSpec, progress: &dyn Fn(&str)) -> Result<Self> {
         if let Nodes::Real(_) = spec.nodes {
             host::check()?;
@@ -61,7 +60,7 @@ impl Cluster {
         match cluster.start(spec, state, progress) {
             Ok(()) => Ok(cluster),
             Err(error) => {
-                // The lock is held here: drop must not end it a second time.
+                // This function holds the lock, so drop must not end the cluster a second time.
                 cluster.ends_on_drop = false;
                 cluster.end()?;
                 Err(error)
@@ -69,11 +68,11 @@ impl Cluster {
         }
     }
 
-    /// Ends the cluster in `dir`, whoever started it, and removes all that it left on
-    /// the machine except its logs. Without a cluster there this does nothing.
+    /// Ends the cluster in `dir`, which any process may have started. Removes all of its traces on the machine except
+    /// its logs. Does nothing if there is no cluster.
     ///
     /// # Errors
-    /// When a process cannot be ended or something cannot be removed.
+    /// When a process cannot be ended or a trace cannot be removed.
     pub fn down(dir: &Path) -> Result<()> {
         if !dir.exists() {
             return Ok(());
@@ -83,8 +82,8 @@ impl Cluster {
         cleanup::clear(&layout)
     }
 
-    /// Where clusters were started and not ended, among `dir` and the directories in it. Whoever
-    /// started one may be using it.
+    /// Returns the directories with a cluster that has not been ended: `dir` and its subdirectories. Another process
+    /// may be using such a cluster.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -92,11 +91,11 @@ impl Cluster {
         cleanup::recorded(dir)
     }
 
-    /// The cluster that runs in `dir`, whoever started it. It goes on when the returned
+    /// Returns the cluster that runs in `dir`, which any process may have started. It keeps running when the returned
     /// value is dropped.
     ///
     /// # Errors
-    /// When none runs there.
+    /// When no cluster runs there.
     pub fn attach(dir: &Path) -> Result<Self> {
         let layout = open(dir)?;
         let state = State::load(layout.state())?;
@@ -107,7 +106,7 @@ impl Cluster {
         Ok(Self { layout, services: Vec::new(), machines: Vec::new(), ends_on_drop: false })
     }
 
-    /// The names of the nodes that are machines, none for a control plane only.
+    /// Returns the names of the real nodes. A cluster with only a control plane has none.
     ///
     /// # Errors
     /// When the cluster's record is damaged.
@@ -115,11 +114,11 @@ impl Cluster {
         Ok(State::load(self.layout.state())?.nodes().to_vec())
     }
 
-    /// Gives images to all nodes. Pods must not pull (`imagePullPolicy: IfNotPresent`
-    /// or `Never`): there is no registry.
+    /// Imports images into all nodes. There is no registry, so pods must set `imagePullPolicy` to `IfNotPresent` or
+    /// `Never`.
     ///
     /// # Errors
-    /// When a node has ended or refuses an archive.
+    /// When a node has ended or cannot import an archive.
     pub fn load_images(&self, archives: &[PathBuf]) -> Result<()> {
         let state = State::load(self.layout.state())?;
         for name in state.nodes() {
@@ -130,17 +129,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// The paths of the cluster's files.
+    /// Returns the paths of the cluster's files.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the path of the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.layout.kubeconfig()
     }
 
-    /// Disconnects a node from the API server, like pulling its cable.
+    /// Disconnects a node from the network.
     ///
     /// # Errors
     /// When there is no such node.
@@ -156,7 +155,7 @@ impl Cluster {
         network::set_link(node, true)
     }
 
-    /// The file of a node's network namespace, for `setns` or `nsenter --net`.
+    /// Returns the file of a node's network namespace, for `setns` or `nsenter --net`.
     ///
     /// # Errors
     /// When there is no such node, or it has ended.
@@ -170,7 +169,7 @@ impl Cluster {
     /// Removes a node's pod network. Its kubelet then reports that it is not Ready.
     ///
     /// # Errors
-    /// When there is no such node, or it has none.
+    /// When there is no such node, or it has no pod network.
     pub fn remove_pod_network(&self, node: &str) -> Result<()> {
         node::set_pod_network(node, &self.layout, false)
     }
@@ -183,7 +182,7 @@ impl Cluster {
         node::set_pod_network(node, &self.layout, true)
     }
 
-    /// Kills a node's kubelet and starts it again. It registers its Node if that is missing.
+    /// Kills a node's kubelet and starts it again. The kubelet registers its Node if that is missing.
     ///
     /// # Errors
     /// When there is no such node, or its kubelet does not run or start.
@@ -192,7 +191,7 @@ impl Cluster {
         node::restart_kubelet(node, &self.layout, &mut State::load(self.layout.state())?)
     }
 
-    /// Reboots a node: all that runs on it ends, and after `while_down` starts again under this boot id.
+    /// Reboots a node: all of its processes end, and start again after `while_down` with this boot id.
     ///
     /// # Errors
     /// When there is no such node, or it does not start again.
@@ -202,7 +201,7 @@ impl Cluster {
         node::reboot(node, boot_id, &self.layout, &mut state, while_down)
     }
 
-    /// Lets the cluster go on without this value, until [`Cluster::down`].
+    /// Drops this value without ending the cluster, which then runs until [`Cluster::down`].
     pub fn detach(mut self) {
         self.ends_on_drop = false;
     }
@@ -231,7 +230,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The nodes' containerds start while the control plane does.
+    /// Starts the nodes' namespaces and containerds, while the control plane starts.
     fn boot_machines(&mut self, nodes: &RealNodes, state: &mut State) -> Result<()> {
         let all = Node::all(nodes.count)?;
         cleanup::claim_bridge(self.layout.dir())?;
@@ -281,17 +280,16 @@ impl Drop for Cluster {
         }
         let ended = files::lock(self.layout.dir()).and_then(|_lock| self.end());
         if let Err(error) = ended {
-            eprintln!("the cluster in {} was not ended: {error}", self.layout.dir().display());
+            eprintln!("cannot end the cluster in {}: {error}", self.layout.dir().display());
         }
     }
 }
 
-/// A line a node: its name, the status of its Ready condition, its taints' keys.
+/// One line for each node: its name, the status of its Ready condition, and the keys of its taints.
 const NODE_REPORT: &str = "jsonpath={range .items[*]}{.metadata.name} \
     {.status.conditions[?(@.type==\"Ready\")].status} {.spec.taints[*].key}{\"\\n\"}{end}";
 
-/// Whether every one of these nodes is Ready, and the node lifecycle controller has
-/// taken its own taints off.
+/// Returns whether all of these nodes are Ready and without the taints of the node lifecycle controller.
 fn all_ready(report: &str, names: &[String]) -> bool {
     names.iter().all(|name| {
         report.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|words| {
@@ -301,7 +299,7 @@ fn all_ready(report: &str, names: &[String]) -> bool {
     })
 }
 
-/// The layout of a cluster's directory, which is created when it is not there.
+/// Returns the layout of a cluster's directory, and creates the directory if it is missing.
 fn open(dir: &Path) -> Result<Layout> {
     files::create_dir(dir)?;
     let dir = dir.canonicalize().map_err(files::failed("open", dir))?;
@@ -313,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_are_ready_when_only_their_startup_taints_are_left() {
+    fn nodes_are_ready_when_they_have_only_startup_taints() {
         let names = ["node-a".to_owned(), "node-b".to_owned()];
         let ready = "node-a True readiness.k8s.io/NetworkReady\nnode-b True \n";
         assert!(all_ready(ready, &names));

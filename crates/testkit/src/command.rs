@@ -1,10 +1,10 @@
-//! Running a program to its end, with an error that holds what it said.
+//! Runs programs to their end. An error includes the program's output.
 
 use std::process::{Command, Output};
 
 use crate::error::{Error, Result};
 
-/// Runs a command to its end and returns what it wrote to standard output.
+/// Runs a command to its end and returns its standard output.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = output(command)?;
     if !output.status.success() {
@@ -17,7 +17,7 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command to its end; a failure of the program is part of the answer.
+/// Runs a command to its end and returns its output. A failure of the program is no error.
 pub(crate) fn output(command: &mut Command) -> Result<Output> {
     command.output().map_err(|cause| Error::Start {
         program: command.get_program().to_string_lossy().into_owned(),
@@ -25,14 +25,14 @@ pub(crate) fn output(command: &mut Command) -> Result<Output> {
     })
 }
 
-/// Builds a command from words, the first of which is the program.
+/// Builds a command from a program and its arguments.
 pub(crate) fn words<'a>(program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
     command
 }
 
-/// The command line, for messages.
+/// Returns the command line, for messages.
 pub(crate) fn describe(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())

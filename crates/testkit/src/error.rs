@@ -1,13 +1,11 @@
-//! What can go wrong while a cluster is made or ended. Every message names the
-//! object and, where there is one, the remedy: most readers see it only once, on
-//! a machine that lacks something.
+//! Errors of starting and ending a cluster. Every message names the object and, if there is one, the remedy.
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// The result of everything in this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a cluster, a build or an image archive could not be made or removed.
+/// The error of a cluster, a build or an image archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -22,7 +20,7 @@ pub enum Error {
         cause: io::Error,
     },
 
-    /// A program could not be started at all.
+    /// A program could not be started.
     #[error("cannot start `{program}`: {cause}")]
     Start {
         /// The program as it was called.
@@ -31,14 +29,14 @@ pub enum Error {
         cause: io::Error,
     },
 
-    /// A program that was run to its end failed.
+    /// A program ended with a failure.
     #[error("`{command}` failed with {status}: {stderr}")]
     Command {
         /// The command line.
         command: String,
         /// Its exit status.
         status: String,
-        /// What it wrote to standard error, trimmed.
+        /// Its standard error, trimmed.
         stderr: String,
     },
 
@@ -55,14 +53,14 @@ pub enum Error {
         log: PathBuf,
     },
 
-    /// A condition did not come true before its deadline.
-    #[error("waited {} s for {condition} in vain. The last lines of {}:\n{tail}", waited.as_secs(), log.display())]
+    /// A condition was not met before its deadline.
+    #[error("timed out after {} s waiting for {condition}. The last lines of {}:\n{tail}", waited.as_secs(), log.display())]
     Deadline {
-        /// What was waited for.
+        /// The condition.
         condition: String,
-        /// How long.
+        /// The time of the wait.
         waited: Duration,
-        /// The last lines of the log that most likely has the cause.
+        /// The last lines of the log that most likely shows the cause.
         tail: String,
         /// That log.
         log: PathBuf,
@@ -79,7 +77,7 @@ pub enum Error {
         cause: io::Error,
     },
 
-    /// No cluster runs where one was expected.
+    /// No cluster runs in a directory.
     #[error("no cluster runs in {}: start one with `make cluster-up`", dir.display())]
     NotRunning {
         /// The directory.
@@ -91,9 +89,9 @@ pub enum Error {
         "no running pod in namespace {namespace} of ServiceAccount {service_account} is on {node}: see `kubectl -n {namespace} get pods -o wide`"
     )]
     NoReporter {
-        /// Where it was looked for.
+        /// The namespace of the pod.
         namespace: String,
-        /// Whose pods.
+        /// The ServiceAccount of the pod.
         service_account: String,
         /// The node.
         node: String,
@@ -108,19 +106,19 @@ pub enum Error {
         condition_type: String,
     },
 
-    /// A file does not hold what it should.
+    /// The content of a file is invalid.
     #[error("{} is not as expected: {reason}", path.display())]
     Unexpected {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
 
-    /// A certificate could not be made.
-    #[error("cannot make the certificate of {subject}: {cause}")]
+    /// A certificate could not be created.
+    #[error("cannot create the certificate of {subject}: {cause}")]
     Certificate {
-        /// Whose certificate.
+        /// The subject of the certificate.
         subject: String,
         /// What the library said.
         cause: rcgen::Error,
@@ -129,7 +127,7 @@ pub enum Error {
     /// A configuration could not be rendered.
     #[error("cannot render {}: {reason}", path.display())]
     Render {
-        /// The file it was meant for.
+        /// The file of the configuration.
         path: PathBuf,
         /// What the library said.
         reason: String,
@@ -142,22 +140,22 @@ pub enum Error {
     NotRoot,
 
     /// Programs that nodes need are missing.
-    #[error("real nodes need root and these programs, which are missing: {}. On Debian and Ubuntu: sudo apt-get install {}. (NODES=0, a control plane only, needs neither.)", programs.join(", "), packages.join(" "))]
+    #[error("real nodes need root, and these programs are missing: {}. On Debian and Ubuntu: sudo apt-get install {}. A control plane only (NODES=0) needs neither.", programs.join(", "), packages.join(" "))]
     MissingTools {
         /// The programs.
         programs: Vec<String>,
-        /// The Debian packages that bring them.
+        /// The Debian packages that contain them.
         packages: Vec<String>,
     },
 
     /// The Go toolchain is missing.
     #[error(
-        "the Go toolchain is missing (`go` is not in PATH): it builds Kubernetes from source; install Go 1.26 or newer"
+        "the Go toolchain, which builds Kubernetes from source, is missing (`go` is not in PATH): install Go 1.26 or newer"
     )]
     NoGo,
 
-    /// Another checkout's cluster holds the bridge that real nodes share.
-    #[error("the cluster of {} is running and uses the bridge {bridge}: end that one first (`make cluster-down` there)", owner.display())]
+    /// Another checkout's cluster uses the bridge that real nodes share.
+    #[error("the cluster of {} is running and uses the bridge {bridge}: end it first with `make cluster-down` in its checkout", owner.display())]
     OtherCluster {
         /// The directory of that cluster.
         owner: PathBuf,
@@ -165,9 +163,9 @@ pub enum Error {
         bridge: &'static str,
     },
 
-    /// Another program listens where the cluster's own would.
+    /// Another program listens on an address that the cluster needs.
     #[error(
-        "{address}, where {name} is to listen, is taken by a program that is not this cluster's: end that first, which `ss --listening --tcp --processes` names. If it is the cluster of another checkout: `make cluster-down` there"
+        "{name} cannot listen on {address}, because another program does: end that program first. `ss --listening --tcp --processes` names it. If it belongs to the cluster of another checkout, run `make cluster-down` there"
     )]
     AddressTaken {
         /// The program that needs the address.
@@ -176,27 +174,27 @@ pub enum Error {
         address: SocketAddr,
     },
 
-    /// No `iptables` here can masquerade.
+    /// No `iptables` of this machine can masquerade.
     #[error(
-        "no iptables of this machine can masquerade in a new network namespace, which pods need; the last said: {stderr}"
+        "no iptables of this machine can masquerade in a new network namespace, and pods need that. The last error: {stderr}"
     )]
     NoMasquerade {
-        /// What the last one tried said.
+        /// The error of the last one.
         stderr: String,
     },
 
-    /// The cgroup file systems are not mounted in a way that kubelet understands.
+    /// The cgroup file systems are not mounted as kubelet needs them.
     #[error(
         "no cgroup hierarchy with the memory controller is mounted under /sys/fs/cgroup: kubelet needs cgroup v2, or v1 with cpu, cpuset, memory and pids"
     )]
     NoCgroups,
 
     /// The number of nodes is out of range.
-    #[error("{count} nodes asked for: from 1 to {max} are possible")]
+    #[error("cannot start {count} nodes: the number must be from 1 to {max}")]
     NodeCount {
-        /// How many were asked for.
+        /// The requested number.
         count: usize,
-        /// How many there can be.
+        /// The maximum.
         max: usize,
     },
 }
@@ -205,8 +203,8 @@ pub enum Error {
 mod tests {
     use super::*;
 
-    /// What prints errors with all their causes must not print one twice: a message that has its cause
-    /// has no source.
+    /// A message that includes its cause has no source, so that a program that prints all causes does not print one
+    /// twice.
     #[test]
     fn a_cause_is_reported_once() {
         let cause = || io::Error::other("no such thing");

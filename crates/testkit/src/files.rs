@@ -9,13 +9,13 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// Makes an error of an action on `path` out of what the system said.
+/// Returns a function that makes an error of a failed action on `path`.
 pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_owned();
     move |cause| Error::File { action, path, cause }
 }
 
-/// Creates a directory and those above it.
+/// Creates a directory and its parents.
 pub(crate) fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(failed("create", path))
 }
@@ -37,7 +37,7 @@ pub(crate) fn write_private(path: &Path, contents: impl AsRef<[u8]>) -> Result<(
         .map_err(failed("write", path))
 }
 
-/// Replaces a file in one step, so that a reader sees the old one or the new.
+/// Replaces a file atomically.
 pub(crate) fn replace(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".unfinished");
@@ -51,7 +51,7 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(failed("read", path))
 }
 
-/// Removes a file or a directory with all it holds; nothing to remove is no error.
+/// Removes a file, or a directory with its content. A missing one is no error.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
@@ -64,8 +64,8 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Takes the exclusive lock of a directory, waiting for another process that holds it.
-/// It is given back when the returned file is dropped, or when this process dies.
+/// Acquires the exclusive lock of a directory, and waits for a process that holds it. The lock is released when the
+/// returned file is dropped, or when this process ends.
 pub(crate) fn lock(dir: &Path) -> Result<fs::File> {
     let file = fs::File::open(dir).map_err(failed("open", dir))?;
     file.lock().map_err(failed("lock", dir))?;

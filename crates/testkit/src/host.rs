@@ -1,4 +1,4 @@
-//! What nodes need of the machine: root, and a few programs of the distribution.
+//! Requirements of nodes on the machine: root, and a few programs of the distribution.
 
 use std::{
     env,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// A program that a node needs, and the Debian package that brings it.
+/// A program that a node needs, and the Debian package that contains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tool {
     /// The program.
@@ -35,17 +35,17 @@ const CNI_PLUGINS: [Tool; 3] = [
     Tool { program: "loopback", package: "containernetworking-plugins" },
 ];
 
-/// Where distributions put CNI plugins: Debian, then everyone else.
+/// The directories of CNI plugins: Debian's, and that of other distributions.
 const CNI_DIRS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
-/// The programs that are missing for real nodes.
+/// Returns the missing programs that real nodes need.
 pub fn missing_tools() -> Vec<Tool> {
     let missing = TOOLS.into_iter().filter(|tool| find(tool.program).is_none());
     let plugins: &[Tool] = if cni_dir().is_some() { &[] } else { &CNI_PLUGINS };
     missing.chain(plugins.iter().copied()).collect()
 }
 
-/// The packages of these programs, each once.
+/// Returns the packages of these programs, each once.
 pub fn packages(tools: &[Tool]) -> Vec<&'static str> {
     let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
     packages.sort_unstable();
@@ -53,12 +53,12 @@ pub fn packages(tools: &[Tool]) -> Vec<&'static str> {
     packages
 }
 
-/// Whether this process may make namespaces and mounts.
+/// Returns whether this process may create namespaces and mounts.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Fails with one message that says everything that has to be done first.
+/// Fails if the machine does not meet all requirements. The message lists them all at once.
 ///
 /// # Errors
 /// When programs are missing, or this process is not root.
@@ -73,7 +73,7 @@ pub fn check() -> Result<()> {
     if is_root() { Ok(()) } else { Err(Error::NotRoot) }
 }
 
-/// The directory that holds all the CNI plugins that are needed.
+/// Returns the directory that has all required CNI plugins.
 pub(crate) fn cni_dir() -> Option<&'static Path> {
     CNI_DIRS
         .iter()
@@ -81,7 +81,7 @@ pub(crate) fn cni_dir() -> Option<&'static Path> {
         .find(|dir| CNI_PLUGINS.iter().all(|plugin| dir.join(plugin.program).is_file()))
 }
 
-/// The path of a program. Unprivileged shells often lack the `sbin` directories.
+/// Returns the path of a program. It also searches the `sbin` directories, which the `PATH` of users often lacks.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_that_brings_several_programs_is_named_once() {
+    fn a_package_with_several_programs_is_named_once() {
         assert_eq!(packages(&CNI_PLUGINS), ["containernetworking-plugins"]);
         assert_eq!(packages(&TOOLS[..4]), ["containerd", "runc"]);
     }

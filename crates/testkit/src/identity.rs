@@ -1,6 +1,5 @@
-//! Who a process is, in a way that survives the process. A process id alone is
-//! reused; together with its start time and the boot it belongs to it is not. So a
-//! process can be recorded, and ended exactly, by a program that did not start it.
+//! The identity of a process. The kernel reuses process ids, but the process id, start time and boot id together are
+//! unique. So a program can end exactly the process that another program started and recorded.
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
@@ -16,8 +15,7 @@ use crate::{
     files,
 };
 
-/// How long a killed process may take to be gone. Only one that hangs in the kernel
-/// takes longer than milliseconds.
+/// The timeout of the end of a killed process. Only a process that hangs in the kernel takes longer than milliseconds.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
 /// A process of this machine, running or past.
@@ -25,16 +23,16 @@ const GONE_WITHIN: Duration = Duration::from_secs(20);
 pub struct ProcessIdentity {
     /// The process id.
     pub pid: i32,
-    /// When it started, in clock ticks since boot (field 22 of `/proc/<pid>/stat`, see proc(5)).
+    /// The start time, in clock ticks since boot (field 22 of `/proc/<pid>/stat`, see proc(5)).
     pub start_time: u64,
-    /// The boot that `start_time` counts from.
+    /// The boot from which `start_time` counts.
     pub boot_id: String,
     /// The program, for people who read the record.
     pub executable: PathBuf,
 }
 
 impl ProcessIdentity {
-    /// The identity of a process that runs now.
+    /// Returns the identity of a running process.
     ///
     /// # Errors
     /// When there is no such process.
@@ -48,26 +46,26 @@ impl ProcessIdentity {
         })
     }
 
-    /// The one process that another has forked.
+    /// Returns the only child of a process.
     pub(crate) fn only_child_of(pid: u32) -> Result<Self> {
         let path = PathBuf::from(format!("/proc/{pid}/task/{pid}/children"));
         let children = files::read(&path)?;
         let child = children.trim().parse().map_err(|_| Error::Unexpected {
             path: path.clone(),
-            reason: format!("it should hold one process id, not `{children}`"),
+            reason: format!("it must contain one process id, not `{children}`"),
         })?;
-        Self::of(child).map_err(files::failed("look at the process in", &path))
+        Self::of(child).map_err(files::failed("read the process in", &path))
     }
 
-    /// Kills exactly this process and waits until it is gone. A process that is gone
-    /// already, or whose id belongs to another by now, is left alone.
+    /// Kills this process and waits until it has ended. Does nothing if it has ended already, even if another process
+    /// now has its id.
     ///
     /// # Errors
-    /// When the system does not allow it, or the process does not go.
+    /// When the system does not allow it, or the process does not end.
     pub fn kill(&self) -> io::Result<()> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
-        // The descriptor pins the process: if the start time that is read after it
-        // was opened is right, the signal cannot reach another one.
+        // The descriptor refers to one process. If the start time matches after it was opened, the signal cannot reach
+        // another process.
         let process = match pidfd_open(pid, PidfdFlags::empty()) {
             Err(Errno::SRCH) => return Ok(()),
             other => other?,
@@ -86,7 +84,7 @@ impl ProcessIdentity {
         }
     }
 
-    /// Whether this very process still exists (a zombie counts).
+    /// Returns whether this process still exists. A zombie exists.
     pub fn is_running(&self) -> bool {
         let same_boot = boot_id().is_ok_and(|boot_id| boot_id == self.boot_id);
         same_boot && start_time(self.pid).is_ok_and(|start_time| start_time == self.start_time)
@@ -103,8 +101,8 @@ fn start_time(pid: i32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("unexpected /proc/{pid}/stat: {stat}")))
 }
 
-/// Field 22 of a stat line. Field 2, the program's name, may hold spaces and
-/// parentheses itself, so counting starts after the last parenthesis.
+/// Returns field 22 of a stat line. Field 2, the program's name, may contain spaces and parentheses, so it counts
+/// fields after the last parenthesis.
 fn parse_start_time(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_whitespace().nth(22 - 3)?.parse().ok()
@@ -124,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn the_start_time_is_found_behind_a_hostile_program_name() {
+    fn the_start_time_is_parsed_after_a_program_name_with_parentheses() {
         let stat =
             "42 (a) b (c 1 2) S 1 42 42 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10";
         assert_eq!(parse_start_time(stat), Some(987_654));
     }
 
     #[test]
-    fn a_killed_process_is_gone_and_killing_it_again_is_no_error() {
+    fn a_killed_process_has_ended_and_a_second_kill_is_no_error() {
         let mut child = sleeper();
         let identity = ProcessIdentity::of(child.id()).unwrap();
         assert!(identity.is_running());
@@ -143,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_with_the_same_id_is_left_alone() {
+    fn another_process_with_the_same_id_is_not_killed() {
         let mut child = sleeper();
         let identity = ProcessIdentity::of(child.id()).unwrap();
         let earlier = ProcessIdentity { start_time: identity.start_time - 1, ..identity.clone() };

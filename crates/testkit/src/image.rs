@@ -1,9 +1,8 @@
-//! Container images of one static binary each, written without any container tool.
+//! Container images of one static binary each, written without a container tool.
 //!
-//! The archive is of the form that `docker save` writes: `manifest.json`, the
-//! image's config, and one uncompressed layer. `docker load`, `kind load
-//! image-archive` and `ctr images import` all take it. Everything in it is fixed
-//! (times, owners, order), so equal binaries give equal archives.
+//! The archive has the format of `docker save`: `manifest.json`, the image's config, and one uncompressed layer.
+//! `docker load`, `kind load image-archive` and `ctr images import` read it. Times, owners and order are fixed, so
+//! equal binaries give equal archives.
 
 use std::{
     fs::{self, File},
@@ -15,29 +14,28 @@ use serde_json::json;
 
 use crate::{digest::sha256, error::Result, files};
 
-/// An unprivileged user without a name, the one that distroless images use.
+/// The unprivileged user and group of distroless images, by number.
 pub const NONROOT: &str = "65532:65532";
 
-/// The time of everything in an image: the epoch, as reproducible builds do it.
+/// The time of all files in an image: the epoch, so that builds are reproducible.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
-/// An image that holds one static binary and nothing else: no shell, no package
-/// manager, no files to exploit.
+/// An image that contains only one static binary: no shell, no package manager, and no other files to exploit.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// `repository/name:tag`.
     pub reference: String,
     /// The binary on this machine. In the image it has the same name, at the root.
     pub binary: PathBuf,
-    /// Arguments when the pod gives none.
+    /// The arguments, if the pod gives none.
     pub default_arguments: Vec<String>,
 }
 
 impl Image {
-    /// Writes the image as an archive, replacing an older one in one step.
+    /// Writes the image as an archive, and replaces an older one atomically.
     ///
     /// # Errors
-    /// When the binary cannot be read or the archive not be written.
+    /// When the binary cannot be read or the archive cannot be written.
     pub fn write(&self, archive: &Path) -> Result<()> {
         let binary = fs::read(&self.binary).map_err(files::failed("read", &self.binary))?;
         let unfinished = archive.with_extension("tar.unfinished");
@@ -50,7 +48,7 @@ impl Image {
         fs::rename(&unfinished, archive).map_err(files::failed("write", archive))
     }
 
-    /// Where the binary is in the image.
+    /// Returns the path of the binary in the image.
     pub fn entrypoint(&self) -> String {
         let name = self.binary.file_name().unwrap_or_default().to_string_lossy();
         format!("/{name}")
@@ -78,7 +76,7 @@ impl Image {
         archive.finish()
     }
 
-    /// The image's config, by the OCI image specification.
+    /// Returns the image's config, by the OCI image specification.
     fn config(&self, layer_digest: &str) -> serde_json::Value {
         json!({
             "architecture": architecture(),
@@ -96,8 +94,8 @@ impl Image {
     }
 }
 
-/// The reference in the form in which a container runtime keeps it: without a
-/// registry it belongs to docker.io, by the distribution project's grammar.
+/// Returns the reference in the form in which a container runtime stores it. A reference without a registry belongs to
+/// docker.io, by the distribution project's grammar.
 pub fn normalised(reference: &str) -> String {
     match reference.split_once('/') {
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => {
@@ -123,7 +121,7 @@ fn append(
     archive.append_data(&mut header, path, data)
 }
 
-/// The architecture as images name it, which is as Go does.
+/// Returns the architecture by its name in images, which is Go's name.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_leads_to_the_config_and_the_config_to_the_layer() {
+    fn the_manifest_names_the_config_and_the_config_names_the_layer() {
         let dir = tempfile::tempdir().unwrap();
         let archive = dir.path().join("agent.tar");
         image(dir.path()).write(&archive).unwrap();
@@ -184,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_layer_holds_the_binary_and_nothing_else() {
+    fn the_layer_contains_only_the_binary() {
         let dir = tempfile::tempdir().unwrap();
         let layer = image(dir.path()).layer(b"binary").unwrap();
 
@@ -207,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_without_a_registry_is_docker_hubs() {
+    fn a_reference_without_a_registry_belongs_to_docker_hub() {
         assert_eq!(
             normalised("node-readiness/operator:v1"),
             "docker.io/node-readiness/operator:v1"

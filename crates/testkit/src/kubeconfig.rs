@@ -1,5 +1,5 @@
-//! kubeconfig files. They point to certificates beside them instead of holding
-//! copies, so the file shows its identity.
+//! kubeconfig files. They name the files of certificates instead of embedding them, so a reader sees which identity a
+//! kubeconfig has.
 
 use std::path::{Path, PathBuf};
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_has_the_fields_that_clients_read() {
+    fn a_kubeconfig_has_the_fields_that_clients_read() {
         let user =
             Credentials { certificate: "/pki/admin.crt".into(), key: "/pki/admin.key".into() };
         let text = render("https://127.0.0.1:443", Path::new("/pki/ca.crt"), &user).unwrap();

@@ -1,5 +1,4 @@
-//! The few questions that starting a cluster asks its API server, asked through
-//! the cluster's own kubectl: this crate needs no TLS client for them.
+//! Requests to the API server through the cluster's own kubectl, so this crate needs no TLS client.
 
 use std::{path::PathBuf, process::Command};
 
@@ -22,13 +21,13 @@ impl Kubectl {
         }
     }
 
-    /// kubectl with another kubeconfig and a cache of its own.
+    /// Returns a kubectl with another kubeconfig and its own cache.
     pub(crate) fn with(layout: &Layout, kubeconfig: PathBuf, cache: PathBuf) -> Self {
         Self { kubeconfig, cache, ..Self::new(layout) }
     }
 
-    /// A kubectl command. Its cache is the cluster's own: the user's would hold what
-    /// an earlier cluster at the same address served.
+    /// Returns a kubectl command. It uses the cluster's own cache, because the user's may hold the API of an earlier
+    /// cluster at the same address.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig);
@@ -37,12 +36,12 @@ impl Kubectl {
         command
     }
 
-    /// What a command answers that must succeed.
+    /// Runs a command that must succeed, and returns its output.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<String> {
         command::run(&mut self.command(arguments))
     }
 
-    /// The answer to a command, or nothing when the server refuses or is not there.
+    /// Runs a command, and returns its output, or `None` if it fails.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Result<Option<String>> {
         let output = command::output(&mut self.command(arguments))?;
         Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))

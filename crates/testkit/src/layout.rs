@@ -1,4 +1,4 @@
-//! Where everything is, below a cluster's directory.
+//! The paths below a cluster's directory.
 
 use std::{
     os::unix::ffi::OsStrExt as _,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{digest, spec::EtcdData};
 
-/// The directory whose files are in memory on every Linux.
+/// The directory whose files are in memory, on every Linux system.
 pub const SHARED_MEMORY: &str = "/dev/shm";
 
 /// The paths of one cluster.
@@ -17,44 +17,44 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The paths below `dir`, which must be absolute: processes are started with
-    /// them that have another working directory.
+    /// Returns the paths below `dir`, which must be absolute, because processes with other working directories use
+    /// them.
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// The directory itself.
+    /// Returns the directory itself.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.join("kubeconfig")
     }
 
-    /// The kubeconfig of a node's kubelet, with its own credentials.
+    /// Returns the kubeconfig of a node's kubelet.
     pub fn kubelet_kubeconfig(&self, node: &str) -> PathBuf {
         self.node(node).join("kubelet.kubeconfig")
     }
 
-    /// Links named `kubectl`, `etcd`, … to the binaries.
+    /// Returns the directory with links to the binaries, named `kubectl`, `etcd`, …
     pub fn bin(&self) -> PathBuf {
         self.dir.join("bin")
     }
 
-    /// One log a process. They outlive the cluster, until the next one starts.
+    /// Returns the directory with a log for each process. Logs stay until the next cluster starts.
     pub fn log(&self) -> PathBuf {
         self.dir.join("log")
     }
 
-    /// Keys and certificates.
+    /// Returns the directory of keys and certificates.
     pub(crate) fn pki(&self) -> PathBuf {
         self.dir.join("pki")
     }
 
-    /// etcd's data. In memory, its path is told by that of the cluster, so that whoever ends a cluster
-    /// finds it without a record.
+    /// Returns the directory of etcd's data. The path in memory depends only on the cluster's directory, so the
+    /// data can be removed without a record.
     pub fn etcd(&self, data: EtcdData) -> PathBuf {
         match data {
             EtcdData::Disk => self.dir.join("etcd"),
@@ -65,27 +65,27 @@ impl Layout {
         }
     }
 
-    /// Everything of one node.
+    /// Returns the directory of one node.
     pub(crate) fn node(&self, name: &str) -> PathBuf {
         self.nodes().join(name)
     }
 
-    /// Everything of all nodes.
+    /// Returns the directory of all nodes.
     pub(crate) fn nodes(&self) -> PathBuf {
         self.dir.join("nodes")
     }
 
-    /// kubectl's cache of what the API server serves; of no use to another cluster.
+    /// Returns kubectl's cache of the API server's resources, which is valid for this cluster only.
     pub(crate) fn kubectl_cache(&self) -> PathBuf {
         self.dir.join("kubectl-cache")
     }
 
-    /// The record of what was started.
+    /// Returns the record of started processes and of changes.
     pub(crate) fn state(&self) -> PathBuf {
         self.dir.join("state.json")
     }
 
-    /// What ending the cluster removes, wherever it may be. The logs stay, and what others put beside.
+    /// Returns the paths that are removed when the cluster ends. Logs and files of other programs stay.
     pub(crate) fn ephemeral(&self) -> [PathBuf; 8] {
         [
             self.kubeconfig(),

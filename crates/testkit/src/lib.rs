@@ -1,9 +1,9 @@
-//! A real Kubernetes cluster on one machine, for tests and the demo, with no Docker:
-//! a control plane built from source, and nodes that are namespaces of this machine.
+//! A real Kubernetes cluster on one machine, for tests and the demo, without Docker: a control plane that is built from
+//! source, and nodes that are namespaces of this machine.
 //!
-//! It is synchronous and prints nothing, so a test process and `cargo xtask` can both use it. It does not know
-//! this project's own programs, and it is not for clusters that have to last: it keeps, rotates and upgrades
-//! nothing.
+//! The library is synchronous and prints nothing, so tests and `cargo xtask` can both use it. It does not depend on
+//! this project's other programs. It is not for long-lived clusters: it has no backups, certificate rotation or
+//! upgrades.
 //!
 //! ```no_run
 //! use node_readiness_testkit::{
@@ -18,7 +18,7 @@
 //! };
 //! let cluster = Cluster::up(&spec, &|line| eprintln!("{line}"))?;
 //! println!("{}", cluster.kubeconfig().display());
-//! // The cluster ends when it is dropped.
+//! // The cluster ends on drop.
 //! # Ok::<(), node_readiness_testkit::Error>(())
 //! ```
 

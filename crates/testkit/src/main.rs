@@ -1,6 +1,6 @@
-//! `node-readiness-testkit`: the program of the test cluster's own containers. `pause` is the init process of
-//! nodes and pods, `agent` a small node agent that takes a while to become ready, `test-servers` the servers
-//! for probes of all kinds, and `exec` the program of an exec probe.
+//! `node-readiness-testkit`: the program in the test cluster's own containers. `pause` is the init process of nodes and
+//! pods. `agent` is a small node agent that takes a while to become ready. `test-servers` serves probes of all kinds.
+//! `exec` is the program of an exec probe.
 
 mod agent;
 mod pause;
@@ -11,15 +11,15 @@ use std::process::ExitCode;
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(version, about = "What the test cluster's own containers run")]
+#[command(version, about = "The program in the test cluster's own containers")]
 enum Command {
     /// Wait for SIGTERM or SIGINT, and collect orphaned processes until then.
     Pause,
     /// Answer 503 until ready and 200 from then on.
     Agent(agent::Options),
-    /// Serve all kinds of probes with a behavior that tests set.
+    /// Serve probes of all kinds, with behaviors that tests set.
     TestServers(test_servers::Options),
-    /// Behave as set for the test servers.
+    /// Read a behavior from the test servers, and exit accordingly.
     Exec(test_servers::exec::Options),
 }
 

@@ -1,10 +1,9 @@
-//! The network between host and nodes: one bridge, and a pair of virtual Ethernet
-//! interfaces a node. Nothing is routed or translated on the host, so what happens
-//! here stays on this bridge: no node reaches the outside, and no host setting changes.
+//! The network between host and nodes: one bridge, and a pair of virtual Ethernet interfaces for each node. The host
+//! neither routes nor translates, so traffic stays on this bridge: no node reaches other networks, and no setting of
+//! the host changes.
 //!
-//! The Service range lies within the bridge's network and its first address, that
-//! of the Service `kubernetes`, is the bridge's own. So every pod's ordinary
-//! in-cluster configuration leads to the API server with no kube-proxy.
+//! The Service range is part of the bridge's network. Its first address is the address of the Service `kubernetes` and
+//! of the bridge itself. So the in-cluster configuration of every pod reaches the API server without kube-proxy.
 
 use std::{
     fs,
@@ -23,13 +22,13 @@ pub(crate) const BRIDGE: &str = "nrr0";
 /// The host's address on the bridge, and the address of the Service `kubernetes`.
 pub(crate) const BRIDGE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 
-/// Where Services get their addresses.
+/// The address range of Services.
 pub(crate) const SERVICE_RANGE: &str = "10.77.1.0/24";
 
 /// The prefix length of the network that bridge and nodes share.
 const PREFIX: u8 = 16;
 
-/// Makes the bridge for the cluster in `owner`, and notes that on the bridge itself.
+/// Creates the bridge for the cluster in `owner`, and records `owner` on the bridge itself.
 pub(crate) fn create_bridge(owner: &Path) -> Result<()> {
     ip(&["link", "add", BRIDGE, "type", "bridge"])?;
     ip(&["link", "set", BRIDGE, "alias", &owner.display().to_string()])?;
@@ -37,8 +36,8 @@ pub(crate) fn create_bridge(owner: &Path) -> Result<()> {
     ip(&["link", "set", BRIDGE, "up"])
 }
 
-/// Removes the bridge and what is left of these nodes' cables. The kernel takes a
-/// cable away with a node's last process, but in its own time.
+/// Removes the bridge and the remaining interfaces of these nodes. The kernel removes a node's interfaces some time
+/// after the node's last process has ended.
 pub(crate) fn remove(nodes: &[String]) -> Result<()> {
     for node in nodes {
         let interface = host_interface(node);
@@ -52,12 +51,12 @@ pub(crate) fn remove(nodes: &[String]) -> Result<()> {
     remove_bridge()
 }
 
-/// Removes the bridge, if it is there.
+/// Removes the bridge, if it exists.
 pub(crate) fn remove_bridge() -> Result<()> {
     if exists(BRIDGE) { ip(&["link", "delete", BRIDGE]) } else { Ok(()) }
 }
 
-/// The directory of the cluster that the bridge belongs to.
+/// Returns the directory of the cluster that owns the bridge.
 pub(crate) fn bridge_owner() -> Option<PathBuf> {
     let owner = fs::read_to_string(format!("/sys/class/net/{BRIDGE}/ifalias")).ok()?;
     Some(owner.trim_end().into())
@@ -83,30 +82,30 @@ pub(crate) fn connect(node: &str, pid: i32, address: Ipv4Addr) -> Result<()> {
     Ok(())
 }
 
-/// Cuts a node off, or connects it again, as pulling and plugging its cable would.
+/// Connects a node's cable, or disconnects it.
 pub(crate) fn set_link(node: &str, up: bool) -> Result<()> {
     ip(&["link", "set", &host_interface(node), if up { "up" } else { "down" }])
 }
 
-/// The host's end of a node's cable.
+/// Returns the name of the host's interface to a node.
 fn host_interface(node: &str) -> String {
     format!("nrr-{node}")
 }
 
-/// The address of the node with this index. Outside the Service range.
+/// Returns the address of the node with this index. It is outside the Service range.
 pub(crate) fn node_address(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 2, index + 1)
 }
 
-/// Where the pods of the node with this index get their addresses. The node hides
-/// them behind its own, so they need to be unique only to be readable.
+/// Returns the pod address range of the node with this index. Nodes masquerade the addresses of pods. They are unique
+/// only so that logs are readable.
 pub(crate) fn pod_range(index: u8) -> String {
     format!("10.78.{index}.0/24")
 }
 
-/// The first `iptables` of this machine that can masquerade in the node's network
-/// namespace. Debian has two, over different kernel interfaces, of which a kernel
-/// may lack one, and which of them `iptables` means is an administrator's choice.
+/// Returns the first `iptables` of this machine that can masquerade in the node's network namespace. Debian has two,
+/// which use different kernel interfaces. A kernel may lack one of the interfaces, and the administrator chooses which
+/// program is called `iptables`.
 pub(crate) fn working_iptables(pid: i32) -> Result<&'static str> {
     let mut last_error = String::new();
     for program in ["iptables", "iptables-nft", "iptables-legacy"] {

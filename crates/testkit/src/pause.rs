@@ -1,5 +1,5 @@
-//! The init process of a node or of a pod's sandbox. It holds the namespaces and reaps orphans, which only the
-//! first process of a process namespace can.
+//! The init process of a node or of a pod's sandbox. It keeps the namespaces alive and reaps orphans, which only the
+//! first process of a process namespace can do.
 
 use std::io;
 
@@ -20,7 +20,7 @@ pub(crate) async fn run() -> io::Result<()> {
     }
 }
 
-/// Reaps all children that have ended, because simultaneous signals arrive as one.
+/// Reaps all children that have ended. Simultaneous signals arrive as one, so one signal can be for several children.
 fn collect_children() {
     while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
 }

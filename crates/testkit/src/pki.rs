@@ -1,7 +1,7 @@
-//! The cluster's certificates: one authority, one key pair a component, made anew
-//! for every cluster. They are ECDSA P-256, since RSA keys would take seconds.
+//! The cluster's certificates: one authority, and one key pair for each component. Every cluster has new ones. They are
+//! ECDSA P-256, because the generation of RSA keys takes seconds.
 //!
-//! Nothing is rotated or revoked here: a cluster lives for minutes to days.
+//! There is no rotation or revocation, because a cluster lives for minutes to days.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -18,7 +18,7 @@ use crate::{
     files,
 };
 
-/// Names under which pods may reach the API server, beside its addresses.
+/// The names by which pods may reach the API server, in addition to its addresses.
 const API_SERVER_NAMES: [&str; 5] = [
     "localhost",
     "kubernetes",
@@ -27,7 +27,7 @@ const API_SERVER_NAMES: [&str; 5] = [
     "kubernetes.default.svc.cluster.local",
 ];
 
-/// The user that a certificate stands for: `CN` is the user, `O` its group.
+/// The user that a certificate authenticates: `CN` is the user, `O` its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) name: String,
@@ -35,22 +35,22 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// One who may do anything.
+    /// Returns a user with all permissions.
     pub(crate) fn admin() -> Self {
         Self { name: "kubernetes-admin".to_owned(), group: Some("system:masters") }
     }
 
-    /// A control plane component, whose rights Kubernetes' own bootstrap roles hold.
+    /// Returns the user of a control plane component, which gets its permissions from Kubernetes' default roles.
     pub(crate) fn component(name: &str) -> Self {
         Self { name: format!("system:{name}"), group: None }
     }
 
-    /// The kubelet of a node, in the form that the Node authorizer asks for.
+    /// Returns the user of a node's kubelet, in the form that the node authorizer requires.
     pub(crate) fn kubelet(node: &str) -> Self {
         Self { name: format!("system:node:{node}"), group: Some("system:nodes") }
     }
 
-    /// The API server towards the kubelets.
+    /// Returns the user as which the API server connects to kubelets.
     pub(crate) fn api_server() -> Self {
         Self { name: "kube-apiserver-kubelet-client".to_owned(), group: Some("system:masters") }
     }
@@ -69,14 +69,14 @@ impl Credentials {
     }
 }
 
-/// The authority, and the directory that its certificates are written to.
+/// The authority, and the directory of its certificates.
 pub(crate) struct Pki {
     dir: PathBuf,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Pki {
-    /// Makes an authority and writes its certificate. Its key stays in memory.
+    /// Creates an authority and writes its certificate. Its key stays in memory.
     pub(crate) fn create(dir: PathBuf) -> Result<Self> {
         files::create_dir(&dir)?;
         let subject = "node-readiness-ca";
@@ -90,31 +90,31 @@ impl Pki {
         Ok(Self { dir, authority })
     }
 
-    /// The authority's certificate, which both sides of every connection trust.
+    /// Returns the authority's certificate, which both sides of every connection trust.
     pub(crate) fn authority(&self) -> PathBuf {
         self.dir.join("ca.crt")
     }
 
-    /// A certificate with which `user` authenticates.
+    /// Creates a certificate with which `user` authenticates.
     pub(crate) fn client(&self, file: &str, user: &User) -> Result<Credentials> {
         let params = params(&user.name, user.group, Vec::new())?;
         self.issue(file, params, &[ExtendedKeyUsagePurpose::ClientAuth])
     }
 
-    /// The certificate of both ends of the connection between API server and etcd.
+    /// Creates the certificate of both ends of the connection between API server and etcd.
     pub(crate) fn etcd(&self, address: Ipv4Addr) -> Result<Credentials> {
         let params = params("etcd", None, vec![SanType::IpAddress(IpAddr::V4(address))])?;
         let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         self.issue("etcd", params, &usages)
     }
 
-    /// The API server's own certificate, for these addresses and its Service's names.
+    /// Creates the API server's serving certificate, for these addresses and its Service's names.
     pub(crate) fn api_server(&self, addresses: &[Ipv4Addr]) -> Result<Credentials> {
         let params = api_server_params(addresses)?;
         self.issue("apiserver", params, &[ExtendedKeyUsagePurpose::ServerAuth])
     }
 
-    /// The certificate of a node's kubelet as a server, for logs and exec.
+    /// Creates the serving certificate of a node's kubelet, for logs and exec.
     pub(crate) fn kubelet_server(&self, node: &str, address: Ipv4Addr) -> Result<Credentials> {
         let addresses = vec![SanType::IpAddress(IpAddr::V4(address))];
         let params = params(&format!("system:node:{node}"), None, addresses)?;
@@ -125,7 +125,7 @@ impl Pki {
         )
     }
 
-    /// The key pair that signs ServiceAccount tokens: `certificate` is the public key.
+    /// Creates the key pair that signs ServiceAccount tokens: `certificate` is the public key.
     pub(crate) fn service_account_keys(&self) -> Result<Credentials> {
         let key = KeyPair::generate().map_err(failed("service accounts"))?;
         let files = Credentials {
@@ -164,7 +164,7 @@ fn api_server_params(addresses: &[Ipv4Addr]) -> Result<CertificateParams> {
 
 fn params(name: &str, group: Option<&str>, names: Vec<SanType>) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new()).map_err(failed(name))?;
-    // rcgen's default subject is one of its own making.
+    // rcgen's default subject would name rcgen.
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     if let Some(group) = group {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_api_server_is_known_by_its_addresses_and_its_services_names() {
+    fn the_api_servers_certificate_has_its_addresses_and_its_services_names() {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::create(dir.path().to_owned()).unwrap();
         let addresses = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 77, 1, 1)];
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kubelet_is_the_user_that_the_node_authorizer_asks_for() {
+    fn a_kubelet_has_the_user_and_group_that_the_node_authorizer_requires() {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::create(dir.path().to_owned()).unwrap();
         let files = pki.client("kubelet-node-a", &User::kubelet("node-a")).unwrap();

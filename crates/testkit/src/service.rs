@@ -1,4 +1,4 @@
-//! A program that keeps running: started with its own log, recorded, and awaited by a condition with a
+//! A program that keeps running. It has its own log and is recorded. Its start is awaited by a condition with a
 //! deadline.
 
 use std::{
@@ -17,14 +17,13 @@ use crate::{
     state::State,
 };
 
-/// The interval between two checks of a condition. Conditions take a second or more, so this adds at most a few
-/// percent.
+/// The interval between two checks of a condition. It is short, because most conditions take a second or more.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a program may take from losing its executable to its end: no time on an idle machine.
+/// The timeout between the loss of a program's executable and its end. On an idle machine both happen at once.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
-/// How much of a log an error shows.
+/// The number of log lines in an error.
 const TAIL_LINES: usize = 15;
 
 /// A running program.
@@ -36,8 +35,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts a program, in a process group of its own so that Ctrl-C in a terminal
-    /// does not reach it, and records it.
+    /// Starts a program and records it. It has its own process group, so Ctrl-C in a terminal does not reach it.
     pub(crate) fn start(
         name: &str,
         mut command: Command,
@@ -45,7 +43,7 @@ impl Service {
         state: &mut State,
     ) -> Result<Self> {
         let log = log_dir.join(format!("{name}.log"));
-        // One that is started again goes on in the same log; those of an earlier cluster are gone.
+        // A restarted program appends to its log. Logs of an earlier cluster are removed before.
         let file = File::options().create(true).append(true).open(&log);
         let file = file.map_err(files::failed("create", &log))?;
         let stderr = file.try_clone().map_err(files::failed("open", &log))?;
@@ -62,8 +60,8 @@ impl Service {
         let mut service = Self { name: name.to_owned(), log, child };
         match ProcessIdentity::of(service.pid()) {
             Ok(identity) => state.add_process(name, identity)?,
-            // No identity: it is ending already, and that a program has ended can be asked only a moment
-            // after its executable is gone.
+            // A program without an identity is ending. Its exit status is available only a moment after it lost its
+            // executable.
             Err(cause) => {
                 return match service.wait_until("its end", ENDS_WITHIN, || Ok(false)) {
                     Err(ended @ Error::Ended { .. }) => Err(ended),
@@ -74,12 +72,12 @@ impl Service {
         Ok(service)
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The one process that it has forked.
+    /// Returns its only child process.
     pub(crate) fn only_child(&self) -> Result<ProcessIdentity> {
         ProcessIdentity::only_child_of(self.pid())
     }
@@ -97,7 +95,7 @@ impl Service {
         }
     }
 
-    /// Waits until `is_true`, and no longer than until the deadline or its own end.
+    /// Waits until `is_true`. Fails at the deadline, or when the service ends.
     pub(crate) fn wait_until(
         &mut self,
         condition: &str,
@@ -107,17 +105,15 @@ impl Service {
         wait_until(&mut [self], condition, within, is_true)
     }
 
-    /// Collects the exit status of a service that was killed, so that it does not
-    /// stay a zombie for as long as this process lives.
+    /// Collects the exit status of a killed service, which would otherwise stay a zombie until this process ends.
     pub(crate) fn reap(mut self) {
-        // There is nothing to do about an error: the kernel then has no child.
+        // An error means that there is no child to reap.
         let _ = self.child.wait();
     }
 }
 
-/// Waits until `is_true`, and no longer than until the deadline or the end of one of
-/// the services that it depends on: when one has ended, whatever makes it true is not
-/// them. The log that a missed deadline shows is that of the last one.
+/// Waits until `is_true`. Fails at the deadline, or when one of the services that it depends on ends, even if the
+/// condition is true then. The error of a missed deadline shows the log of the last service.
 pub(crate) fn wait_until(
     services: &mut [&mut Service],
     condition: &str,
@@ -145,7 +141,7 @@ pub(crate) fn wait_until(
     }
 }
 
-/// The last lines of a log.
+/// Returns the last lines of a log.
 fn tail(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -163,11 +159,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     #[test]
-    fn a_service_that_ends_early_is_reported_with_its_last_words() {
+    fn the_error_of_an_early_end_shows_the_last_lines_of_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let mut state = State::load(dir.path().join("state.json")).unwrap();
         let command = words("sh", ["-c", "echo no such port >&2; exit 3"]);
-        // So early perhaps that starting it notices.
+        // It may end so early that the start fails.
         let error = Service::start("short", command, dir.path(), &mut state)
             .and_then(|mut service| service.wait_until("a miracle", LONG, || Ok(false)))
             .unwrap_err()
@@ -201,7 +197,7 @@ mod tests {
             process.identity.kill().unwrap();
         }
         service.reap();
-        assert!(error.to_string().contains("for a miracle in vain"), "{error}");
+        assert!(error.to_string().contains("waiting for a miracle"), "{error}");
     }
 
     #[test]

@@ -7,71 +7,69 @@ use crate::version::KubernetesVersion;
 /// Everything that [`Cluster::up`](crate::Cluster::up) needs.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
-    /// Where everything of the cluster lives. A cluster that an earlier run left
-    /// there is ended first, so a test should use the same directory every time.
+    /// The directory of the cluster's files. A cluster that an earlier run left there is ended first, so a test should
+    /// use the same directory in every run.
     pub dir: PathBuf,
     /// The Kubernetes version to emulate.
     pub version: KubernetesVersion,
-    /// Whether there are machines.
+    /// The nodes.
     pub nodes: Nodes,
-    /// Where etcd keeps its data.
+    /// The place of etcd's data.
     pub data: EtcdData,
-    /// The node selector that pods get of whose namespace no annotation says otherwise, as
-    /// `key=value`: the admission plugin `PodNodeSelector`, or the default of `OpenShift`.
+    /// The default node selector of pods, as `key=value`. An annotation of their namespace overrides it. The admission
+    /// plugin `PodNodeSelector` sets it, like the default node selector of `OpenShift`.
     pub default_node_selector: Option<&'static str>,
 }
 
-/// Where etcd keeps its data. It never waits for a disk, but it does wait for the file system, some
-/// tenths of a second when a disk is busy.
+/// The place of etcd's data. etcd does not sync to disk here, but it can wait some tenths of a second for the file
+/// system of a busy disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum EtcdData {
-    /// In the cluster's directory.
+    /// The cluster's directory.
     #[default]
     Disk,
-    /// In [`SHARED_MEMORY`](crate::SHARED_MEMORY). It counts as memory in use until the cluster ends.
+    /// [`SHARED_MEMORY`](crate::SHARED_MEMORY). The data uses memory until the cluster ends.
     Memory,
 }
 
-/// The cluster's machines.
+/// The cluster's nodes.
 #[derive(Debug, Clone)]
 pub enum Nodes {
-    /// None: Node objects are data that a test writes. Needs no root, and any number
-    /// of such clusters run side by side.
+    /// No real nodes. Node objects are data that a test writes. This needs no root, and any number of such clusters can
+    /// run at the same time.
     ControlPlaneOnly {
         /// The addresses that this cluster may use.
         loopback: LoopbackNet,
     },
-    /// Real ones. They share one bridge, so a machine has at most one such cluster.
+    /// Real nodes. They share one bridge, so a machine has at most one such cluster.
     Real(RealNodes),
 }
 
-/// Real nodes, each a containerd and a kubelet in namespaces of their own.
+/// Real nodes. Each is a containerd and a kubelet in namespaces of its own.
 #[derive(Debug, Clone)]
 pub struct RealNodes {
-    /// How many, from 1 to 26: `node-a`, `node-b`, …
+    /// The number of nodes, from 1 to 26: `node-a`, `node-b`, …
     pub count: usize,
-    /// What kubelet registers its Node with.
+    /// The taints with which kubelet registers its Node.
     pub startup_taints: Vec<StartupTaint>,
-    /// The static `node-readiness-testkit` binary, which is the init process of a
-    /// node and, in an image, of every pod.
+    /// The static `node-readiness-testkit` binary, which is the init process of a node and of every pod's sandbox.
     pub testkit_binary: PathBuf,
-    /// Image archives that every node gets, beside the pods' own init.
+    /// Image archives to import into every node, in addition to the sandbox image.
     pub images: Vec<PathBuf>,
 }
 
-/// A /24 of the loopback network: `127.96.<n>.0/24`. A cluster without nodes binds
-/// nothing outside it.
+/// A /24 of the loopback network: `127.96.<n>.0/24`. A cluster without nodes binds only addresses of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoopbackNet(u8);
 
 impl LoopbackNet {
-    /// The /24 with this third octet.
+    /// Returns the /24 with this third octet.
     pub const fn new(third_octet: u8) -> Self {
         Self(third_octet)
     }
 
-    /// The address that every server of the cluster listens on. It is also the first
-    /// of the range, and so the address of the Service `kubernetes`.
+    /// Returns the address on which every server of the cluster listens. It is the first address of the range, and so
+    /// also that of the Service `kubernetes`.
     pub const fn server(self) -> Ipv4Addr {
         Ipv4Addr::new(127, 96, self.0, 1)
     }
@@ -83,8 +81,7 @@ impl fmt::Display for LoopbackNet {
     }
 }
 
-/// A taint that a node carries from its first moment, so that no pod can slip in
-/// before a rule has seen the node.
+/// A taint with which a node registers, so that no pod can start before a rule covers the node.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct StartupTaint {
     /// The taint's key.

@@ -1,5 +1,5 @@
-//! The record of started processes and changes on the machine. It is written in advance, so after a killed run
-//! the next `up` or `down` reads exactly what is left.
+//! The record of started processes and of changes on the machine. Changes are recorded before they are made, so after
+//! a killed run the next `up` or `down` can clean up.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -19,7 +19,7 @@ pub(crate) struct StartedProcess {
     pub(crate) identity: ProcessIdentity,
 }
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     processes: Vec<StartedProcess>,
@@ -35,7 +35,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The record of a cluster, empty when there is none.
+    /// Returns the record of a cluster, or an empty one if there is no file.
     pub(crate) fn load(path: PathBuf) -> Result<Self> {
         let record = if path.exists() {
             serde_json::from_str(&files::read(&path)?).map_err(|error| Error::Unexpected {
@@ -48,13 +48,13 @@ impl State {
         Ok(Self { path, record })
     }
 
-    /// Records a process that has just been started.
+    /// Records a started process.
     pub(crate) fn add_process(&mut self, name: &str, identity: ProcessIdentity) -> Result<()> {
         self.record.processes.push(StartedProcess { name: name.to_owned(), identity });
         self.save()
     }
 
-    /// Forgets a process that is about to be ended, and returns who it is.
+    /// Removes a process from the record before it is ended, and returns its identity.
     pub(crate) fn take_process(&mut self, name: &str) -> Result<Option<ProcessIdentity>> {
         let Some(at) = self.record.processes.iter().position(|process| process.name == name) else {
             return Ok(None);
@@ -64,13 +64,13 @@ impl State {
         Ok(Some(process.identity))
     }
 
-    /// Records nodes that are about to be made.
+    /// Records nodes before they are created.
     pub(crate) fn add_nodes(&mut self, names: impl IntoIterator<Item = String>) -> Result<()> {
         self.record.nodes.extend(names);
         self.save()
     }
 
-    /// Records kernel settings as they are, before a kubelet changes them.
+    /// Records the values of kernel settings before a kubelet changes them.
     pub(crate) fn add_sysctls(&mut self, sysctls: BTreeMap<PathBuf, String>) -> Result<()> {
         self.record.sysctls.extend(sysctls);
         self.save()
@@ -81,12 +81,12 @@ impl State {
         &self.record.processes
     }
 
-    /// The names of the nodes, none for a control plane only.
+    /// Returns the names of the nodes. A cluster with only a control plane has none.
     pub(crate) fn nodes(&self) -> &[String] {
         &self.record.nodes
     }
 
-    /// Kernel settings to restore.
+    /// Returns the kernel settings to restore.
     pub(crate) fn sysctls(&self) -> &BTreeMap<PathBuf, String> {
         &self.record.sysctls
     }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_run_reads_the_record() {
+    fn a_later_run_reads_the_record() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
         let identity = ProcessIdentity::of(std::process::id()).unwrap();

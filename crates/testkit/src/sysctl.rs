@@ -1,12 +1,11 @@
-//! Kernel settings that every kubelet sets for the whole machine when it starts.
-//! They are recorded before and restored after, so that a cluster leaves a
-//! developer's machine as it was.
+//! Kernel settings that every kubelet changes for the whole machine when it starts. A cluster records them before, and
+//! restores them when it ends.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use crate::{error::Result, files};
 
-/// The settings of kubelet's `setupKernelTunables`.
+/// The settings that kubelet's `setupKernelTunables` changes.
 const TUNABLES: [&str; 6] = [
     "vm/overcommit_memory",
     "vm/panic_on_oom",
@@ -16,7 +15,7 @@ const TUNABLES: [&str; 6] = [
     "kernel/keys/root_maxbytes",
 ];
 
-/// The settings as they are. One that this kernel lacks is left out.
+/// Returns the current values of the settings. It omits a setting that this kernel lacks.
 pub(crate) fn current() -> BTreeMap<PathBuf, String> {
     TUNABLES
         .iter()
@@ -25,7 +24,7 @@ pub(crate) fn current() -> BTreeMap<PathBuf, String> {
         .collect()
 }
 
-/// Writes recorded settings back, where they differ.
+/// Restores the recorded values of settings that differ.
 pub(crate) fn restore(settings: &BTreeMap<PathBuf, String>) -> Result<()> {
     for (path, value) in settings {
         if files::read(path)? != *value {

@@ -11,15 +11,15 @@ pub enum KubernetesVersion {
     V1_37,
     /// 1.35, where constrained impersonation is alpha; its feature gate is on.
     V1_35,
-    /// 1.34, which knows no constrained impersonation.
+    /// 1.34, which lacks constrained impersonation.
     V1_34,
 }
 
 impl KubernetesVersion {
-    /// All of them, newest first.
+    /// All versions, newest first.
     pub const ALL: [Self; 3] = [Self::V1_37, Self::V1_35, Self::V1_34];
 
-    /// `major.minor`, the way `--emulated-version` takes it.
+    /// Returns `major.minor`, the form that `--emulated-version` takes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V1_37 => "1.37",
@@ -28,9 +28,8 @@ impl KubernetesVersion {
         }
     }
 
-    /// The arguments that scheduler and controller manager need. They must emulate
-    /// what the API server does: otherwise the scheduler waits for ever for
-    /// resources that the server lacks.
+    /// Returns the version's arguments for scheduler and controller manager. They must emulate the same version as the
+    /// API server, because otherwise the scheduler waits forever for resources that the server lacks.
     pub(crate) fn component_arguments(self) -> Vec<String> {
         match self {
             Self::V1_37 => Vec::new(),
@@ -38,7 +37,7 @@ impl KubernetesVersion {
         }
     }
 
-    /// The arguments that the API server needs.
+    /// Returns the version's arguments for the API server.
     pub(crate) fn apiserver_arguments(self) -> Vec<String> {
         let mut arguments = self.component_arguments();
         if self == Self::V1_35 {
@@ -62,7 +61,7 @@ impl FromStr for KubernetesVersion {
         Self::ALL
             .into_iter()
             .find(|version| version.as_str() == text.trim_start_matches('v'))
-            .ok_or_else(|| format!("{text} is none of {}", known.join(", ")))
+            .ok_or_else(|| format!("{text} is not one of {}", known.join(", ")))
     }
 }
 
@@ -73,16 +72,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_version_is_read_back_from_its_own_text() {
+    fn every_version_is_parsed_from_its_text() {
         for version in KubernetesVersion::ALL {
             assert_eq!(version.to_string().parse(), Ok(version));
         }
     }
 
     #[test]
-    fn an_unknown_version_is_refused_with_the_known_ones() {
+    fn the_error_for_an_unknown_version_lists_the_known_ones() {
         let refusal = "1.20".parse::<KubernetesVersion>().unwrap_err();
-        assert_eq!(refusal, "1.20 is none of 1.37, 1.35, 1.34");
+        assert_eq!(refusal, "1.20 is not one of 1.37, 1.35, 1.34");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Clusters without nodes, as tests use them: real ones, so this needs the built
-//! Kubernetes, which `cargo xtask cluster up` and any of these tests build once.
+//! Tests of real clusters without nodes. They need the built Kubernetes, which `cargo xtask cluster up` or the first of
+//! these tests builds once.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -12,8 +12,8 @@ use node_readiness_testkit::{
     Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes, ProcessIdentity,
 };
 
-/// A directory that is the same in every run, so that what a killed run left in it is ended by the
-/// next, which needs the same addresses.
+/// Returns a directory that is the same in every run. So the next run ends a cluster that a killed run has left, which
+/// uses the same addresses.
 fn dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
@@ -43,7 +43,7 @@ fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The processes that the cluster's record names.
+/// Returns the processes in the cluster's record.
 fn processes(dir: &Path) -> Vec<ProcessIdentity> {
     let record = std::fs::read_to_string(dir.join("state.json")).unwrap();
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
@@ -85,8 +85,8 @@ fn a_run_ends_the_cluster_of_an_earlier_run() {
     assert!(left.iter().all(|process| !is_at_work(process)));
 }
 
-/// Whether a process still does anything. One that a detached cluster leaves is a child
-/// of this test, and stays a zombie until the test ends.
+/// Returns whether a process still runs and is no zombie. A killed process of a detached cluster is a child of this
+/// test, and stays a zombie until the test ends.
 fn is_at_work(process: &ProcessIdentity) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
     process.is_running() && !stat.contains(") Z ")

@@ -1,23 +1,22 @@
-//! `cargo xtask bench`: builds the operator and the benchmark, and runs it.
+//! `cargo xtask bench`: builds the operator and the benchmark, and runs the benchmark.
 //!
-//! The benchmark is a program of its own, in `crates/bench`, because its optimized build would delay every
-//! other task.
+//! The benchmark is a separate program, in `crates/bench`, because its optimized build would delay every other task.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::workspace::{self, Progress};
 
-/// What to measure.
+/// The options of the benchmark.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Count requests on 300 nodes, and fail if there are too many
+    /// Count the operator's requests on 300 nodes, and fail if there are too many
     #[arg(long)]
     quick: bool,
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, default_value_t = 1000, env = "NODES")]
     nodes: usize,
-    /// How many rules
+    /// Number of rules
     #[arg(long, default_value_t = 1, env = "RULES")]
     rules: usize,
     /// More arguments for the benchmark; `-- --help` shows them
@@ -25,7 +24,7 @@ pub(crate) struct Options {
     rest: Vec<String>,
 }
 
-/// How long a quick run measures heartbeats alone.
+/// The time for which a quick run measures heartbeats alone.
 const QUICK_STEADY_SECONDS: &str = "--steady-seconds=10";
 
 /// Runs the benchmark.
@@ -34,7 +33,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         return quick(&Progress::start());
     }
     let progress = Progress::start();
-    progress.say("building the operator and what measures it (minutes when much has changed)");
+    progress.say("building the operator and the benchmark (minutes when much has changed)");
     let [operator, bench] = build(&["--release"], "release")?;
     let mut command = command(&bench, &operator);
     command
@@ -46,7 +45,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     workspace::run(&mut command)
 }
 
-/// Counts requests. A count does not depend on speed, so the test build is enough.
+/// Counts requests with the test build, because a count does not depend on speed.
 pub(crate) fn quick(progress: &Progress) -> anyhow::Result<()> {
     progress.say("counting the operator's requests on 300 nodes");
     let [operator, bench] = build(&[], "debug")?;

@@ -15,22 +15,22 @@ use crate::{
 /// The loopback /24 of a cluster without nodes. Tests use others.
 const LOOPBACK: LoopbackNet = LoopbackNet::new(0);
 
-/// What to do with the cluster.
+/// The commands for the local cluster.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Start it, after ending a running one
+    /// Start the cluster; a running one ends first
     Up(UpOptions),
-    /// End it, and those of killed tests and benchmarks; remove all traces on the machine
+    /// End the cluster and those of killed tests and benchmarks; remove all traces on the machine
     Down,
 }
 
 /// The cluster to start.
 #[derive(clap::Args)]
 pub(crate) struct UpOptions {
-    /// How many nodes; 0 for a control plane only, where Node objects are data
+    /// Number of nodes; 0 for a control plane only, where Node objects are data
     #[arg(long, default_value_t = 2, env = "NODES")]
     pub(crate) nodes: usize,
-    /// The Kubernetes version that it emulates: 1.37, 1.35 or 1.34
+    /// The Kubernetes version that the cluster emulates: 1.37, 1.35 or 1.34
     #[arg(long, default_value_t, env = "KUBE")]
     pub(crate) kube: KubernetesVersion,
 }
@@ -43,9 +43,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Ends the local cluster, and all other clusters of this checkout: those of tests and benchmarks still run if
-/// the test was killed. It cannot know that, so it names each. A cluster that cannot be ended, for example
-/// without root, does not stop the others from ending.
+/// Ends the local cluster and all other clusters of this checkout, which killed tests and benchmarks leave running.
+/// A test may still use one of them, so it names each. If one cannot be ended, for example without root, it still
+/// ends the others.
 fn down() -> anyhow::Result<()> {
     let local = workspace::cluster_dir();
     let mut dirs = Cluster::all_in(&local)?;
@@ -56,16 +56,16 @@ fn down() -> anyhow::Result<()> {
         let note = if *dir == local { "" } else { "; a test that still uses it will fail" };
         println!("ending the cluster in {}{note}", dir.display());
         if let Err(error) = Cluster::down(dir) {
-            eprintln!("the cluster in {} was not ended: {error}", dir.display());
+            eprintln!("cannot end the cluster in {}: {error}", dir.display());
             left += 1;
         }
     }
     if left > 0 {
-        bail!("clusters that were not ended: {left}; the reasons are above");
+        bail!("{left} clusters still run; the errors are above");
     }
     // A start that was killed early leaves a kubeconfig without a cluster.
     Cluster::down(&local)?;
-    println!("no cluster of this checkout runs any more");
+    println!("all clusters of this checkout have ended");
     Ok(())
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn start(
     Ok(Cluster::up(&spec, &|line| progress.say(line))?)
 }
 
-/// Nodes that join with the startup taint of the examples. The binary is the testkit's.
+/// Returns nodes that join with the startup taint of the examples. The binary is the testkit's.
 pub(crate) fn real_nodes(count: usize, testkit_binary: PathBuf) -> Nodes {
     Nodes::Real(RealNodes {
         count,

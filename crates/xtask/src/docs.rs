@@ -1,7 +1,7 @@
 //! `cargo xtask docs`: the docs as a book, built by mdBook from `docs/SUMMARY.md`.
 //!
-//! Pages link to examples and sources outside of `docs`, and mdBook takes one directory of sources. So the book
-//! is built from a copy of the checkout, in which every link is as in the checkout.
+//! Pages link to examples and sources outside of `docs`, but mdBook reads one directory of sources. So mdBook builds
+//! the book from a copy of the checkout, in which every link works as in the checkout.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::{
     workspace::{self, Progress},
 };
 
-/// The version of mdBook, which is installed from source once.
+/// The version of mdBook. The first run installs it from source.
 const MDBOOK: &str = "0.5.4";
 
 /// The table of contents, whose links are relative to `docs`.
@@ -25,7 +25,7 @@ const SUMMARY: &str = "docs/SUMMARY.md";
 /// Builds the book into `dist/book/html`.
 ///
 /// # Errors
-/// When a link leads nowhere, or mdBook cannot be installed or fails.
+/// When a link is broken, or mdBook cannot be installed or fails.
 pub(crate) fn run() -> anyhow::Result<()> {
     let progress = Progress::start();
     progress.say("checking links");
@@ -48,7 +48,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The program, which is built if it is not there.
+/// Returns the path of mdBook, and installs it if it is missing.
 fn install(progress: &Progress) -> anyhow::Result<PathBuf> {
     let root = workspace::target_dir().join("tools").join(format!("mdbook-{MDBOOK}"));
     let program = root.join("bin/mdbook");
@@ -83,7 +83,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     copy().with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
-/// The table of contents with links from the workspace's root.
+/// Returns the table of contents with links that are relative to the workspace's root.
 fn relative_to_root(summary: &str) -> String {
     let mut parts = summary.split("](");
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_of_the_table_of_contents_start_at_the_root() {
+    fn links_of_the_table_of_contents_are_relative_to_the_root() {
         assert_eq!(
             relative_to_root("- [A](a.md)\n  - [B](guides/b.md)\n- [C](../README.md)\n"),
             "- [A](docs/a.md)\n  - [B](docs/guides/b.md)\n- [C](README.md)\n"

@@ -1,5 +1,5 @@
-//! `cargo xtask images`: static binaries, and image archives of them, without Docker. The Dockerfile builds the
-//! same with Docker.
+//! `cargo xtask images`: builds static binaries, and image archives of them, without Docker. The Dockerfile builds
+//! the same images with Docker.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::workspace::{self, Progress};
 /// The programs with images, by the last part of their names.
 const PROGRAMS: [&str; 3] = ["operator", "reporter", "testkit"];
 
-/// The names of the images, and what to do with them.
+/// The names of the images, and whether to load them.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The prefix of the images' names, before `/operator`, `/reporter` and `/testkit`
@@ -20,10 +20,10 @@ pub(crate) struct Options {
     /// The images' tag
     #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")), env = "IMG_TAG")]
     pub(crate) img_tag: String,
-    /// Import them into the nodes of the running local cluster
+    /// Import the images into the nodes of the running local cluster
     #[arg(long)]
     pub(crate) load: bool,
-    /// Build only these: operator, reporter, testkit
+    /// Build only these images: operator, reporter, testkit
     #[arg(long, value_delimiter = ',', default_values = PROGRAMS, hide_default_value = true)]
     pub(crate) only: Vec<String>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let progress = Progress::start();
     if let Some(unknown) = options.only.iter().find(|name| !PROGRAMS.contains(&name.as_str())) {
-        bail!("there is no image {unknown}; there are {}", PROGRAMS.join(", "));
+        bail!("unknown image {unknown}: use {}", PROGRAMS.join(", "));
     }
     let programs: Vec<&str> = options.only.iter().map(String::as_str).collect();
     let binaries = build_static(&programs, &progress)?;
@@ -62,7 +62,7 @@ fn load(archives: &[PathBuf], progress: &Progress) -> anyhow::Result<()> {
     let cluster = Cluster::attach(&workspace::cluster_dir())?;
     let nodes = cluster.nodes()?;
     if nodes.is_empty() {
-        bail!("the local cluster has no nodes that could take images: start one with NODES=2");
+        bail!("the local cluster has no nodes to load images into: start one with NODES=2");
     }
     cluster.load_images(archives)?;
     progress.say(&format!("loaded into {}", nodes.join(", ")));
@@ -87,7 +87,7 @@ pub(crate) fn build_static(programs: &[&str], progress: &Progress) -> anyhow::Re
     Ok(programs.iter().map(|program| dir.join(package(program))).collect())
 }
 
-/// Builds all programs and returns the testkit's path, for nodes that are made of it.
+/// Builds all programs and returns the path of the testkit's binary, which the nodes run.
 pub(crate) fn build_all(progress: &Progress) -> anyhow::Result<PathBuf> {
     let built = build_static(&PROGRAMS, progress)?;
     built
@@ -101,17 +101,17 @@ fn package(program: &str) -> String {
     format!("node-readiness-{program}")
 }
 
-/// The testkit's image waits without arguments, as a pod's sandbox.
+/// Returns the arguments for pods that give none. The testkit's image then waits like a pod's sandbox.
 fn default_arguments(program: &str) -> Vec<String> {
     if program == "testkit" { vec!["pause".to_owned()] } else { Vec::new() }
 }
 
-/// The target, named explicitly so that `RUSTFLAGS` do not apply to build scripts and procedural macros, which
-/// cannot be static.
+/// Returns the build target. It is explicit so that `RUSTFLAGS` do not apply to build scripts and procedural macros,
+/// which cannot be static.
 fn static_target() -> anyhow::Result<&'static str> {
     match std::env::consts::ARCH {
         "x86_64" => Ok("x86_64-unknown-linux-gnu"),
         "aarch64" => Ok("aarch64-unknown-linux-gnu"),
-        other => bail!("images can be built on x86_64 and aarch64, and this is {other}"),
+        other => bail!("images can be built on x86_64 and aarch64, but this machine is {other}"),
     }
 }

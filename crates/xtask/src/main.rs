@@ -1,4 +1,4 @@
-//! `cargo xtask`: tasks of the Makefile that are more than one command. Each subcommand is a module.
+//! `cargo xtask`: tasks of the Makefile that take more than one command. Each subcommand is a module.
 
 mod bench;
 mod bench_release;
@@ -27,7 +27,7 @@ enum Command {
     /// Start or end the local Kubernetes cluster
     #[command(subcommand)]
     Cluster(cluster::Command),
-    /// Show the project at work on a new cluster of two real nodes
+    /// Show the project on a new cluster with two real nodes
     Demo(demo::Options),
     /// Generate the manifests and the reference that are derived from Rust types
     Generate(generate::Options),
@@ -35,13 +35,13 @@ enum Command {
     Docs,
     /// Run every check and test
     Test(test::Options),
-    /// Measure the operator against the API server's own speed
+    /// Measure the operator, and compare it with the API server's own speed
     Bench(bench::Options),
     /// Build the container images as archives
     Images(images::Options),
     /// Measure the cost of a reporter on a node on which nothing changes
     BenchReporter(bench_reporter::Options),
-    /// Measure on two real nodes how long a node waits after its agent answers
+    /// Measure on two real nodes how long after its agent's answer a node is released
     BenchRelease(bench_release::Options),
 }
 

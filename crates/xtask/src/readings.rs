@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One line: name, value, and the limit, if there is one.
+/// One line of the table: name, value, and an optional limit.
 pub(crate) struct Reading {
     what: &'static str,
     value: f64,
@@ -14,7 +14,7 @@ pub(crate) struct Reading {
 pub(crate) struct Readings(pub(crate) Vec<Reading>);
 
 impl Readings {
-    /// Returns how many limits are exceeded.
+    /// Returns the number of exceeded limits.
     pub(crate) fn missed(&self) -> usize {
         self.0.iter().filter(|reading| !reading.passes()).count()
     }
@@ -54,12 +54,12 @@ impl fmt::Display for Readings {
     }
 }
 
-/// A million bytes each.
+/// Converts bytes to megabytes of a million bytes.
 pub(crate) fn megabytes(bytes: u64) -> f64 {
     count(bytes) / 1e6
 }
 
-/// A number that is small enough to be exact.
+/// Converts a count, which is small enough to be exact.
 pub(crate) fn count(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }

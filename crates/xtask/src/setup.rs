@@ -1,4 +1,4 @@
-//! Installs the Debian packages that real nodes need, if that is possible without asking.
+//! Installs the Debian packages that real nodes need, if this process is root on Debian.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use node_readiness_testkit::host;
 
 use crate::workspace::{self, Progress};
 
-/// Installs missing packages. Without root on Debian it fails with a message that names them.
+/// Installs missing packages. If it cannot, its error names them.
 pub(crate) fn packages_for_nodes(progress: &Progress) -> anyhow::Result<()> {
     let missing = host::missing_tools();
     if missing.is_empty() || !host::is_root() || host::find("apt-get").is_none() {
@@ -15,7 +15,7 @@ pub(crate) fn packages_for_nodes(progress: &Progress) -> anyhow::Result<()> {
     let packages = host::packages(&missing);
     progress.say(&format!("installing {}", packages.join(" ")));
     apt_get(&["update", "--quiet=2"])?;
-    // The package may start a containerd service. The nodes have their own containerds.
+    // The package may start a containerd service, which the nodes do not need: each runs its own containerd.
     let install = ["install", "--yes", "--quiet=2", "--no-install-recommends"];
     apt_get(&[&install, &packages[..]].concat())
 }

@@ -65,11 +65,11 @@ const E2E_RUNS: [(KubernetesVersion, &[&str]); 3] = [
 /// The tests without constrained impersonation.
 const WITHOUT_IMPERSONATION: &str = "without_impersonation::";
 
-/// The packages, without their common prefix, that must build by themselves. Those of tests and tasks do
-/// whenever they run.
+/// The packages, without their common prefix, that must build by themselves. Packages of tests and tasks are left
+/// out, because each run of them shows that they build.
 const PACKAGES: [&str; 4] = ["api", "engine", "operator", "reporter"];
 
-/// What to run.
+/// The stages to run.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Run these stages only, in this order
@@ -111,7 +111,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             Stage::E2e => count.add(e2e(&progress)?),
         }
     }
-    progress.say("all stages are done");
+    progress.say("all stages have ended");
     println!("{} passed, {} failed", count.passed, count.failed);
     if count.failed > 0 {
         bail!("some tests failed; their output is above");
@@ -122,7 +122,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 fn checks(progress: &Progress) -> anyhow::Result<()> {
     progress.say("checking formatting");
     workspace::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
-    progress.say("checking that generated files are as generated");
+    progress.say("checking that generated files are up to date");
     generate::run(&generate::Options { check: true })?;
     progress.say("checking names, links and lines of prose");
     language::check()?;
@@ -131,7 +131,7 @@ fn checks(progress: &Progress) -> anyhow::Result<()> {
     workspace::run(workspace::cargo().args(lints))?;
     progress.say("checking that each package builds by itself");
     for package in PACKAGES {
-        // The features of another package must not be what makes it build.
+        // A package must not depend on features that only another package enables.
         let package = format!("node-readiness-{package}");
         workspace::run(workspace::cargo().args(["check", "--locked", "-p", &package]))?;
     }
@@ -168,7 +168,7 @@ fn integration(progress: &Progress) -> anyhow::Result<Count> {
     cargo_test(&["-p", "node-readiness-operator", "--test", "it"], &environment)
 }
 
-/// Runs one test binary, whose failures are printed when they happen.
+/// Runs the quick benchmark, which prints its own failures, and counts it as one test.
 fn bench_quick(progress: &Progress) -> anyhow::Result<Count> {
     bench::quick(progress)?;
     Ok(Count { passed: 1, failed: 0 })
@@ -212,7 +212,7 @@ fn e2e_on(
     let environment = [
         (E2E_KUBECONFIG, cluster.kubeconfig().into_os_string()),
         (E2E_KUBE, version.as_str().into()),
-        // kubectl's cache of the user's last cluster at this address is of another version.
+        // kubectl's default cache may be of an earlier cluster with another version at this address.
         ("KUBECACHEDIR", cluster.layout().dir().join("kubectl-cache").into_os_string()),
         ("PATH", workspace::path_with(&cluster.layout().bin())),
     ];
@@ -243,7 +243,7 @@ fn cargo_test(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::R
     let output = running.stdout.take().context("cargo test has no output")?;
     let mut count = Count::default();
     for line in BufReader::new(output).lines() {
-        let line = line.context("cannot read what cargo test prints")?;
+        let line = line.context("cannot read the output of cargo test")?;
         println!("{line}");
         count.add(counted(&line).unwrap_or_default());
     }
@@ -282,7 +282,7 @@ mod tests {
 
     /// A filter without a module would select or skip nothing, unnoticed.
     #[test]
-    fn every_filter_of_the_end_to_end_tests_names_a_module_of_theirs() {
+    fn every_filter_of_the_end_to_end_tests_names_a_module() {
         let tests = workspace::root().join("crates/operator/tests/e2e");
         let words = E2E_RUNS.iter().flat_map(|(_, words)| *words);
         for filter in words.filter(|word| **word != "--skip") {

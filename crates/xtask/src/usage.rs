@@ -23,7 +23,7 @@ pub(crate) struct Cpu {
 }
 
 impl Usage {
-    /// Returns the usage from one reading to a later one, at most, because only full ticks count.
+    /// Returns an upper bound of the time between two readings. It adds a tick, because Linux counts full ticks only.
     pub(crate) fn cpu_since(later: &Self, earlier: &Self) -> Cpu {
         // Linux uses this unit on every architecture (proc(5), USER_HZ).
         let tick = Duration::from_millis(10);

@@ -34,7 +34,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The Makefile of this checkout, as a user calls it.
+/// Returns `make` in this checkout, with the environment of a user's shell.
 pub(crate) fn make() -> Command {
     let mut command = Command::new("make");
     command.current_dir(root()).env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
@@ -42,8 +42,8 @@ pub(crate) fn make() -> Command {
     command
 }
 
-/// Removes cargo's variables for the running program from a command. Build scripts that read them (ring's does)
-/// would see a change, and everything above them would be built again.
+/// Removes cargo's variables for the running program from a command. Some build scripts read them, such as ring's.
+/// With them cargo would see a change, and build ring and its dependents again.
 pub(crate) fn forget_own_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -53,7 +53,7 @@ pub(crate) fn forget_own_package(command: &mut Command) {
     }
 }
 
-/// `PATH` with a directory in front.
+/// Returns `PATH` with a directory in front.
 pub(crate) fn path_with(directory: &Path) -> OsString {
     let mut path = directory.as_os_str().to_owned();
     path.push(":");
@@ -81,7 +81,7 @@ impl Progress {
         Self(Instant::now())
     }
 
-    /// Prints one line, and ignores a closed output.
+    /// Prints one line. A closed output is no error.
     pub(crate) fn say(&self, line: &str) {
         let _ = writeln!(io::stdout(), "[{:5.1} s] {line}", self.0.elapsed().as_secs_f32());
     }

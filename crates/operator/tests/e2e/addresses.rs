@@ -78,7 +78,7 @@ fn an_agent_that_listens_on_its_nodes_own_address_only_is_reached_there() {
 }
 
 #[test]
-fn a_node_without_loopback_says_so_and_its_reporter_goes_on() {
+fn a_node_without_loopback_is_reported_and_its_reporter_keeps_running() {
     let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
     let _test_servers = TestServers::start(&mut exclusive, node);

@@ -240,7 +240,7 @@ fn kubelets_counts(node: &str) -> BTreeMap<String, (u64, u64)> {
 }
 
 #[test]
-fn odd_servers_are_taken_as_kubelet_takes_them() {
+fn probes_of_odd_servers_have_the_same_result_as_kubelets() {
     let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
     let servers = Servers::start(cluster().network_of(node).unwrap());

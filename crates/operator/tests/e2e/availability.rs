@@ -37,7 +37,7 @@ fn the_cause_of_a_failed_deployment_is_printed() {
 }
 
 #[test]
-fn a_leader_on_a_node_that_is_cut_off_is_followed_by_the_other() {
+fn a_standby_takes_over_from_a_leader_on_a_disconnected_node() {
     let mut exclusive = Exclusive::with_operator();
     // Who was drained in another test came back where the other is.
     sh(&root(), "kubectl -n nrr-system rollout restart deployment/nrr-controller-manager")

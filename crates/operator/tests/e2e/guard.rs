@@ -21,7 +21,7 @@ const KUBELETS_LABEL: &str = "kubernetes.io/arch";
 
 /// Strict is the records' guard and more, so what passes it passes both.
 #[test]
-fn a_kubelet_does_all_that_it_does_within_the_strict_guard() {
+fn the_strict_guard_allows_all_requests_of_a_kubelet() {
     let mut exclusive = Exclusive::with_operator();
     put_up(Guard::Strict);
     kubelets_requests_name_their_credential();

@@ -53,7 +53,7 @@ const GUIDE: [Step; 9] = [
 ];
 
 #[test]
-fn the_guide_works_as_written_and_all_of_it_can_be_removed_again() {
+fn the_guide_works_as_written_and_is_removed_completely() {
     let mut exclusive = Exclusive::with_nothing_installed();
     assert_version();
     // If a step fails. The rule is then left to the next test, which removes it with the operator.

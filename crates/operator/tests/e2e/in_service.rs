@@ -10,7 +10,7 @@ use crate::reporters::Rule;
 use crate::shell::get_all;
 
 #[test]
-fn a_new_rule_evicts_nothing_where_its_probe_is_good_and_as_much_as_it_may_where_it_is_bad() {
+fn a_new_rule_with_a_good_probe_evicts_no_pod_and_one_with_a_bad_probe_respects_max_unavailable() {
     let mut exclusive = Exclusive::with_operator();
     for node in NODES {
         exclusive.run_pod(&workload(node));

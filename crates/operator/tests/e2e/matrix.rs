@@ -13,7 +13,7 @@ use crate::tokens::{layout, reporter_on_node_a, rule, version};
 const ANOTHER: &str = "matrix-another";
 
 #[test]
-fn every_answer_is_as_the_matrix_says() {
+fn every_answer_is_as_the_matrix_expects() {
     let mut exclusive = Exclusive::with_operator();
     let layout = layout();
     let another = rule(&mut exclusive, ANOTHER, Access::ConstrainedImpersonation);

@@ -23,7 +23,7 @@ pub fn scrape(node: &str, port: u16) -> Option<BTreeMap<String, u64>> {
 }
 
 #[test]
-fn of_two_rules_with_one_port_for_metrics_both_report_and_one_serves() {
+fn two_rules_with_one_metrics_port_both_report_and_only_one_serves_metrics() {
     const PORT: u16 = 9191;
     let mut exclusive = Exclusive::with_operator();
     let rule = |name| Rule::of_node(name, "node-a").reporter("metricsPort", PORT);

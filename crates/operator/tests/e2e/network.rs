@@ -52,7 +52,7 @@ impl Drop for Cut {
 }
 
 #[test]
-fn a_node_that_was_cut_off_is_held_and_recovers_by_itself() {
+fn a_disconnected_node_is_held_and_recovers_by_itself() {
     let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
     let _test_servers = TestServers::start(&mut exclusive, node);

@@ -8,7 +8,7 @@ use crate::shell::{get, get_all, try_kubectl};
 const NAMESPACE: &str = "nrr-system";
 
 #[test]
-fn its_pod_is_ready_in_a_namespace_that_admits_only_restricted_ones() {
+fn the_operators_pod_is_ready_in_a_restricted_namespace() {
     let _exclusive = Exclusive::with_operator();
     let namespace: Namespace = get(&["namespace", NAMESPACE]);
     let level = &namespace.metadata.labels.unwrap()["pod-security.kubernetes.io/enforce"];

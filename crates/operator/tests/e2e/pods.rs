@@ -27,7 +27,7 @@ impl Drop for WithoutProxy {
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_is_in_the_status() {
+fn the_status_reports_an_image_that_cannot_be_pulled() {
     let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
     let rule = Rule::of_node("no-image", node)
@@ -43,7 +43,7 @@ fn an_image_that_cannot_be_pulled_is_in_the_status() {
 }
 
 #[test]
-fn pods_ask_for_their_token_themselves_and_reach_nothing_by_a_proxy() {
+fn pods_mount_their_own_token_and_ignore_proxy_variables() {
     let mut exclusive = Exclusive::with_operator();
     let _without_proxy = WithoutProxy;
     let no_token = json!({"automountServiceAccountToken": false}).to_string();

@@ -117,7 +117,7 @@ fn bad_rounds() -> [Round; 4] {
 }
 
 #[test]
-fn every_kind_of_probe_reports_what_its_test_server_does() {
+fn every_kind_of_probe_reports_the_behavior_of_its_test_server() {
     let mut exclusive = Exclusive::with_operator();
     let test_servers = TestServers::start(&mut exclusive, NODE);
     // For the program of the exec probe. The reporter is brought into it.

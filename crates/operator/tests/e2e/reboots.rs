@@ -16,7 +16,7 @@ use crate::test_servers::TestServers;
 const WORKLOAD: &str = "after-reboot";
 
 #[test]
-fn a_rebooted_node_takes_no_pod_before_its_reporter_has_reported_anew() {
+fn a_rebooted_node_gets_no_pod_before_its_reporter_has_reported_again() {
     let mut exclusive = Exclusive::with_operator();
     let node = node_without_leader();
     let _test_servers = TestServers::start(&mut exclusive, node);

@@ -13,7 +13,7 @@ use crate::harness::{Exclusive, eventually};
 use crate::shell::{apply, kubeconfig, kubectl};
 
 #[test]
-fn a_reporters_token_ends_with_its_pod() {
+fn a_reporters_token_expires_with_its_pod() {
     let mut exclusive = Exclusive::with_operator();
     let layout = layout();
     for access in Access::ALL.into_iter().filter(|access| access.exists_on(version())) {

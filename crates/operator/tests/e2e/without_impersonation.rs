@@ -9,7 +9,7 @@ use crate::shell::{get, kubectl};
 use crate::tokens::{apply_rule, rule};
 
 #[test]
-fn a_rule_that_needs_it_is_granted_nothing_until_it_asks_for_the_other_access() {
+fn a_rule_gets_no_permission_until_it_selects_the_other_access() {
     let mut exclusive = Exclusive::with_operator();
     let condition = rule(&mut exclusive, "unsupported", Access::ConstrainedImpersonation);
     let (reason, message) = eventually("the rule says why it has no reporters", || {

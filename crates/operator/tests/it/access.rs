@@ -1,4 +1,4 @@
-//! By which permissions reporters write, what limits them, and what rules may ask for.
+//! The permissions with which reporters write, their limits, and the features that rules may use.
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -35,7 +35,7 @@ fn daemon_sets(t: &Fixture) -> Api<DaemonSet> {
     Api::namespaced(t.client.clone(), REPORTERS)
 }
 
-/// Reason and message of a rule's `ReporterReady`, while that is not so.
+/// Returns the reason and message of a rule's `ReporterReady`, unless it is True.
 fn trouble(rule: &NodeReadinessRule) -> Option<(String, String)> {
     let conditions = rule.status.iter().flat_map(|status| &status.conditions);
     let mut reporters = conditions.filter(|c| c.type_ == "ReporterReady" && c.status == "False");
@@ -43,7 +43,7 @@ fn trouble(rule: &NodeReadinessRule) -> Option<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_policy_is_there_before_the_permission_that_it_limits_and_goes_after_it() {
+async fn a_policy_is_created_before_the_permission_that_it_limits_and_deleted_after_it() {
     let t = Fixture::new("guarded").await;
     let mut rule = probing(&t);
     rule["spec"]["reporter"] = json!({"access": "AdmissionPolicy"});
@@ -60,7 +60,7 @@ async fn a_policy_is_there_before_the_permission_that_it_limits_and_goes_after_i
         |time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| time.unwrap().0;
     let policy = policies(&t).get(name).await.unwrap();
     let binding = bindings(&t).get(name).await.unwrap();
-    // In whole seconds, and API servers are given some to see the policy.
+    // Creation times are in whole seconds. The operator waits some seconds until all API servers have the policy.
     for guard in [policy.metadata.creation_timestamp, binding.metadata.creation_timestamp] {
         assert!(created(guard) < created(granted.creation_timestamp()));
     }
@@ -76,7 +76,7 @@ async fn a_policy_is_there_before_the_permission_that_it_limits_and_goes_after_i
 }
 
 #[tokio::test]
-async fn a_rule_can_change_its_access_and_keeps_nothing_of_the_other() {
+async fn a_rule_that_changes_its_access_keeps_no_object_of_the_earlier_access() {
     let t = Fixture::new("switched").await;
     let grants: Api<ClusterRoleBinding> = Api::all(t.client.clone());
     let impersonator = "nrr-reporter-switched-impersonator";
@@ -91,7 +91,7 @@ async fn a_rule_can_change_its_access_and_keeps_nothing_of_the_other() {
     gone(&roles(&t), impersonator).await;
     t.apply(&probing(&t)).await;
     eventually(&grants, impersonator, |_| true).await;
-    // The role that both have is another by now, and API servers are given time to see that.
+    // Both accesses use the same role, which has changed. The operator waits until all API servers have the change.
     assert!(policies(&t).get_opt(guard).await.unwrap().is_some(), "the policy outlives the grant");
     gone(&policies(&t), guard).await;
     let granted = roles(&t).get("nrr-reporter-switched-status-updater").await.unwrap();
@@ -100,7 +100,7 @@ async fn a_rule_can_change_its_access_and_keeps_nothing_of_the_other() {
 }
 
 #[tokio::test]
-async fn a_rule_beyond_the_allowances_is_refused_in_the_status() {
+async fn a_rule_that_exceeds_the_allowances_has_no_reporters_and_reports_the_reason() {
     let t = Fixture::new("disallowed").await;
     let mut rule = probing(&t);
     rule["spec"]["probes"][0] =
@@ -111,12 +111,12 @@ async fn a_rule_beyond_the_allowances_is_refused_in_the_status() {
     assert_eq!(reason, "NotAllowed");
     assert!(message.contains("--allow-exec-probes"), "{message}");
     assert!(daemon_sets(&t).get_opt("reporter-disallowed").await.unwrap().is_none());
-    // What the shared operator allows.
+    // The flags of these tests' operator allow this probe.
     rule["spec"]["probes"][0] =
         json!({"conditionType": "example.com/Ready", "file": {"path": "/run/it/ready"}});
     t.apply(&rule).await;
     eventually(&daemon_sets(&t), "reporter-disallowed", |_| true).await;
-    // A rule that asks for too much loses what it had.
+    // The reporters of a rule are deleted when it exceeds the allowances.
     rule["spec"]["probes"][0] =
         json!({"conditionType": "example.com/Ready", "file": {"path": "/etc/shadow"}});
     t.apply(&rule).await;
@@ -134,7 +134,7 @@ async fn the_guard_follows_the_rules_and_is_repaired() {
     rule["spec"]["conditions"][0]["type"] = json!("example.com/Guarded");
     rule["spec"]["probes"][0]["conditionType"] = json!("example.com/Guarded");
     t.apply(&rule).await;
-    // The pods come when the guard lets them write, and not before.
+    // The DaemonSet is created after the guard allows its pods to write.
     let set = eventually(&daemon_sets(&t), "reporter-guarded", |_| true).await;
     let policy = policies(&t).get("nrr-guard-impersonated").await.unwrap();
     assert!(types(&policy).contains(r#""example.com/Guarded""#), "{}", types(&policy));
@@ -158,19 +158,20 @@ async fn the_guard_follows_the_rules_and_is_repaired() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_to_an_older_rule_that_was_refused_its_reporters() {
+async fn a_younger_rules_reporters_run_while_those_of_an_older_rule_are_not_allowed() {
     let t = Fixture::new("elder").await;
     let mut rule = probing(&t);
     rule["spec"]["probes"][0] =
         json!({"conditionType": "example.com/Ready", "exec": {"command": ["id"]}});
     t.apply(&rule).await;
     eventually(&t.rules(), "elder", |rule| trouble(rule).is_some()).await;
-    // Age is in whole seconds, and of two rules of the same second the name decides.
+    // Creation times are in whole seconds. Of two rules of the same second, the one whose name sorts first counts as
+    // older.
     let mut younger = probing(&t);
     younger["metadata"]["name"] = json!("elder-2");
     t.apply(&younger).await;
     eventually(&daemon_sets(&t), "reporter-elder-2", |_| true).await;
-    // Once the older one may have reporters, it is left to them.
+    // When the older rule's reporters are allowed, they write the condition.
     t.apply(&probing(&t)).await;
     eventually(&daemon_sets(&t), "reporter-elder", |_| true).await;
     gone(&daemon_sets(&t), "reporter-elder-2").await;

@@ -1,5 +1,5 @@
-//! Rules that the API server refuses, each with a message that names the field; and rules of the
-//! forms that users have, which it takes.
+//! Rules that the API server refuses, each with a message that names the field, and rules in forms that users have,
+//! which it accepts.
 
 use kube::Resource;
 use node_readiness_api::NodeReadinessRule;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Fixture;
 
-/// A change to a good rule, and what the refusal must say.
+/// The name of a case, a change of a valid rule, and the texts that the refusal must contain.
 type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
 
 const CASES: &[Case] = &[
@@ -18,7 +18,7 @@ const CASES: &[Case] = &[
         &["spec.nodeSelector.matchExpressions[0].values", "values must be given"],
     ),
     (
-        "a label key that no label can have",
+        "an invalid label key",
         |s| s["nodeSelector"] = json!({"matchLabels": {"a b": "c"}}),
         &["spec.nodeSelector.matchLabels", "each key must be a valid label key"],
     ),
@@ -28,17 +28,17 @@ const CASES: &[Case] = &[
         &["spec.nodeSelector.matchLabels", "each key must be a valid label key"],
     ),
     (
-        "a label value that no label can have",
+        "an invalid label value",
         |s| s["nodeSelector"] = json!({"matchLabels": {"a": "c d"}}),
         &["spec.nodeSelector.matchLabels.a", "should match"],
     ),
     (
-        "an expression with a key that no label can have",
+        "an expression with an invalid label key",
         |s| s["nodeSelector"] = json!({"matchExpressions": [{"key": "a b", "operator": "Exists"}]}),
         &["spec.nodeSelector.matchExpressions[0].key", "should match"],
     ),
     (
-        "an expression with a value that no label can have",
+        "an expression with an invalid label value",
         |s| {
             let values = ["ok", "c d"];
             s["nodeSelector"] =
@@ -70,7 +70,7 @@ const CASES: &[Case] = &[
         &["spec.conditions[1]", "Duplicate value"],
     ),
     (
-        "a status that is none",
+        "an invalid status",
         |s| s["conditions"][0]["requiredStatus"] = json!("Yes"),
         &["spec.conditions[0].requiredStatus", "Unsupported value"],
     ),
@@ -106,22 +106,22 @@ const CASES: &[Case] = &[
         &["spec.maxUnavailable", "must be a number from 0 to 2147483647, or a percentage"],
     ),
     (
-        "a limit that no number of nodes can reach",
+        "a limit that is too large",
         |s| s["maxUnavailable"] = json!(3_000_000_000_u32),
         &["spec.maxUnavailable", "must be a number from 0 to 2147483647, or a percentage"],
     ),
     (
-        "a limit above all",
+        "a percentage above 100",
         |s| s["maxUnavailable"] = json!("101%"),
         &["spec.maxUnavailable", "must be a number from 0 to 2147483647, or a percentage"],
     ),
     (
-        "too short a silence",
+        "a stale time that is too short",
         |s| s["conditions"][0]["staleAfterSeconds"] = json!(5),
         &["spec.conditions[0].staleAfterSeconds", "greater than or equal to 30"],
     ),
     (
-        "a shorter silence than that of a healthy reporter",
+        "a stale time shorter than two default heartbeats",
         |s| {
             s["conditions"][0]["staleAfterSeconds"] = json!(599);
             let type_ = s["conditions"][0]["type"].clone();
@@ -130,7 +130,7 @@ const CASES: &[Case] = &[
         &["spec.conditions", "at least twice reporter.heartbeatSeconds", "default 300"],
     ),
     (
-        "a shorter silence than that of a healthy reporter that says how often it reports",
+        "a stale time shorter than two configured heartbeats",
         |s| {
             s["conditions"][0]["staleAfterSeconds"] = json!(30);
             let type_ = s["conditions"][0]["type"].clone();
@@ -160,17 +160,17 @@ const CASES: &[Case] = &[
         &["spec.taint.key", "must have one slash"],
     ),
     (
-        "a taint key with too long a name",
+        "a taint key whose name is too long",
         |s| s["taint"]["key"] = json!(format!("readiness.k8s.io/{}", "a".repeat(64))),
         &["spec.taint.key", "name of 1 to 63"],
     ),
     (
-        "a taint key with a name that begins with a dash",
+        "a taint key whose name begins with a dash",
         |s| s["taint"]["key"] = json!("readiness.k8s.io/-a"),
         &["spec.taint.key", "name of 1 to 63"],
     ),
     (
-        "too long a condition type",
+        "a condition type that is too long",
         |s| s["conditions"][0]["type"] = json!("a".repeat(317)),
         &["spec.conditions[0].type", "more than 316"],
     ),
@@ -180,7 +180,7 @@ const CASES: &[Case] = &[
         &["spec.taint.key", "name of 1 to 63"],
     ),
     (
-        "a taint value that is no label value",
+        "a taint value that is not a label value",
         |s| s["taint"]["value"] = json!("not valid"),
         &["spec.taint.value", "must be empty or a label value"],
     ),
@@ -208,14 +208,14 @@ const CASES: &[Case] = &[
         &["spec.probes", "must be one of conditions[].type"],
     ),
     (
-        "a probe of nothing",
+        "a probe without a handler",
         |s| {
             s["probes"][0].as_object_mut().unwrap().remove("httpGet");
         },
         &["spec.probes[0]", "httpGet"],
     ),
     (
-        "a port that is none",
+        "an invalid port",
         |s| s["probes"][0]["httpGet"]["port"] = json!(70000),
         &["spec.probes[0].httpGet.port", "65535"],
     ),
@@ -225,7 +225,7 @@ const CASES: &[Case] = &[
         &["spec.probes[0].httpGet.path"],
     ),
     (
-        "a period of nothing",
+        "a period of zero",
         |s| s["probes"][0]["periodSeconds"] = json!(0),
         &["spec.probes[0].periodSeconds", "greater than or equal to 1"],
     ),
@@ -238,7 +238,7 @@ const CASES: &[Case] = &[
         &["spec.reporter", "no effect without probes"],
     ),
     (
-        "a user that is none",
+        "an invalid user",
         |s| s["reporter"] = json!({"runAsUser": -1}),
         &["spec.reporter.runAsUser", "greater than or equal to 0"],
     ),
@@ -274,7 +274,7 @@ const CASES: &[Case] = &[
         &["spec.probes[0].unixSocket", "must be absolute"],
     ),
     (
-        "a command of nothing",
+        "an empty command",
         |s| {
             s["probes"][0] = json!({"conditionType": "example.com/Ready", "exec": {"command": []}});
         },
@@ -302,7 +302,7 @@ fn good(name: &str) -> Value {
     })
 }
 
-/// Has the API server check a rule as kubectl does, unknown fields included, and not keep it.
+/// Creates a rule as a dry run, with kubectl's strict validation, which refuses unknown fields.
 async fn create(t: &Fixture, rule: &Value) -> Result<(), String> {
     let path = NodeReadinessRule::url_path(&(), None);
     let request = http::Request::post(format!("{path}?dryRun=All&fieldValidation=Strict"))
@@ -315,7 +315,7 @@ async fn create(t: &Fixture, rule: &Value) -> Result<(), String> {
 #[tokio::test]
 async fn each_kind_of_invalid_field_is_refused_by_name() {
     let t = Fixture::new("refused").await;
-    create(&t, &good("refused")).await.expect("the rule that the cases change is good");
+    create(&t, &good("refused")).await.expect("the rule that the cases change is valid");
     for (case, change, says) in CASES {
         let mut rule = good("refused");
         change(&mut rule["spec"]);
@@ -327,7 +327,7 @@ async fn each_kind_of_invalid_field_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn lesson_279_every_form_that_users_have_is_taken() {
+async fn lesson_279_every_form_that_users_have_is_accepted() {
     let t = Fixture::new("taken").await;
     let forms: &[fn(&mut Value)] = &[
         |s| s["enforcementMode"] = json!("bootstrap-only"),

@@ -1,5 +1,5 @@
-//! Every rule below `examples/` is one that the API server takes, without an unknown field, and each
-//! scenario comes to pass with the flags that its README gives the operator, and with no fewer.
+//! Tests of `examples/`. The API server accepts every rule, without unknown fields. Each scenario works with the
+//! operator flags of its README, and needs all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,29 +15,28 @@ use serde_json::{Value, json};
 
 use crate::harness::{Fixture, REPORTERS, eventually, gone, kubectl};
 
-/// How many files with rules, and how many scenarios, there are at least: a search that finds nothing
-/// is no success.
+/// The minimum numbers of files with rules and of scenarios, so that a search that finds nothing fails.
 const AT_LEAST: usize = 24;
 const SCENARIOS_AT_LEAST: usize = 8;
 
-/// How a README gives the operator flags.
+/// The text before the operator's flags in a README.
 const DEPLOY: &str = "make deploy OPERATOR_FLAGS=";
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
 }
 
-/// What is in a directory.
+/// Returns the entries of a directory.
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path())
 }
 
-/// The folders with a scenario each, which `fields` is not.
+/// Returns the folders that have a scenario. `fields` has none.
 fn scenarios() -> Vec<PathBuf> {
     entries(&examples()).filter(|path| path.is_dir() && !path.ends_with("fields")).collect()
 }
 
-/// The YAML files below a directory.
+/// Returns the YAML files below a directory.
 fn manifests(directory: &Path) -> Vec<PathBuf> {
     let files = entries(directory).flat_map(|path| {
         if path.is_dir() {
@@ -49,7 +48,7 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
     files.collect()
 }
 
-/// How many rules are in a file.
+/// Returns the number of rules in a file.
 fn rules_in(file: &Path) -> usize {
     let text = fs::read_to_string(file).unwrap();
     text.lines().filter(|line| *line == "kind: NodeReadinessRule").count()
@@ -59,7 +58,7 @@ fn readme(scenario: &Path) -> String {
     fs::read_to_string(scenario.join("README.md")).unwrap()
 }
 
-/// The flags that a scenario's README gives the operator.
+/// Returns the operator's flags in a scenario's README.
 fn flags(scenario: &Path) -> Vec<String> {
     let text = readme(scenario);
     let given = text.lines().filter_map(|line| line.strip_prefix(DEPLOY));
@@ -67,18 +66,18 @@ fn flags(scenario: &Path) -> Vec<String> {
     given.map(str::to_owned).collect()
 }
 
-/// Those that all scenarios take together.
+/// Returns the flags of all scenarios.
 pub fn operator_flags() -> Vec<String> {
     scenarios().iter().flat_map(|scenario| flags(scenario)).collect()
 }
 
 #[tokio::test]
-async fn every_example_is_taken_as_it_is() {
+async fn the_api_server_accepts_every_example() {
     let _installed = Fixture::new("examples").await;
     let mut taken = 0;
     for path in manifests(&examples()) {
         let file = path.to_str().unwrap();
-        // kubectl() fails the test, with the API server's words, where one is refused.
+        // kubectl() fails the test with the API server's message if the API server refuses a rule.
         let said = kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", file]);
         let rules = rules_in(&path);
         assert!(rules > 0 || !path.starts_with(examples().join("fields")), "{file} has no rule");
@@ -89,21 +88,21 @@ async fn every_example_is_taken_as_it_is() {
 }
 
 #[tokio::test]
-async fn every_scenario_takes_the_flags_of_its_readme_and_comes_to_pass() {
+async fn every_scenario_works_with_exactly_the_flags_of_its_readme() {
     let t = Fixture::new("scenarios").await;
     let scenarios = scenarios();
     assert!(scenarios.len() >= SCENARIOS_AT_LEAST, "only {scenarios:?} were found");
     join_all(scenarios.iter().map(|scenario| comes_to_pass(&t, scenario))).await;
 }
 
-/// Applies a scenario's rule for a node of its own, and plays what happens to that node.
+/// Applies a scenario's rule to its own node, and changes the conditions of that node.
 async fn comes_to_pass(t: &Fixture, scenario: &Path) {
     let name = scenario.file_name().unwrap().to_str().unwrap();
     let node = t.node(name, &Value::Null).await;
     let mut rule = rule_of(scenario);
     assert_flags(&rule, &flags(scenario), name);
     let spec = &mut rule["spec"];
-    // Other tests' nodes are not to be held.
+    // The rule must not hold other tests' nodes.
     spec["nodeSelector"]["matchLabels"]["test"] = json!(t.named(name));
     let labels = json!({"metadata": {"labels": spec["nodeSelector"]["matchLabels"]}});
     t.nodes().patch(&node, &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
@@ -111,7 +110,7 @@ async fn comes_to_pass(t: &Fixture, scenario: &Path) {
     let taint_key = taint["key"].as_str().unwrap();
     let set = format!("{}:{}", taint["value"].as_str().unwrap(), taint["effect"].as_str().unwrap());
     let dry_run = spec["dryRun"] == true;
-    // What a dry run would do is in the status, and a node shows what any other did.
+    // The effect of a dry run is in the status, and the effect of any other rule is on the node.
     let held: &[&str] = if dry_run { &[] } else { &[&set] };
     let counts = |held: bool| {
         move |status: &NodeReadinessRuleStatus| {
@@ -130,7 +129,7 @@ async fn comes_to_pass(t: &Fixture, scenario: &Path) {
     let spec = &applied.spec;
     let is_probed = |type_: &str| spec.probes.iter().any(|probe| probe.condition_type == type_);
     if spec.conditions.iter().all(|condition| is_probed(&condition.type_)) {
-        // The node was in service before the rule, which waits for what its probes find.
+        // The node is older than the rule, so the rule waits for the results of its probes.
         let pending =
             |status: &NodeReadinessRuleStatus| status.nodes.is_some_and(|nodes| nodes.pending == 1);
         t.expect_status(rule_name, pending).await;
@@ -160,16 +159,16 @@ async fn comes_to_pass(t: &Fixture, scenario: &Path) {
     t.expect_taints(&node, taint_key, &[]).await;
 }
 
-/// The one rule of a scenario.
+/// Returns the one rule of a scenario.
 fn rule_of(scenario: &Path) -> Value {
     let files: Vec<_> = manifests(scenario).into_iter().filter(|file| rules_in(file) > 0).collect();
-    let [file] = &files[..] else { panic!("{} has not one rule", scenario.display()) };
+    let [file] = &files[..] else { panic!("{} must have one rule", scenario.display()) };
     let client_side = ["create", "--dry-run=client", "--output=json", "-f"];
     let json = kubectl(&[&client_side[..], &[file.to_str().unwrap()]].concat());
     serde_json::from_str(&json).unwrap()
 }
 
-/// That an operator with these flags carries the rule out, and one without any of them does not.
+/// Checks that an operator with these flags accepts the rule, and that it refuses the rule if one of them is missing.
 fn assert_flags(rule: &Value, flags: &[String], name: &str) {
     let rule: NodeReadinessRule = serde_json::from_value(rule.clone()).unwrap();
     let admitted = |flags: &[String]| -> Result<(), Refusal> {
@@ -187,7 +186,7 @@ fn assert_flags(rule: &Value, flags: &[String], name: &str) {
     }
 }
 
-/// That a rule has reporters, and that the README names what of the node they see.
+/// Checks that a rule has reporters, and that the README names the node's directories that they mount.
 async fn assert_reporters(t: &Fixture, rule: &str, readme: &str) {
     let daemon_sets: Api<DaemonSet> = Api::namespaced(t.client.clone(), REPORTERS);
     let set = eventually(&daemon_sets, &format!("reporter-{rule}"), |_| true).await;

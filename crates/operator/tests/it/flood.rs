@@ -1,4 +1,4 @@
-//! A tenant who floods the API server with requests of a ServiceAccount.
+//! A tenant that floods the API server with requests of a ServiceAccount.
 //!
 //! By default all service accounts outside kube-system share one priority level. The flow schemas of
 //! `config/manager` give the operator's Lease and its other requests levels that tenants do not use.
@@ -17,19 +17,19 @@ use crate::restarts::Environment;
 
 const NAMESPACE: &str = "nrr-system";
 
-/// How many lists the tenant asks for at a time.
+/// The number of the tenant's concurrent list requests.
 const LISTS: usize = 600;
 
-/// A list that takes the API server three seconds and hardly any processor: it waits for a version that
-/// does not come. Lists of much data would measure the machine instead.
+/// A list request that occupies the API server for three seconds and uses hardly any CPU, because it waits for a future
+/// resource version. Large lists would measure the machine instead.
 const SLOW_LIST: &str =
     "/api/v1/configmaps?resourceVersion=999999999&resourceVersionMatch=NotOlderThan";
 
-/// How long the operator may take to answer a condition with a taint meanwhile.
+/// The maximum time from a change of a condition to the taint during the flood.
 const WITHIN: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_who_floods_the_api_server_costs_neither_the_lease_nor_a_taints_delay() {
+async fn a_tenant_that_floods_the_api_server_delays_neither_the_lease_nor_taints() {
     let environment = Environment::new("flood", 9).await;
     let operators = install(environment.kubeconfig(), "flood.kubeconfig");
     let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/manager/flow_schemas.yaml");
@@ -51,7 +51,7 @@ async fn a_tenant_who_floods_the_api_server_costs_neither_the_lease_nor_a_taints
     let flood = flood(&environment).await;
     let mut slowest = Duration::ZERO;
     for status in ["True", "False"].into_iter().cycle().take(6) {
-        // The flood is to have an effect before each.
+        // The flood must take effect before each change.
         tokio::time::sleep(Duration::from_secs(3)).await;
         let begun = Instant::now();
         environment.report_on("flooded", status).await;
@@ -80,7 +80,7 @@ async fn transitions(environment: &Environment) -> (Option<String>, Option<i32>)
     (spec.holder_identity, spec.lease_transitions)
 }
 
-/// Has a tenant ask for slow lists, again and again, until what is returned is dropped.
+/// Starts a tenant that sends slow list requests repeatedly, until the returned value is dropped.
 async fn flood(environment: &Environment) -> JoinSet<()> {
     environment.try_kubectl(&["create", "serviceaccount", "tenant"]).unwrap();
     let admin = ["--clusterrole=cluster-admin", "--serviceaccount=default:tenant"];
@@ -90,7 +90,7 @@ async fn flood(environment: &Environment) -> JoinSet<()> {
     let token = environment.try_kubectl(&["create", "token", "tenant"]).unwrap();
     let tenant = with_token(environment.kubeconfig(), "tenant.kubeconfig", token.trim());
     let mut lists = JoinSet::new();
-    // A connection takes a hundred requests at a time.
+    // A connection allows a hundred concurrent requests.
     for _ in 0..LISTS / 50 {
         let client = connect(&tenant).await;
         for _ in 0..50 {
@@ -103,7 +103,7 @@ async fn flood(environment: &Environment) -> JoinSet<()> {
 async fn list_for_ever(tenant: Client) {
     loop {
         let request = http::Request::get(SLOW_LIST).body(Vec::new()).unwrap();
-        // It ends with a refusal in any case.
+        // The API server refuses the request in any case.
         drop(tenant.request_text(request).await);
     }
 }

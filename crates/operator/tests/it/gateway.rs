@@ -1,6 +1,6 @@
-//! A way to the API server for one process alone, which notes each write and can be cut.
+//! A proxy to the API server for one process. It records each write and can stop traffic.
 //!
-//! It speaks plain HTTP and brings the operator's own token, so that every request can be seen.
+//! It speaks plain HTTP and adds the operator's token, so it can read every request.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -17,21 +17,21 @@ use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// What does not get through.
+/// The traffic that the gateway stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     Nothing,
-    /// Requests for Leases are not answered; everything else works.
+    /// The gateway answers no requests for Leases. Other requests work.
     Lease,
-    /// No request is answered, and no answer under way goes on.
+    /// The gateway answers no requests, and stops answers that it is sending.
     Everything,
 }
 
-/// A write as the gateway saw it; those of Leases are not noted.
+/// A write that passed through the gateway. Writes of Leases are not recorded.
 #[derive(Clone, Debug)]
 pub struct Write {
     pub at: Instant,
-    /// When the API server had answered, if it got that far.
+    /// The time of the API server's answer, if there was one.
     pub answered: Option<Instant>,
     #[expect(dead_code, reason = "it is shown when a test fails")]
     pub what: String,
@@ -49,7 +49,7 @@ struct Way {
 }
 
 impl Gateway {
-    /// Listens until the test's runtime ends. `client` is what requests go on with.
+    /// Listens until the test's runtime ends. `client` forwards the requests.
     pub async fn start(client: Client) -> Self {
         let way = Arc::new(Way {
             client,

@@ -1,6 +1,6 @@
-//! One operator for the whole run, and what a test needs to talk to the same API server.
+//! One operator for all tests, and helpers that access the same API server.
 //!
-//! Every test owns its names: the nodes, rules and labels that it makes begin with its own name.
+//! Each test has its own names: its nodes, rules and labels begin with the name of its fixture.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -24,29 +24,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{examples, scraper};
 
-/// How long anything may take to come true. It is long so that a slow machine fails no test;
-/// nothing waits for it unless it fails.
+/// The timeout of a wait. It is long so that no test fails on a slow machine. Only a failing test waits that long.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 pub const KEY: &str = "readiness.k8s.io/it";
 
-/// The namespace of reporters, as `config/` has it.
+/// The namespace of reporters in `config/`.
 pub const REPORTERS: &str = "nrr-reporters";
 
-/// What a test works with.
+/// The client and the name of a test.
 pub struct Fixture {
     pub client: Client,
     name: &'static str,
 }
 
 impl Fixture {
-    /// Connects as an administrator, once the operator runs. `name` is the test's own.
+    /// Connects as an administrator after the operator has started. `name` must be unique among the tests.
     pub async fn new(name: &'static str) -> Self {
         start_operator();
         Self { client: administrator().await, name }
     }
 
-    /// The name of something that this test makes.
+    /// Returns the name of an object of this test.
     pub fn named(&self, suffix: &str) -> String {
         format!("{}-{suffix}", self.name)
     }
@@ -59,13 +58,12 @@ impl Fixture {
         Api::all(self.client.clone())
     }
 
-    /// Events about what has no namespace.
+    /// Returns the API of events about cluster-scoped objects.
     pub fn events(&self) -> Api<Event> {
         Api::namespaced(self.client.clone(), "default")
     }
 
-    /// A continuous rule for this test's nodes that needs `example.com/Ready`=True and manages a
-    /// taint of its own.
+    /// Returns a continuous rule for this test's nodes that requires `example.com/Ready`=True and manages its own taint.
     pub fn rule(&self) -> Value {
         json!({
             "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
@@ -99,8 +97,8 @@ impl Fixture {
         name
     }
 
-    /// Waits until a rule that is created now is younger than a node: times of creation are in whole
-    /// seconds, and a node of the same second counts as new.
+    /// Waits until a rule that is created now is younger than a node. Creation times are in whole seconds, and a node of
+    /// the same second counts as new.
     pub async fn await_older_than_now(&self, node: &str) {
         let node = self.nodes().get(node).await.unwrap();
         let created = node.metadata.creation_timestamp.unwrap().0.as_second();
@@ -197,7 +195,7 @@ async fn event(t: &Fixture, reason: &str, passes: impl Fn(&Event) -> bool) -> Ev
     found.await.expect(reason)
 }
 
-/// Waits until an object is there and passes.
+/// Waits until an object exists and passes.
 pub async fn eventually<K>(api: &Api<K>, name: &str, passes: impl Fn(&K) -> bool) -> K
 where
     K: Resource + Clone + Debug + Serialize + DeserializeOwned,
@@ -205,7 +203,7 @@ where
     let found = poll(async || api.get_opt(name).await.unwrap().filter(|object| passes(object)));
     match found.await {
         Some(object) => object,
-        None => panic!("{name} did not come to pass: {:#?}", api.get_opt(name).await),
+        None => panic!("{name} did not pass in time: {:#?}", api.get_opt(name).await),
     }
 }
 
@@ -215,10 +213,10 @@ where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
     let gone = poll(async || api.get_opt(name).await.unwrap().is_none().then_some(()));
-    assert!(gone.await.is_some(), "{name} is still there: {:#?}", api.get_opt(name).await);
+    assert!(gone.await.is_some(), "{name} still exists: {:#?}", api.get_opt(name).await);
 }
 
-/// Asks again and again until there is an answer or the deadline passes.
+/// Polls until there is an answer or the deadline passes.
 pub async fn poll<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + DEADLINE;
     while Instant::now() < end {
@@ -230,18 +228,18 @@ pub async fn poll<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     None
 }
 
-/// The administrator's kubeconfig of the control plane that `make test` started.
+/// Returns the administrator's kubeconfig of the control plane that `make test` started.
 pub fn kubeconfig() -> PathBuf {
     let path = std::env::var_os("NRR_TEST_KUBECONFIG");
     path.expect("NRR_TEST_KUBECONFIG must name a control plane's kubeconfig; run make test").into()
 }
 
-/// Runs kubectl as the administrator, and returns what it printed.
+/// Runs kubectl as the administrator, and returns its output.
 pub fn kubectl(arguments: &[&str]) -> String {
     kubectl_with_warnings(arguments).0
 }
 
-/// The same, and what kubectl said beside it.
+/// Does the same, and also returns kubectl's warnings.
 pub fn kubectl_with_warnings(arguments: &[&str]) -> (String, String) {
     kubectl_on(&kubeconfig(), arguments)
 }
@@ -261,15 +259,15 @@ async fn administrator() -> Client {
     connect(&kubeconfig()).await
 }
 
-/// A client by a kubeconfig.
+/// Returns a client for a kubeconfig.
 pub async fn connect(kubeconfig: &Path) -> Client {
     let file = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
-/// Starts the operator with what `config/` grants it. It runs on a thread of its own until the
-/// test process ends, since each test has its own runtime.
+/// Starts the operator with the permissions that `config/` grants it. It runs on its own thread until the test process
+/// ends, because each test has its own runtime.
 fn start_operator() {
     static STARTED: OnceLock<()> = OnceLock::new();
     STARTED.get_or_init(|| {
@@ -298,15 +296,15 @@ fn start_operator() {
     });
 }
 
-/// Installs all that the operator needs but its pod, and returns a kubeconfig of this name with
-/// what `config/` grants it.
+/// Installs all objects of the operator except its Deployment. Returns a kubeconfig of this name with the permissions
+/// that `config/` grants the operator.
 pub fn install(administrator: &Path, name: &str) -> PathBuf {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let kubectl = |arguments: &[&str]| kubectl_on(administrator, arguments).0;
     kubectl(&["apply", "--server-side", "-k", &format!("{root}/crds")]);
     let established = "--for=condition=Established";
     kubectl(&["wait", established, "crd/nodereadinessrules.readiness.node.x-k8s.io"]);
-    // The namespace of the operator first.
+    // The operator's namespace must exist first.
     kubectl(&["apply", "-f", &format!("{root}/config/manager/namespace.yaml")]);
     kubectl(&["apply", "-k", &format!("{root}/config/reporters")]);
     kubectl(&["apply", "-k", &format!("{root}/config/rbac")]);
@@ -315,7 +313,7 @@ pub fn install(administrator: &Path, name: &str) -> PathBuf {
     with_token(administrator, name, token.trim())
 }
 
-/// A kubeconfig for the same server with a ServiceAccount's token.
+/// Writes a kubeconfig for the same server with a ServiceAccount's token, and returns its path.
 pub fn with_token(administrator: &Path, name: &str, token: &str) -> PathBuf {
     let mut file = Kubeconfig::read_from(administrator).unwrap();
     for user in &mut file.auth_infos {

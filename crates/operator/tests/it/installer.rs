@@ -1,5 +1,5 @@
-//! What `make build-installer` writes, which is what `make install` and `make deploy` apply: the names
-//! that users and their tools know.
+//! The output of `make build-installer`, which `make install` and `make deploy` apply. Users and their tools know the
+//! names in it.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{kubeconfig, kubectl};
 
-/// All objects of the installer. It is one file, so it is written once.
+/// All objects of the installer. The tests share one file, so it is written once.
 static INSTALLER: LazyLock<Vec<Value>> = LazyLock::new(installer);
 
 fn installer() -> Vec<Value> {
@@ -23,7 +23,7 @@ fn installer() -> Vec<Value> {
     assert!(output.status.success(), "{output:?}");
     let file = root.join("dist/install.yaml").display().to_string();
     let all = kubectl(&["create", "--dry-run=client", "--output=json", "--filename", &file]);
-    // One JSON object after the other.
+    // The output is a sequence of JSON objects.
     serde_json::Deserializer::from_str(&all)
         .into_iter::<Value>()
         .flat_map(|object| match object.unwrap() {
@@ -41,7 +41,7 @@ fn find(kind: &str, name: &str) -> &'static Value {
 }
 
 #[test]
-fn names_labels_and_settings_are_those_that_users_know() {
+fn the_installer_has_the_names_labels_and_settings_that_users_know() {
     for name in [
         "nrr-manager-role",
         "nrr-metrics-auth-role",

@@ -1,7 +1,7 @@
-//! Several operators: one writes, whatever becomes of it.
+//! Several operators, of which only the leader writes, even if it fails.
 //!
-//! Each is a process with a gateway of its own to a control plane on which nobody else writes. All
-//! that time a node's condition goes up and down, so that there is always something to write.
+//! Each is a process with its own gateway to a control plane on which no other client writes. A node's condition changes
+//! all the time, so that the leader always has a write to send.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -47,7 +47,7 @@ impl Environment {
             .into();
         let operator = OPERATOR.get_or_init(|| install(&file, "lease.kubeconfig"));
         let (administrator, operator) = (connect(&file).await, connect(operator).await);
-        // Its holder, of the last test, is dead.
+        // The holder is an operator of the last test, which has ended.
         let leases: Api<Lease> = Api::namespaced(administrator.clone(), NAMESPACE);
         drop(leases.delete(LEASE_NAME, &DeleteParams::default()).await);
         let load = tokio::spawn(up_and_down(administrator.clone()));
@@ -61,14 +61,14 @@ impl Environment {
         operator
     }
 
-    /// Starts one that leads, and one that could.
+    /// Starts a leader and a standby.
     async fn leader_and_standby(&self) -> (Operator, Operator) {
         let leader = self.operator().await;
         leader.until_it_writes().await;
         let standby = self.operator().await;
         let before = leader.gateway.writes().len();
         leader
-            .until("it goes on writing", |leader| leader.gateway.writes().len() > before + 10)
+            .until("it keeps writing", |leader| leader.gateway.writes().len() > before + 10)
             .await;
         assert!(standby.gateway.writes().is_empty(), "{:?}", standby.gateway.writes());
         (leader, standby)
@@ -81,7 +81,7 @@ impl Drop for Environment {
     }
 }
 
-/// Has a rule hold a node and let it go, again and again.
+/// Makes a rule hold and release a node repeatedly.
 async fn up_and_down(administrator: Client) {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "swing"}});
     let rule = json!({
@@ -134,7 +134,7 @@ impl Operator {
         });
         let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gateway-{number}"));
         std::fs::write(&file, kubeconfig.to_string()).unwrap();
-        // An address of this process alone, in the loopback network.
+        // Only this process uses this address of the loopback network.
         let health = format!("127.96.255.{number}:18081");
         let mut process = Command::new(env!("CARGO_BIN_EXE_node-readiness-operator"))
             .env_clear()
@@ -154,7 +154,7 @@ impl Operator {
         Self { gateway, health, process: Mutex::new(process), log }
     }
 
-    /// Waits until this holds, and fails with what the process said if it does not come to pass.
+    /// Waits until this is true, and fails with the log of the process if it does not happen.
     async fn until(&self, what: &str, passes: impl Fn(&Self) -> bool) {
         let done = poll(async || passes(self).then_some(())).await;
         assert!(done.is_some(), "{what}: {:#?}", self.log.lock().unwrap());
@@ -194,14 +194,14 @@ impl Operator {
 impl Drop for Operator {
     fn drop(&mut self) {
         let process = self.process.get_mut().unwrap();
-        // It fails for one that has ended, which is as well.
+        // An error means that the process has ended already.
         drop(process.kill());
         process.wait().unwrap();
     }
 }
 
-/// Checks that the last write of one was over when another's first began, and returns the time in
-/// between.
+/// Checks that the last write of one operator ended before the first write of another, and returns the time between
+/// them.
 fn silence_between(first: &Operator, second: &Write) -> Duration {
     let writes = first.gateway.writes();
     let last = writes.iter().map(|write| write.answered.unwrap_or(write.at)).max().unwrap();
@@ -210,13 +210,13 @@ fn silence_between(first: &Operator, second: &Write) -> Duration {
     second.at - began
 }
 
-/// Shows how long something took; cargo test --nocapture prints it.
+/// Prints a duration, which `cargo test -- --nocapture` shows.
 fn measured(what: &str, time: Duration) {
     eprintln!("{what}: {time:.2?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_writes_nothing_and_takes_over_at_once_from_one_that_is_asked_to_end() {
+async fn a_standby_writes_nothing_and_takes_over_at_once_from_a_leader_that_receives_sigterm() {
     let environment = Environment::new().await;
     let (leader, standby) = environment.leader_and_standby().await;
     let asked = Instant::now();
@@ -232,7 +232,7 @@ async fn a_standby_writes_nothing_and_takes_over_at_once_from_one_that_is_asked_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_takes_over_soon_from_one_that_was_killed() {
+async fn a_standby_takes_over_soon_from_a_killed_leader() {
     let environment = Environment::new().await;
     let (leader, standby) = environment.leader_and_standby().await;
     let killed = Instant::now();
@@ -245,25 +245,28 @@ async fn a_standby_takes_over_soon_from_one_that_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_cannot_renew_stops_writing_before_another_begins() {
+async fn a_leader_that_cannot_renew_its_lease_stops_writing_before_another_starts() {
     let environment = Environment::new().await;
     let (leader, standby) = environment.leader_and_standby().await;
     let cut = Instant::now();
-    // Everything else works, so that it could write on.
+    // Other requests work, so the leader could keep writing.
     leader.gateway.cut(Cut::Lease);
     let first = standby.until_it_writes().await;
     let silence = silence_between(&leader, &first);
     measured("first write of the standby after the leader's last", silence);
     assert!(silence > LANDING, "{silence:?}");
     let last = leader.gateway.writes().last().unwrap().at;
-    assert!(last > cut + Duration::from_secs(1), "its claim had not ended by then");
+    assert!(
+        last > cut + Duration::from_secs(1),
+        "it did not write after the cut, although its lease was still valid"
+    );
     assert!(last <= cut + RENEW_DEADLINE + Duration::from_millis(100), "{:?}", last - cut);
     assert!(!leader.ended().await.success());
     assert!(leader.said("was not renewed for 10s"), "{:#?}", leader.log.lock().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_cut_off_from_the_api_server_stops_writing_before_another_begins() {
+async fn a_leader_without_an_api_server_stops_writing_before_another_starts() {
     let environment = Environment::new().await;
     let (leader, standby) = environment.leader_and_standby().await;
     let cut = Instant::now();

@@ -1,4 +1,4 @@
-//! What keeps a rule from acting: suspension, limits, and silence that is no proof.
+//! Limits of a rule's effect: suspension, `maxUnavailable`, and missing heartbeats.
 
 use kube::api::{DeleteParams, ListParams};
 use node_readiness_api::NodeReadinessRuleStatus;
@@ -21,7 +21,7 @@ async fn lesson_335_a_suspended_rule_changes_nothing_until_it_is_deleted() {
     rule["spec"]["suspend"] = json!(true);
     t.apply(&rule).await;
     t.report(&node, "example.com/Ready", "True").await;
-    // Ready, and held all the same.
+    // The node meets its conditions, but it stays held.
     t.expect_status("suspended", |status| counts(status) == Some((1, 1, 0))).await;
     t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
     t.delete_rule("suspended").await;
@@ -30,7 +30,7 @@ async fn lesson_335_a_suspended_rule_changes_nothing_until_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn lesson_9_one_bad_probe_cannot_take_every_node() {
+async fn lesson_9_one_bad_probe_cannot_hold_every_node() {
     let t = Fixture::new("limited").await;
     let nodes = [
         t.node("a", &Value::Null).await,
@@ -40,7 +40,7 @@ async fn lesson_9_one_bad_probe_cannot_take_every_node() {
     let mut rule = t.rule();
     rule["spec"]["maxUnavailable"] = json!(1);
     t.apply(&rule).await;
-    // New nodes are held, all of them.
+    // All new nodes are held.
     t.expect_status("limited", |status| counts(status) == Some((0, 3, 0))).await;
     for node in &nodes {
         t.report(node, "example.com/Ready", "True").await;
@@ -55,17 +55,17 @@ async fn lesson_9_one_bad_probe_cannot_take_every_node() {
     assert_eq!(ready.reason, "NodesDeferred");
     assert!(ready.message.contains("2 of them not held because of maxUnavailable"), "{ready:?}");
     warned(&t, "TaintDeferred").await;
-    // Whichever is held recovers, and another takes its place.
+    // When the held node recovers, another one is held.
     t.report(&held_now(&t).await, "example.com/Ready", "True").await;
     t.expect_status("limited", |status| counts(status) == Some((1, 1, 1))).await;
-    // So it does when that one is deleted.
+    // When that node is deleted, another one is held, too.
     let held = held_now(&t).await;
     t.nodes().delete(&held, &DeleteParams::default()).await.unwrap();
     t.expect_status("limited", |status| counts(status) == Some((1, 1, 0))).await;
     assert_ne!(held_now(&t).await, held);
 }
 
-/// Name of the one node that carries the taint.
+/// Returns the name of the one node with the taint.
 async fn held_now(t: &Fixture) -> String {
     let nodes = t.nodes().list(&ListParams::default().labels("test=limited")).await.unwrap();
     let held = nodes.items.into_iter().find(|node| {
@@ -76,7 +76,7 @@ async fn held_now(t: &Fixture) -> String {
 }
 
 #[tokio::test]
-async fn lesson_357_a_condition_that_nobody_renews_does_not_count_for_ever() {
+async fn lesson_357_a_condition_without_heartbeats_becomes_stale() {
     let t = Fixture::new("silent").await;
     let node = t.node("a", &Value::Null).await;
     let mut rule = t.rule();

@@ -1,8 +1,8 @@
-//! The operator against a real API server, with the permissions that `config/` gives it and no
-//! more. `make test` starts the control plane; nodes are objects that the tests write.
+//! Tests of the operator against a real API server, with exactly the permissions that `config/` grants it. `make test`
+//! starts the control plane, and the tests write the nodes.
 //!
-//! A test with `lesson` and numbers in its name shows that what users reported under these numbers of
-//! the Go project's tracker does not happen here.
+//! A test with `lesson` and numbers in its name shows that a problem that users reported in these issues of the Go
+//! project does not occur here.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod access;

@@ -1,5 +1,5 @@
-//! Rules as users of the Go project have them, applied by kubectl as they are: each kind with what it
-//! is for. They have no field that this project added.
+//! Rules of users of the Go project, one of each kind, which kubectl applies unchanged. They use no field that this
+//! project added.
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use node_readiness_api::CONTROLLER_NAME;
@@ -12,9 +12,9 @@ struct Kind {
     name: &'static str,
     /// The spec without selector and taint, in YAML.
     spec: &'static str,
-    /// Taints with which its node registers.
+    /// Whether the node registers with the rule's taint.
     registers: bool,
-    /// What is reported of the node, and whether it carries the taint then.
+    /// The conditions that are reported in each step, and whether the node then has the taint.
     steps: &'static [(&'static [(&'static str, &'static str)], bool)],
 }
 
@@ -61,7 +61,8 @@ const KINDS: &[Kind] = &[
         ],
     },
     Kind {
-        // As node-problem-detector reports problems: True is bad, and no report is none.
+        // These are conditions like those of node-problem-detector: True means a problem, and a missing condition means
+        // none.
         name: "kind-problem-gate",
         spec: r#"
   conditions:
@@ -111,7 +112,7 @@ fn taint(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn each_kind_of_rule_does_what_it_is_for() {
+async fn each_kind_of_rule_adds_and_removes_its_taint_as_expected() {
     for Kind { name, spec, registers, steps } in KINDS {
         let t = Fixture::new(name).await;
         let taints = if *registers { taint(name) } else { Value::Null };
@@ -121,7 +122,7 @@ async fn each_kind_of_rule_does_what_it_is_for() {
             for (type_, status) in *reports {
                 t.report(&node, type_, status).await;
             }
-            // What was found last shows that the reports were taken in.
+            // The last results show that the operator has received the reports.
             let stable = |status: &node_readiness_api::NodeReadinessRuleStatus| {
                 let found = status.node_evaluations.first();
                 found.is_some_and(|found| {
@@ -154,7 +155,7 @@ async fn a_dry_run_reports_and_writes_no_node() {
     });
     let results = rule.await.status.unwrap().dry_run_results.unwrap();
     assert_eq!(results.summary, "would add 1 taints, 1 nodes have missing conditions");
-    // Other controllers write nodes as well.
+    // Other controllers may write the node.
     let after = t.nodes().get(&node).await.unwrap();
     let writers = after.metadata.managed_fields.iter().flatten();
     let ours = |manager: &Option<String>| manager.as_deref() == Some(CONTROLLER_NAME);
@@ -167,7 +168,7 @@ fn taints(node: &Node) -> Option<&Vec<Taint>> {
 }
 
 #[tokio::test]
-async fn a_selector_covers_what_it_says_and_nothing_else() {
+async fn a_selector_covers_exactly_the_nodes_that_it_matches() {
     let t = Fixture::new("kind-selector").await;
     let (inside, outside) = (t.node("in", &Value::Null).await, t.node("out", &Value::Null).await);
     kubectl(&["label", "node", &outside, "node-role.kubernetes.io/control-plane="]);

@@ -1,17 +1,17 @@
-//! What a scraper of metrics sees, and who may be one.
+//! The operator's metrics, and access to them.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Fixture, KEY, gone, kubectl, poll};
 use crate::scraper::{Answer, rotate_certificate, scrape};
 
-/// Who a scraper is: a new ServiceAccount's token.
+/// Creates a ServiceAccount for a scraper, and returns its token.
 fn token(account: &str) -> String {
     kubectl(&["create", "serviceaccount", account, "-n", "nrr-system"]);
     kubectl(&["create", "token", account, "-n", "nrr-system"]).trim().to_owned()
 }
 
-/// Lets a ServiceAccount read metrics, as the documentation says.
+/// Grants a ServiceAccount access to metrics as in the documentation.
 fn allow(account: &str) {
     let subject = format!("--serviceaccount=nrr-system:{account}");
     kubectl(&[
@@ -29,7 +29,7 @@ fn reader(account: &str) -> String {
     token
 }
 
-/// Scrapes until these lines are among what is exposed.
+/// Scrapes until the metrics contain these lines.
 async fn expect(token: &str, lines: &[&str]) {
     let mut last = Answer::default();
     let found = poll(async || {
@@ -41,8 +41,8 @@ async fn expect(token: &str, lines: &[&str]) {
     assert!(found.is_some(), "{lines:?} are not all in\n{} {}", last.status, last.body);
 }
 
-/// What a counter, given up to the blank before its value, has counted, once it has counted at all.
-/// `account` is the test's own.
+/// Waits until a counter exists, and returns its value. `counter` is its line up to the space before the value.
+/// `account` must be unique among the tests.
 pub async fn counted(account: &str, counter: &str) -> u64 {
     let token = reader(account);
     let value = poll(async || {
@@ -54,7 +54,7 @@ pub async fn counted(account: &str, counter: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_rules_series_follow_what_is_done_and_go_with_the_rule() {
+async fn a_rules_series_follow_its_nodes_and_are_removed_with_the_rule() {
     let t = Fixture::new("metered").await;
     let token = reader("metered");
     let node = t.node("a", &Value::Null).await;

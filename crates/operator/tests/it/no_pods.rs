@@ -1,4 +1,4 @@
-//! What keeps Kubernetes from creating or placing the pods of reporters.
+//! Causes why Kubernetes does not create or place the pods of reporters.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -25,7 +25,7 @@ fn probing(name: &str) -> Value {
     })
 }
 
-/// The message of a condition, once it has one.
+/// Returns the message of a condition, if the rule has the condition.
 fn message<'a>(rule: &'a NodeReadinessRule, type_: &str) -> Option<&'a str> {
     let conditions = &rule.status.as_ref()?.conditions;
     Some(&conditions.iter().find(|condition| condition.type_ == type_)?.message)
@@ -38,7 +38,7 @@ async fn await_message(environment: &Environment, rule: &str, words: &str) {
     eventually(&environment.rules(), rule, says).await;
 }
 
-/// The node selector of the first pod of a DaemonSet.
+/// Returns the node selector of the first pod of a DaemonSet.
 async fn node_selector(environment: &Environment, namespace: &str, prefix: &str) -> Value {
     let pods: Api<Pod> = Api::namespaced(environment.client.clone(), namespace);
     let pod = poll(async || {
@@ -49,7 +49,7 @@ async fn node_selector(environment: &Environment, namespace: &str, prefix: &str)
 }
 
 #[tokio::test]
-async fn pods_get_no_default_node_selector_and_what_refuses_them_is_in_the_status() {
+async fn pods_get_no_default_node_selector_and_the_status_reports_why_pods_are_refused() {
     let environment =
         Environment::with_default_node_selector(Some("pool=workers"), "no-pods", 24).await;
     let _operator = environment.operator();
@@ -58,7 +58,7 @@ async fn pods_get_no_default_node_selector_and_what_refuses_them_is_in_the_statu
     environment.apply(&probing("placed")).await;
     let selector = node_selector(&environment, REPORTERS, "reporter-placed-").await;
     assert_eq!(selector, json!({"kubernetes.io/os": "linux"}));
-    // Elsewhere it is set.
+    // Pods in other namespaces get the default node selector.
     environment.kubectl(&["run", "elsewhere", "--image=pause"]);
     let selector = node_selector(&environment, "default", "elsewhere").await;
     assert_eq!(selector, json!({"pool": "workers"}));
@@ -84,7 +84,7 @@ async fn pods_get_no_default_node_selector_and_what_refuses_them_is_in_the_statu
 }
 
 #[tokio::test]
-async fn nodes_on_which_no_reporter_can_run_get_none_and_are_named() {
+async fn nodes_on_which_no_reporter_can_run_are_excluded_and_named() {
     let t = Fixture::new("unsupported").await;
     for (suffix, labels) in [
         ("linux", json!({"kubernetes.io/os": "linux"})),

@@ -1,4 +1,4 @@
-//! What becomes of nodes.
+//! The effects of rules on nodes.
 
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
@@ -63,7 +63,7 @@ async fn lesson_180_other_controllers_taints_stay_in_their_order() {
 }
 
 #[tokio::test]
-async fn lesson_207_382_bootstrap_completes_once_and_for_all() {
+async fn lesson_207_382_bootstrap_completes_only_once() {
     let t = Fixture::new("bootstrap").await;
     let node = t.node("a", &registered()).await;
     let mut rule = t.rule();
@@ -75,7 +75,7 @@ async fn lesson_207_382_bootstrap_completes_once_and_for_all() {
     let key = format!("readiness.k8s.io/bootstrap-completed-{uid}");
     assert_eq!(done.metadata.annotations.unwrap()[&key], r#"{"rule-name":"bootstrap"}"#);
     t.report(&node, "example.com/Ready", "False").await;
-    // The rule's status shows when the operator has seen the change.
+    // The rule's status shows that the operator has received the change.
     t.expect_status("bootstrap", |status| {
         let seen = status.node_evaluations.first();
         seen.is_some_and(|e| {
@@ -91,7 +91,7 @@ async fn lesson_207_382_bootstrap_completes_once_and_for_all() {
 }
 
 #[tokio::test]
-async fn lesson_260_a_shared_taint_stays_until_the_last_rule_lets_go() {
+async fn lesson_260_a_shared_taint_stays_until_the_last_rule_releases_the_node() {
     let t = Fixture::new("shared").await;
     let node = t.node("a", &NONE).await;
     let mut second = t.rule();
@@ -132,7 +132,7 @@ async fn a_deleted_rule_stays_until_its_nodes_are_clean() {
     for node in &nodes {
         t.expect_taints(node, KEY, &["pending:NoSchedule"]).await;
     }
-    // Nodes do not wait for the rule's own object, so the finalizer can come after their taints.
+    // The writes of nodes do not wait for the write of the rule, so the finalizer may be added after the taints.
     let finalizer = "readiness.node.x-k8s.io/cleanup-taints".to_owned();
     let has_finalizer = |rule: &node_readiness_api::NodeReadinessRule| {
         rule.metadata.finalizers.iter().flatten().eq([&finalizer])
@@ -149,7 +149,7 @@ async fn a_deleted_rule_stays_until_its_nodes_are_clean() {
 }
 
 #[tokio::test]
-async fn lesson_467_an_edited_taint_moves() {
+async fn lesson_467_an_edited_taint_is_replaced() {
     let t = Fixture::new("edited").await;
     let node = t.node("a", &NONE).await;
     t.apply(&t.rule()).await;
@@ -184,7 +184,7 @@ async fn lesson_383_a_registered_taint_is_adopted_with_one_event() {
 }
 
 #[tokio::test]
-async fn each_added_or_removed_taint_is_an_event_on_its_node() {
+async fn each_added_or_removed_taint_emits_an_event_on_its_node() {
     let t = Fixture::new("told").await;
     let node = t.node("a", &NONE).await;
     t.apply(&t.rule()).await;
@@ -205,7 +205,7 @@ async fn each_added_or_removed_taint_is_an_event_on_its_node() {
 }
 
 #[tokio::test]
-async fn lesson_54_374_435_a_dry_run_never_writes_a_node_and_follows_it() {
+async fn lesson_54_374_435_a_dry_run_never_writes_a_node_and_its_status_follows_the_node() {
     let t = Fixture::new("dry").await;
     let node = t.node("a", &registered()).await;
     let mut rule = t.rule();
@@ -227,16 +227,16 @@ async fn lesson_54_374_435_a_dry_run_never_writes_a_node_and_follows_it() {
     assert_eq!(record(&untouched), Value::Null);
 }
 
-/// Puts a taint on a node as this field manager, whatever other taints it has.
+/// Adds a taint to a node as this field manager, and keeps its other taints.
 async fn put_taint(t: &Fixture, node: &str, manager: &str) {
     let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
     let taints = Patch::Strategic(json!({"spec": {"taints": registered()}}));
     t.nodes().patch(node, &params, &taints).await.unwrap();
 }
 
-/// aws-ebs-csi-driver 2447 and karpenter 1772: the provider is late.
+/// The cloud provider adds its startup taint late (aws-ebs-csi-driver 2447 and karpenter 1772).
 #[tokio::test]
-async fn a_startup_taint_that_comes_after_the_bootstrap_is_taken_off_and_its_manager_named() {
+async fn a_startup_taint_that_is_added_after_the_bootstrap_is_removed_and_its_manager_is_named() {
     let t = Fixture::new("late").await;
     let node = t.node("a", &NONE).await;
     let foreign = t.node("b", &NONE).await;
@@ -258,12 +258,12 @@ async fn a_startup_taint_that_comes_after_the_bootstrap_is_taken_off_and_its_man
     let event = event_of(&t, "FieldManagerConflict", "Node", &node).await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     assert!(event.note.as_ref().unwrap().starts_with("cloud-provider changed"), "{event:?}");
-    // A rule that does not cover the node leaves the taint alone.
+    // A rule that does not cover the node does not remove the taint.
     t.expect_taints(&foreign, KEY, &["pending:NoSchedule"]).await;
 }
 
 #[tokio::test]
-async fn a_startup_taint_that_comes_back_is_taken_off_a_released_node() {
+async fn a_startup_taint_that_is_added_again_is_removed_from_a_released_node() {
     let t = Fixture::new("returning").await;
     let node = t.node("a", &NONE).await;
     t.report(&node, "example.com/Ready", "True").await;
@@ -276,7 +276,7 @@ async fn a_startup_taint_that_comes_back_is_taken_off_a_released_node() {
     assert!(event.note.as_ref().unwrap().starts_with("autoscaler changed"), "{event:?}");
 }
 
-/// Two controllers that want the opposite of one field must not write as fast as the API server answers.
+/// Two controllers that set a field to different values must not write as fast as the API server answers.
 #[tokio::test]
 async fn a_taint_that_another_client_removes_repeatedly_is_added_with_backoff() {
     let t = Fixture::new("fought").await;
@@ -297,13 +297,13 @@ async fn a_taint_that_another_client_removes_repeatedly_is_added_with_backoff() 
         }
         waits(&t.rules().get("fought").await.unwrap()).then_some(())
     });
-    assert!(reported.await.is_some(), "the status does not say so; added {added} times");
+    assert!(reported.await.is_some(), "the status does not report it; added {added} times");
     assert!((2..=5).contains(&added), "added {added} times");
     let event = event_of(&t, "FieldManagerConflict", "Node", &node).await;
     assert!(event.note.as_ref().unwrap().contains("added again"), "{event:?}");
 }
 
-/// A policy that takes taints and records off a node, in whatever is written to it.
+/// Creates a policy that removes taints and claims from each write of a node.
 async fn strip(t: &Fixture, node: &str) -> (Api<MutatingAdmissionPolicyBinding>, String) {
     let name = t.named("policy");
     let ours = format!(
@@ -335,7 +335,7 @@ async fn strip(t: &Fixture, node: &str) -> (Api<MutatingAdmissionPolicyBinding>,
         let answer = t.nodes().patch(node, &dry_run, &attempt).await.unwrap();
         record(&answer).is_null().then_some(())
     });
-    in_force.await.expect("the policy comes into force");
+    in_force.await.expect("the policy takes effect");
     (bindings, name)
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of generated objects and of nodes by what people and their tools do beside the operator.
+//! Generated objects and nodes that users and their tools change beside the operator.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
@@ -28,7 +28,7 @@ fn is_owned_by(uid: &str) -> impl Fn(&DaemonSet) -> bool {
     move |object| object.owner_references().iter().any(|owner| owner.uid == uid)
 }
 
-/// How many objects of a kind were generated for the rule of this uid.
+/// Returns the number of objects of a kind that were generated for the rule with this uid.
 async fn generated<K>(api: Api<K>, uid: &str) -> usize
 where
     K: Resource + Clone + Debug + DeserializeOwned,
@@ -38,12 +38,12 @@ where
 }
 
 #[tokio::test]
-async fn a_rule_deleted_in_the_foreground_or_with_orphans_leaves_nothing_that_works() {
+async fn a_rule_deleted_in_the_foreground_or_with_orphans_leaves_no_generated_object() {
     let t = Fixture::new("cascade").await;
     let mut uids = Vec::new();
     for round in 0..11 {
         let uid = t.apply(&probing(&t)).await.metadata.uid.unwrap();
-        // Every other time while objects are still being made.
+        // In every other round the operator is still creating objects when the rule is deleted.
         if round % 2 == 0 {
             eventually(&daemon_sets(&t), "reporter-cascade", is_owned_by(&uid)).await;
         }
@@ -70,7 +70,7 @@ async fn a_rule_deleted_in_the_foreground_or_with_orphans_leaves_nothing_that_wo
     }
 }
 
-/// Makes an object as a backup has it: without who owns it, and with the labels that it had.
+/// Creates an object like a restored backup: without its owner references, and with its labels.
 async fn restore<K>(api: &Api<K>, mut object: K, uid: &str)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
@@ -83,7 +83,7 @@ where
 }
 
 #[tokio::test]
-async fn objects_that_were_restored_without_their_owner_are_taken_over() {
+async fn objects_that_were_restored_without_their_owner_are_adopted() {
     let t = Fixture::new("restored").await;
     let maps: Api<ConfigMap> = Api::namespaced(t.client.clone(), REPORTERS);
     let uid = t.apply(&probing(&t)).await.metadata.uid.unwrap();
@@ -108,7 +108,7 @@ async fn objects_that_were_restored_without_their_owner_are_taken_over() {
 }
 
 #[tokio::test]
-async fn a_value_that_the_api_server_normalizes_is_written_once() {
+async fn a_value_that_the_api_server_normalizes_is_written_only_once() {
     let t = Fixture::new("rewritten").await;
     let mut rule = probing(&t);
     rule["spec"]["reporter"] = json!({"resources": {
@@ -125,7 +125,7 @@ async fn a_value_that_the_api_server_normalizes_is_written_once() {
             "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1073741824"},
         })
     );
-    // Another order of what has none, and a change that has the operator look at the rule again.
+    // The order of a list without an order changes, and another change makes the operator reconcile the rule again.
     rule["spec"]["conditions"] = json!([
         {"type": "example.com/Other", "requiredStatus": "True"},
         {"type": "example.com/Ready", "requiredStatus": "True"},
@@ -153,7 +153,7 @@ async fn a_node_with_full_annotations_is_reported_and_delays_no_other() {
             Patch::Merge(json!({"metadata": {"annotations": {"example.com/large": value}}}));
         t.nodes().patch(&full, &PatchParams::default(), &patch).await.unwrap();
     };
-    // Kubernetes itself has a short annotation on each node.
+    // Kubernetes itself sets a short annotation on each node.
     let room = 262_144 - "example.com/large".len() - 60;
     annotate(json!("x".repeat(room))).await;
     t.apply(&t.rule()).await;
@@ -171,7 +171,7 @@ async fn a_node_with_full_annotations_is_reported_and_delays_no_other() {
 }
 
 #[tokio::test]
-async fn tracking_labels_and_annotations_of_a_rule_are_on_no_generated_object() {
+async fn tracking_labels_and_annotations_of_a_rule_are_not_copied_to_generated_objects() {
     let t = Fixture::new("tracked").await;
     let mut rule = probing(&t);
     rule["metadata"]["labels"] = json!({
@@ -188,9 +188,9 @@ async fn tracking_labels_and_annotations_of_a_rule_are_on_no_generated_object() 
     }
 }
 
-/// The command of docs/guides/nodes-in-service.md that removes a condition which no rule probes any more.
+/// Tests the command of docs/guides/nodes-in-service.md that removes a condition which no rule probes any more.
 #[tokio::test]
-async fn a_condition_that_nobody_reports_any_more_is_removed_by_one_command() {
+async fn a_condition_that_no_reporter_writes_any_more_is_removed_by_one_command() {
     let t = Fixture::new("unprobed").await;
     let node = t.node("a", &Value::Null).await;
     t.report(&node, "example.com/Unprobed", "True").await;

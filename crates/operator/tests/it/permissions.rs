@@ -1,4 +1,4 @@
-//! What the operator may do, and what becomes of what it may not.
+//! The operator's permissions, and its reaction to refused requests.
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::{Fixture, KEY, event_of, kubeconfig, poll, warned};
 use crate::metrics::counted;
 
-/// A client with what `config/` grants the operator.
+/// Returns a client with the permissions that `config/` grants the operator.
 async fn as_operator() -> Client {
     let file = Kubeconfig::read_from(kubeconfig()).unwrap();
     let mut config =
@@ -23,7 +23,7 @@ async fn as_operator() -> Client {
     Client::try_from(config).unwrap()
 }
 
-/// Asks the API server to make a role with these rules, and not to keep it.
+/// Creates a role with these rules as a dry run.
 async fn grant(client: &Client, rules: Value) -> Result<(), kube::Error> {
     let role = json!({"metadata": {"name": "permissions"}, "rules": rules});
     let params = PostParams { dry_run: true, ..PostParams::default() };
@@ -58,7 +58,7 @@ async fn the_operator_can_grant_what_reporters_need_and_nothing_wider() {
     }
 }
 
-/// A policy that refuses to change what bears a test's label.
+/// A policy that refuses changes of objects with a test's label.
 struct Refusal {
     name: &'static str,
     resources: Value,
@@ -100,7 +100,7 @@ impl Refusal {
 }
 
 #[tokio::test]
-async fn a_rule_whose_finalizer_is_refused_says_so_and_goes_on_when_it_is_not() {
+async fn a_refused_finalizer_is_reported_and_retried_until_it_succeeds() {
     let t = Fixture::new("unfinalized").await;
     let refusal = Refusal::of(
         &t,
@@ -112,7 +112,7 @@ async fn a_rule_whose_finalizer_is_refused_says_so_and_goes_on_when_it_is_not() 
     refusal.begin().await;
     let mut rule = t.rule();
     rule["metadata"]["labels"] = json!({"test": "unfinalized"});
-    // One to see by that the policy is in force.
+    // This rule shows whether the policy has taken effect.
     let mut other = rule.clone();
     other["metadata"]["name"] = json!(t.named("other"));
     t.apply(&other).await;
@@ -122,7 +122,7 @@ async fn a_rule_whose_finalizer_is_refused_says_so_and_goes_on_when_it_is_not() 
         let answer = t.rules().patch(&t.named("other"), &params, &change).await;
         answer.is_err_and(|error| error.to_string().contains("not today")).then_some(())
     });
-    refused.await.expect("the policy is in force");
+    refused.await.expect("the policy takes effect");
 
     let late = t.named("late");
     rule["metadata"]["name"] = json!(late);

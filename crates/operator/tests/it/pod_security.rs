@@ -1,9 +1,8 @@
-//! Which level of Pod Security the generated pods pass.
+//! The Pod Security level of the generated pods.
 //!
-//! The reporters' namespace is `privileged`, since reporters use the node's network unless a rule says
-//! otherwise, and Pod Security knows no level that allows that and less than everything. Who has only
-//! rules that need neither the node's network nor its directories can make it `restricted`, the
-//! strictest level. So what the pods ask for must be nothing else that this level forbids.
+//! The reporters' namespace is `privileged`, because by default reporters use the node's network, and only this level of
+//! Pod Security allows that. If no rule needs the node's network or directories, an administrator can set the strictest
+//! level, `restricted`. So the pods must need nothing else that this level forbids.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Fixture, REPORTERS, eventually};
 
-/// What the API server says of the pods of a rule with this probe in a `restricted` namespace.
+/// Returns the API server's answer to a pod of a rule with this probe in a `restricted` namespace.
 async fn admission(
     t: &Fixture,
     suffix: &str,
@@ -38,7 +37,7 @@ async fn admission(
     pods.create(&dry_run, &serde_json::from_value(pod).unwrap()).await
 }
 
-/// Makes a namespace of that level, with a ServiceAccount, which every pod must have.
+/// Creates a namespace with that level, and a ServiceAccount, which every pod must have.
 async fn restricted(t: &Fixture, name: &str, account: &str) -> String {
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     let namespace = json!({"metadata": {"name": name, "labels": labels}});
@@ -63,7 +62,7 @@ async fn a_reporter_without_the_nodes_network_and_directories_passes_restricted(
 }
 
 #[tokio::test]
-async fn the_nodes_network_and_its_directories_take_privileged() {
+async fn the_nodes_network_and_directories_require_privileged() {
     let t = Fixture::new("security-host").await;
     let refused = admission(&t, "network", tcp(), true).await;
     assert_eq!(violated(refused), "host namespaces (hostNetwork=true)");
@@ -75,7 +74,7 @@ async fn the_nodes_network_and_its_directories_take_privileged() {
     assert_eq!(violated(refused), expected);
 }
 
-/// All that the pod has and must not have.
+/// Returns the violations that the API server lists for the pod.
 fn violated(answer: kube::Result<Pod>) -> String {
     let Err(kube::Error::Api(status)) = answer else { panic!("not refused: {answer:?}") };
     let (_, violated) = status.message.split_once("\"restricted:latest\": ").unwrap();

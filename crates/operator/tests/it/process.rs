@@ -1,4 +1,4 @@
-//! The operator as a process: what it says when it cannot work.
+//! The operator as a process: its messages when it cannot work.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -22,7 +22,7 @@ fn scratch(name: &str, content: &str) -> PathBuf {
     path
 }
 
-/// A kubeconfig for a port on which nobody listens.
+/// Returns a kubeconfig for a port on which no server listens.
 fn unreachable() -> String {
     let config = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "c", "cluster": {"server": "http://127.96.255.1:1"}}],
@@ -48,26 +48,26 @@ fn failed(output: &Output) -> String {
 }
 
 #[test]
-fn without_a_cluster_it_ends_with_one_line_that_says_what_to_do() {
+fn without_a_cluster_the_operator_ends_with_one_line_that_names_the_remedy() {
     let said = failed(&operator(&[]).env("HOME", "/nonexistent").output().unwrap());
     assert!(said.contains("--kubeconfig"), "{said}");
 }
 
 #[test]
-fn a_kubeconfig_that_is_not_there_is_named() {
+fn the_error_names_a_missing_kubeconfig() {
     let said = failed(&operator(&["--kubeconfig=/nonexistent/config"]).output().unwrap());
     assert!(said.contains("--kubeconfig /nonexistent/config"), "{said}");
 }
 
 #[test]
-fn an_election_outside_a_pod_asks_for_the_namespace() {
+fn leader_election_outside_a_pod_requires_the_flag_of_the_namespace() {
     let operator = operator(&["--leader-elect", "--kubeconfig", &unreachable()]).output();
     let said = String::from_utf8(operator.unwrap().stderr).unwrap();
     assert!(said.lines().last().unwrap().contains("--leader-election-namespace"), "{said}");
 }
 
 #[test]
-fn a_wrong_address_is_named_with_the_flag() {
+fn the_error_for_a_wrong_address_names_its_flag() {
     let output = operator(&["--health-probe-bind-address=nowhere"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("--health-probe-bind-address") && said.contains(":PORT"), "{said}");
@@ -82,12 +82,12 @@ fn an_unreachable_api_server_is_logged_and_retried() {
         said.lines().map(Result::unwrap).filter(|l| l.contains("cannot watch NodeReadinessRules"));
     let first = failures.next().unwrap();
     assert!(first.contains("retrying") && first.contains("Connection refused"), "{first}");
-    failures.next().expect("it is retried");
+    failures.next().expect("the operator retries");
 }
 
 #[test]
-fn health_is_served_and_not_ready_before_anything_was_read() {
-    // An address of this test alone, in the loopback network.
+fn the_operator_is_healthy_and_not_ready_before_its_caches_have_synced() {
+    // Only this test uses this address of the loopback network.
     let address = "127.96.255.2:18081";
     let mut command = operator(&["--kubeconfig", &unreachable()]);
     command.arg(format!("--health-probe-bind-address={address}"));
@@ -99,7 +99,7 @@ fn health_is_served_and_not_ready_before_anything_was_read() {
 }
 
 #[test]
-fn metrics_are_served_over_http_where_that_is_asked_for() {
+fn metrics_are_served_over_http_on_request() {
     let address = "127.96.255.3:18080";
     let mut command = operator(&["-kubeconfig", &unreachable(), "-metrics-secure=false"]);
     command.args(["-metrics-bind-address", address]);
@@ -111,7 +111,7 @@ fn metrics_are_served_over_http_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_certificate_that_is_not_there_is_named_with_the_flag() {
+fn the_error_for_a_missing_certificate_names_its_flag() {
     let mut command = operator(&["--kubeconfig", &unreachable()]);
     command.args(["--metrics-bind-address=127.96.255.4:18443", "--metrics-cert-dir=/nonexistent"]);
     let output = command.output().unwrap();
@@ -122,7 +122,7 @@ fn a_certificate_that_is_not_there_is_named_with_the_flag() {
 }
 
 #[test]
-fn a_flag_of_the_go_project_with_nothing_to_do_says_so_once() {
+fn a_flag_of_the_go_project_without_effect_is_logged_once() {
     let mut command = operator(&["--kubeconfig", &unreachable()]);
     command.args(["-kube-api-qps", "-1", "-enable-webhook"]);
     let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
@@ -136,7 +136,7 @@ fn a_flag_of_the_go_project_with_nothing_to_do_says_so_once() {
 }
 
 #[test]
-fn it_ends_when_it_is_asked_to_even_if_it_never_began() {
+fn the_operator_ends_on_sigterm_before_it_has_started_to_reconcile() {
     let mut command = operator(&["--kubeconfig", &unreachable()]);
     let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(running.0.stderr.take().unwrap());
@@ -149,10 +149,10 @@ fn it_ends_when_it_is_asked_to_even_if_it_never_began() {
 
 fn await_line(log: &mut BufReader<ChildStderr>, text: &str) {
     let found = log.lines().map(Result::unwrap).any(|line| line.contains(text));
-    assert!(found, "the process ended without saying {text:?}");
+    assert!(found, "the process ended without logging {text:?}");
 }
 
-/// Asks until somebody listens.
+/// Sends a request, and retries until a server listens.
 pub fn get(address: &str, path: &str) -> String {
     let end = Instant::now() + Duration::from_mins(1);
     let mut connection = loop {

@@ -1,4 +1,4 @@
-//! What is generated for a rule with probes.
+//! The objects that the operator generates for a rule with probes.
 
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
@@ -51,13 +51,13 @@ fn assert_owned<K: Resource>(object: &K, rule_uid: &str) {
 }
 
 #[tokio::test]
-async fn everything_is_generated_and_owned_by_the_rule() {
+async fn all_objects_of_reporters_are_generated_and_owned_by_the_rule() {
     let t = Fixture::new("generated").await;
     let g = Generated::of(&t);
     let uid = t.apply(&probing(&t)).await.metadata.uid.unwrap();
     let daemon_set = eventually(&g.daemon_sets, "reporter-generated", |_| true).await;
     assert_owned(&daemon_set, &uid);
-    // The pods come last: all that they need is there.
+    // The DaemonSet is created last, after all objects that its pods need.
     let account = g.service_accounts.get("reporter-generated").await.unwrap();
     assert_owned(&account, &uid);
     let config = g.config_maps.get("reporter-generated").await.unwrap();
@@ -114,7 +114,7 @@ async fn edited_and_deleted_objects_are_restored() {
     eventually(&g.roles, name, |role| role.rules.as_ref().is_some_and(|rules| rules.len() == 2))
         .await;
 
-    // What others add is theirs: a field, a label, an item of a list that is kept by key.
+    // Other clients may add a field, a label, or an item of a list with keys.
     let theirs = json!({
         "metadata": {"labels": {"team": "net"}},
         "spec": {"template": {"spec": {"containers": [{
@@ -153,8 +153,8 @@ async fn edited_and_deleted_objects_are_restored() {
     eventually(&g.config_maps, "reporter-repaired", labelled).await;
 }
 
-/// A policy that sets a CPU request and adds an annotation in the pod template of each DaemonSet whose name
-/// begins with this, as those of Kyverno and of platform teams do.
+/// Creates a policy that sets a CPU request and adds an annotation in the pod template of each DaemonSet with this name
+/// prefix, as policies of Kyverno and of platform teams do.
 async fn mutate_daemon_sets(t: &Fixture, prefix: &str) {
     let name = t.named("policy");
     let mutation = "Object{spec: Object.spec{template: Object.spec.template{\
@@ -193,7 +193,7 @@ async fn mutate_daemon_sets(t: &Fixture, prefix: &str) {
         let made = sets.create(&dry_run, &attempt).await.unwrap();
         format!("{:?}", made.spec).contains("123m").then_some(())
     });
-    in_force.await.expect("the policy comes into force");
+    in_force.await.expect("the policy takes effect");
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn changes_by_admission_are_accepted_and_named() {
     let text = |set: &DaemonSet| format!("{:?}", set.spec.template);
     let set = g.daemon_sets.get("reporter-admitted").await.unwrap();
     assert!(text(&set).contains("123m") && text(&set).contains("applied"));
-    // A status of the next generation is written after everything was compared once more.
+    // The operator writes a status of the next generation after it has compared all objects again.
     let mut edited = probing(&t);
     edited["spec"]["dryRun"] = json!(true);
     let generation = t.apply(&edited).await.metadata.generation;
@@ -243,7 +243,7 @@ async fn an_object_that_another_client_changes_repeatedly_is_applied_with_backof
         };
         status.conditions.iter().any(reported).then_some(())
     });
-    assert!(waits.await.is_some(), "the status does not say so; changed {changed} times");
+    assert!(waits.await.is_some(), "the status does not report it; changed {changed} times");
     assert!((2..=5).contains(&changed), "changed {changed} times");
 }
 
@@ -261,7 +261,7 @@ async fn pods_are_replaced_when_their_configuration_changes() {
 }
 
 #[tokio::test]
-async fn all_goes_with_the_last_probe() {
+async fn all_generated_objects_are_deleted_with_the_last_probe() {
     let t = Fixture::new("unprobed").await;
     let g = Generated::of(&t);
     t.apply(&probing(&t)).await;
@@ -278,7 +278,7 @@ async fn all_goes_with_the_last_probe() {
 }
 
 #[tokio::test]
-async fn all_goes_with_the_rule() {
+async fn all_generated_objects_are_deleted_with_the_rule() {
     let t = Fixture::new("collected").await;
     let g = Generated::of(&t);
     t.apply(&probing(&t)).await;
@@ -289,21 +289,22 @@ async fn all_goes_with_the_rule() {
     gone(&g.roles, "nrr-reporter-collected-impersonator").await;
 }
 
-/// The conflict that the status of a rule reports.
+/// Returns the conflict that the status of a rule reports.
 fn conflict(rule: &NodeReadinessRule) -> Option<String> {
     let conditions = &rule.status.as_ref()?.conditions;
     conditions.iter().find(|c| c.reason == "ProbeConflict").map(|c| c.message.clone())
 }
 
 #[tokio::test]
-async fn of_two_rules_that_probe_one_condition_the_older_ones_reporter_writes_it() {
+async fn the_older_of_two_rules_that_probe_one_condition_writes_it() {
     let t = Fixture::new("contested").await;
     let g = Generated::of(&t);
     t.node("a", &Value::Null).await;
     t.apply(&probing(&t)).await;
     let older = eventually(&t.rules(), "contested", |_| true).await;
     eventually(&g.daemon_sets, "reporter-contested", |_| true).await;
-    // Age is in whole seconds, and of two rules of the same second the name decides.
+    // Creation times are in whole seconds. Of two rules of the same second, the one whose name sorts first counts as
+    // older.
     let mut younger = probing(&t);
     younger["metadata"]["name"] = json!("contested-2");
     t.apply(&younger).await;
@@ -314,14 +315,14 @@ async fn of_two_rules_that_probe_one_condition_the_older_ones_reporter_writes_it
     );
     assert!(conflict(&older).is_none());
     assert!(g.daemon_sets.get_opt("reporter-contested-2").await.unwrap().is_none());
-    // When the older rule goes, the younger one takes over.
+    // When the older rule is deleted, the younger one takes over.
     t.delete_rule("contested").await;
     eventually(&g.daemon_sets, "reporter-contested-2", |_| true).await;
     eventually(&t.rules(), "contested-2", |rule| conflict(rule).is_none()).await;
 }
 
 #[tokio::test]
-async fn where_two_rules_probe_one_condition_on_some_nodes_only_the_older_ones_reporter_runs() {
+async fn on_nodes_where_two_rules_probe_one_condition_only_the_older_rules_reporter_runs() {
     let t = Fixture::new("divided").await;
     let g = Generated::of(&t);
     let shared = t.node("shared", &Value::Null).await;
@@ -338,7 +339,7 @@ async fn where_two_rules_probe_one_condition_on_some_nodes_only_the_older_ones_r
     let mut younger = probing(&t);
     younger["metadata"]["name"] = json!("divided-2");
     t.apply(&younger).await;
-    // The DaemonSet controller counts the nodes that a pod may run on.
+    // The DaemonSet controller counts the nodes on which a pod may run.
     let runs_on = |nodes: i32| {
         move |set: &DaemonSet| {
             set.status.as_ref().is_some_and(|s| {
@@ -362,7 +363,7 @@ async fn where_two_rules_probe_one_condition_on_some_nodes_only_the_older_ones_r
 }
 
 #[tokio::test]
-async fn a_foreign_object_is_left_alone_and_reported_with_the_remedy() {
+async fn a_foreign_object_is_not_changed_and_is_reported_with_the_remedy() {
     let t = Fixture::new("foreign").await;
     let g = Generated::of(&t);
     let (map, role) = ("reporter-foreign-1", "nrr-reporter-foreign-1-impersonator");
@@ -402,7 +403,7 @@ async fn a_foreign_object_is_left_alone_and_reported_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_rule_made_anew_under_the_same_name_gets_objects_of_its_own() {
+async fn a_recreated_rule_gets_its_own_objects() {
     let t = Fixture::new("renewed").await;
     let g = Generated::of(&t);
     let first = t.apply(&probing(&t)).await;

@@ -1,4 +1,4 @@
-//! The operator killed and started again, as a process, on a control plane of its own.
+//! Tests that kill the operator and start it again, as a process, on their own control plane.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub struct Environment {
     _cluster: Cluster,
 }
 
-/// An operator process. It is killed when it is dropped, as a machine that fails would.
+/// An operator process. It is killed on drop, like on a machine that fails.
 pub struct Operator(Child);
 
 impl Drop for Operator {
@@ -41,12 +41,12 @@ impl Drop for Operator {
 }
 
 impl Environment {
-    /// A control plane in a directory of this name and on this loopback /24, with rules installed.
+    /// Starts a control plane in a directory of this name and on this loopback /24, and installs the CRDs.
     pub async fn new(name: &str, loopback: u8) -> Self {
         Self::with_default_node_selector(None, name, loopback).await
     }
 
-    /// The same, where pods get this node selector unless an annotation of their namespace says otherwise.
+    /// Does the same with a default node selector of pods, which an annotation of their namespace can override.
     pub async fn with_default_node_selector(
         default_node_selector: Option<&'static str>,
         name: &str,
@@ -139,7 +139,7 @@ impl Environment {
         Api::all(self.client.clone())
     }
 
-    /// Does something to every node, several at a time.
+    /// Runs an action on every node, with several nodes at a time.
     async fn each_node<F: Future<Output = ()>>(&self, act: impl Fn(Api<Node>, String) -> F) {
         let acts = (0..NODES).map(|n| act(self.nodes(), format!("n{n:03}")));
         stream::iter(acts).buffer_unordered(16).collect::<()>().await;
@@ -154,14 +154,14 @@ impl Environment {
         .await;
     }
 
-    /// The version of each node.
+    /// Returns the resource version of each node.
     async fn versions(&self) -> BTreeMap<String, Option<String>> {
         let nodes = self.nodes().list(&ListParams::default()).await.unwrap();
         let version = |node: Node| (node.metadata.name.unwrap(), node.metadata.resource_version);
         nodes.items.into_iter().map(version).collect()
     }
 
-    /// How many nodes carry the taint, and how many a record.
+    /// Returns the number of nodes with the taint, and the number of nodes with a claim.
     async fn count(&self) -> (usize, usize) {
         let nodes = self.nodes().list(&ListParams::default()).await.unwrap().items;
         let tainted = nodes.iter().filter(|node| {
@@ -195,7 +195,7 @@ impl Environment {
         self.apply(&rule).await;
     }
 
-    /// Applies an object in the reporters' namespace, by kubectl.
+    /// Applies an object in the reporters' namespace with kubectl.
     pub fn apply_to_reporters(&self, object: &Value) {
         let path = self.kubeconfig.with_file_name("applied.json");
         std::fs::write(&path, object.to_string()).unwrap();
@@ -209,12 +209,12 @@ impl Environment {
     }
 }
 
-/// What was lesson 253: a controller that acts before it has read the rules lets go of nodes. Nothing
-/// of a node tells that it was let go and held again but its version.
+/// Checks lesson 253: a controller that acts before its cache of rules has synced releases nodes. Only the resource
+/// version of a node shows that it was released and held again.
 async fn a_start_writes_no_node_that_is_as_it_should_be(environment: &Environment) {
     let before = environment.versions().await;
     let operator = environment.operator();
-    // One node changes, which shows when the operator has planned all.
+    // The change of one node shows when the operator has reconciled all nodes.
     let condition = json!({"type": "example.com/Ready", "status": "True"});
     let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
     environment.nodes().patch_status("n000", &PatchParams::default(), &patch).await.unwrap();
@@ -234,8 +234,7 @@ async fn a_start_writes_no_node_that_is_as_it_should_be(environment: &Environmen
     assert_eq!(after.keys().collect::<Vec<_>>(), ["n000"]);
 }
 
-/// An operator that brings another image rolls the reporters, once, and writes nothing else of what is
-/// generated.
+/// Checks that an operator with another image rolls the reporters out once, and writes no other generated object.
 async fn another_image_rolls_reporters_once(environment: &Environment) {
     let sets: Api<DaemonSet> = Api::namespaced(environment.client.clone(), REPORTERS);
     let maps: Api<ConfigMap> = Api::namespaced(environment.client.clone(), REPORTERS);
@@ -267,7 +266,7 @@ async fn another_image_rolls_reporters_once(environment: &Environment) {
     let _second = environment.operator_with("reporter:2");
     let after = eventually(&sets, set, |set| image(set) == "reporter:2").await;
     assert_eq!(after.metadata.generation, Some(2));
-    // A status of this generation is written after what is generated was compared once more.
+    // The operator writes a status of this generation after it has compared the generated objects again.
     probed["spec"]["dryRun"] = json!(true);
     let edited = environment.apply(&probed).await.metadata.generation;
     let reported = |rule: &NodeReadinessRule| {
@@ -279,10 +278,10 @@ async fn another_image_rolls_reporters_once(environment: &Environment) {
     assert_eq!((maps.get(set).await.unwrap(), roles.get(role).await.unwrap()), others);
 }
 
-/// Kills the operator when so many nodes are done, at several points of a roll-out and of its way
-/// back, and expects the end to be the same as ever.
+/// Kills the operator at several numbers of held nodes, while a rule holds its nodes and while it releases them, and
+/// expects the same result as without kills.
 #[tokio::test]
-async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
+async fn killing_the_operator_at_any_point_does_not_change_the_result() {
     let environment = Environment::new("restarts", 3).await;
     environment
         .each_node(async |nodes, name| {
@@ -310,7 +309,7 @@ async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
     let operator = environment.operator();
     environment.await_count(|counts| counts == (0, NODES)).await;
 
-    // The rule goes while nobody runs, and somebody takes the finalizer off by hand.
+    // The rule is deleted while no operator runs, and a user removes the finalizer by hand.
     environment.report("False").await;
     environment.await_count(|counts| counts == (NODES, NODES)).await;
     drop(operator);
@@ -323,7 +322,7 @@ async fn killing_the_operator_at_any_point_changes_nothing_about_the_end() {
     another_image_rolls_reporters_once(&environment).await;
 }
 
-/// A rule whose own probe decides, so that its default heartbeat applies: 300 s, and stale after 900.
+/// Returns a rule whose own probe writes the condition, so the default heartbeat applies: 300 s, and stale after 900 s.
 fn with_default_heartbeats() -> Value {
     json!({
         "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
@@ -339,8 +338,8 @@ fn with_default_heartbeats() -> Value {
     })
 }
 
-/// Reporters write a change at once, and then nothing for five minutes. Who waits for the next heartbeat
-/// makes every node wait that long which became ready while no operator ran.
+/// Reporters write a change at once, and then nothing for five minutes. If the operator waited for the next heartbeat,
+/// each node that became ready while no operator ran would be held for that time.
 #[tokio::test]
 async fn a_node_that_became_ready_while_no_operator_ran_is_released_at_the_start() {
     let environment = Environment::new("heartbeats", 23).await;

@@ -1,4 +1,4 @@
-//! A scraper of metrics that verifies whom it talks to, and the certificates that it trusts.
+//! A scraper of metrics that verifies the operator's certificate, and the certificates that it trusts.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,13 +10,13 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// Where the operator of these tests serves metrics.
+/// The address on which the operator of these tests serves metrics.
 pub const ADDRESS: &str = "127.96.1.9:8443";
 
-/// What came of a scrape.
+/// The answer to a scrape.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// HTTP status; 0 if nobody listens yet.
+    /// The HTTP status; 0 if no server listens yet.
     pub status: u16,
     /// Status line and headers, in lower case.
     pub head: String,
@@ -49,15 +49,15 @@ pub fn scrape(token: Option<&str>) -> Answer {
     }
 }
 
-/// The directory that the operator of these tests has its certificate from.
+/// Returns the directory from which the operator of these tests reads its certificate.
 pub fn certificate_directory() -> PathBuf {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("metrics");
     std::fs::create_dir_all(&directory).unwrap();
     directory
 }
 
-/// Puts a new certificate in that directory and returns it in DER. Between its two files is a moment
-/// in which they do not fit together.
+/// Writes a new certificate to that directory and returns it in DER. For a moment the certificate and the key do not
+/// match.
 pub fn rotate_certificate() -> Vec<u8> {
     let ip = ADDRESS.split(':').next().unwrap();
     let key = KeyPair::generate().unwrap();
@@ -69,7 +69,7 @@ pub fn rotate_certificate() -> Vec<u8> {
     certificate.der().to_vec()
 }
 
-/// Who signs the certificates of these tests.
+/// Returns the authority that signs the certificates of these tests.
 fn authority() -> &'static CertifiedIssuer<'static, KeyPair> {
     static AUTHORITY: OnceLock<CertifiedIssuer<'static, KeyPair>> = OnceLock::new();
     AUTHORITY.get_or_init(|| {

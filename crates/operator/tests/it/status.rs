@@ -1,4 +1,4 @@
-//! A rule's status.
+//! The status of a rule.
 
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,8 @@ async fn a_held_node_is_named_with_the_cause() {
     assert_eq!(condition(&status, "NodesReady").reason, "NodesReady");
 }
 
-/// What kstatus, by which Flux, Helm and Argo CD wait for custom resources, makes of an object: its
-/// generic rules, in their order.
+/// Returns an object's status by the generic rules of kstatus, in their order. Flux, Helm and Argo CD use kstatus to
+/// wait for custom resources.
 fn kstatus(object: &Value) -> &'static str {
     let of = |type_: &str| {
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -61,7 +61,7 @@ fn kstatus(object: &Value) -> &'static str {
         "InProgress"
     } else {
         match of("Ready").as_deref() {
-            // An object without the condition is current at once: the operator would come too late.
+            // An object without the condition is current at once, before the operator can add the condition.
             None => "Current (no condition Ready)",
             Some("True") => "Current",
             Some(_) => "InProgress",
@@ -70,7 +70,7 @@ fn kstatus(object: &Value) -> &'static str {
 }
 
 #[tokio::test]
-async fn tools_that_wait_by_kstatus_take_a_rule_as_rolled_out_while_nodes_are_held() {
+async fn kstatus_reports_a_rule_as_current_while_nodes_are_held() {
     let t = Fixture::new("kstatus").await;
     let node = t.node("a", &Value::Null).await;
     let mut rule = t.rule();
@@ -90,7 +90,7 @@ async fn tools_that_wait_by_kstatus_take_a_rule_as_rolled_out_while_nodes_are_he
         assert_eq!(kstatus(&object), "Current", "{field} is {value}");
         let types: Vec<_> = object["status"]["conditions"].as_array().unwrap().clone();
         let types: Vec<_> = types.iter().map(|condition| condition["type"].clone()).collect();
-        assert_eq!(types, ["Accepted", "Ready", "NodesReady"], "nothing else is left behind");
+        assert_eq!(types, ["Accepted", "Ready", "NodesReady"], "there are no other conditions");
     }
     rule["spec"]["dryRun"] = json!(false);
     rule["spec"]["probes"] = json!([{
@@ -127,13 +127,13 @@ async fn a_status_that_another_client_changes_repeatedly_is_written_with_backoff
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // At 0, at once again, and after 5 and 10 seconds more.
+    // The operator writes at 0 s, at once again, and then after 5 s and after 10 s more.
     assert!((2..=5).contains(&changed), "written {changed} times in 20 s");
     t.expect_status("overwritten", |status| !status.conditions.is_empty()).await;
 }
 
 #[tokio::test]
-async fn columns_are_those_of_the_design() {
+async fn the_printed_columns_are_those_of_the_design() {
     let t = Fixture::new("columns").await;
     t.node("a", &Value::Null).await;
     t.apply(&t.rule()).await;
@@ -173,7 +173,7 @@ async fn fields_that_users_select_by_are_selectable() {
 }
 
 #[tokio::test]
-async fn lesson_89_111_341_nothing_is_written_while_nothing_changes() {
+async fn lesson_89_111_341_the_operator_writes_only_changes() {
     let t = Fixture::new("quiet").await;
     let node = t.node("a", &Value::Null).await;
     t.apply(&t.rule()).await;
@@ -182,7 +182,7 @@ async fn lesson_89_111_341_nothing_is_written_while_nothing_changes() {
         status.nodes.is_some_and(|nodes| nodes.held == 1)
     };
     let before = stable(t.expect_status("quiet", held).await);
-    // A heartbeat of the node, then a change of another rule, which plans every node again.
+    // The node gets a heartbeat, and then another rule changes, so the operator reconciles every node again.
     t.report(&node, "example.com/Unrelated", "True").await;
     let mut other = t.rule();
     other["metadata"]["name"] = json!("quiet-2");

@@ -1,5 +1,5 @@
-//! Nodes that are being deleted and wait for a finalizer of somebody's, as autoscalers keep them for
-//! minutes.
+//! Nodes that are being deleted and wait for another client's finalizer, for example the minutes for which autoscalers
+//! keep them.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use node_readiness_api::{NodeCounts, NodeReadinessRuleStatus};
@@ -13,7 +13,7 @@ fn counts(status: &NodeReadinessRuleStatus) -> Option<[u32; 4]> {
     status.nodes.map(counts)
 }
 
-/// The nodes a to d, which a rule with `maxUnavailable: 1` has released.
+/// Creates the nodes a to d, and waits until a rule with `maxUnavailable: 1` has released them.
 async fn released(t: &Fixture, rule: &str) -> [String; 4] {
     let mut nodes = Vec::new();
     for suffix in ["a", "b", "c", "d"] {
@@ -34,25 +34,25 @@ async fn set_finalizers(t: &Fixture, node: &str, finalizers: &Value) {
     t.nodes().patch(node, &PatchParams::default(), &patch).await.unwrap();
 }
 
-/// Deletes a node that a finalizer keeps.
+/// Deletes a node, which stays because of a finalizer.
 async fn terminate(t: &Fixture, node: &str) {
     set_finalizers(t, node, &json!(["example.com/drain"])).await;
     t.nodes().delete(node, &DeleteParams::default()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_node_that_is_being_deleted_is_not_held_and_keeps_no_rule() {
+async fn a_node_that_is_being_deleted_is_not_held_and_does_not_delay_its_rules_deletion() {
     let t = Fixture::new("terminating").await;
     let [going, other, ..] = released(&t, "terminating").await;
     terminate(&t, &going).await;
     t.expect_status("terminating", |status| counts(status) == Some([3, 3, 0, 0])).await;
     t.report(&going, "example.com/Ready", "False").await;
     t.report(&other, "example.com/Ready", "False").await;
-    // The one that stays has the room.
+    // The deleted node does not count for maxUnavailable, so the other one is held.
     t.expect_taints(&other, KEY, &["pending:NoSchedule"]).await;
     t.expect_status("terminating", |status| counts(status) == Some([3, 2, 1, 0])).await;
     t.expect_taints(&going, KEY, &[]).await;
-    // It carries a record of the rule to its end.
+    // The deleted node keeps the rule's claim until it is gone.
     t.delete_rule("terminating").await;
     gone(&t.rules(), "terminating").await;
     let kept = t.nodes().get(&going).await.unwrap().metadata;
@@ -62,7 +62,8 @@ async fn a_node_that_is_being_deleted_is_not_held_and_keeps_no_rule() {
 }
 
 #[tokio::test]
-async fn a_held_node_that_is_being_deleted_leaves_its_room_to_another_and_keeps_its_taint() {
+async fn a_held_node_that_is_being_deleted_keeps_its_taint_and_does_not_count_for_max_unavailable()
+{
     let t = Fixture::new("leaving-room").await;
     let [going, other, ..] = released(&t, "leaving-room").await;
     t.report(&going, "example.com/Ready", "False").await;

@@ -1,4 +1,4 @@
-//! What is stored and cannot be read: it is one object's affair, and stops nothing else.
+//! Stored objects that the operator cannot read. They do not affect other objects.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -33,10 +33,10 @@ fn node(name: &str) -> Node {
     serde_json::from_value(node).unwrap()
 }
 
-/// Whoever may write a rule may write what managed its fields, and whoever has a node's credentials its
-/// conditions. The API server takes times in both that this program's library does not.
+/// A rule's author can write the times in its managed fields, and a holder of a node's credentials those in its
+/// conditions. The API server accepts times in both that the operator's library cannot parse.
 #[tokio::test]
-async fn a_time_that_cannot_be_read_stops_nothing_else() {
+async fn an_unreadable_time_affects_no_other_object() {
     let environment = Environment::new("odd-times", 8).await;
     let end_of_days = "9999-12-31T00:00:00Z";
     let managed = json!([{
@@ -64,14 +64,14 @@ async fn a_time_that_cannot_be_read_stops_nothing_else() {
     odd("nrr", json!({"metadata": {"managedFields": managed}, "spec": {"dryRun": false}}));
     let stored =
         environment.try_kubectl(&["get", "nrr", "odd", "-o", "yaml", "--show-managed-fields"]);
-    assert!(stored.unwrap().contains(end_of_days), "the API server keeps it");
+    assert!(stored.unwrap().contains(end_of_days), "the API server stores it");
     let held = |name: &str| {
         let path = ["get", "node", name, "-o", "jsonpath={.spec.taints[*].key}"];
         environment.try_kubectl(&path).unwrap().contains(KEY)
     };
     assert!(poll(async || (!held("odd")).then_some(())).await.is_some(), "it is ready");
 
-    // Another one, and one that reads all of it at its start.
+    // The same holds for a second rule, and for an operator that reads all objects at its start.
     environment.nodes().create(&PostParams::default(), &node("later")).await.unwrap();
     eventually(&environment.nodes(), "later", |node| taints(node) == 1).await;
     drop(running);
@@ -83,9 +83,9 @@ async fn a_time_that_cannot_be_read_stops_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_unreadable_rule_is_reported_and_stops_no_other() {
+async fn an_unreadable_rule_is_reported_and_affects_no_other_rule() {
     let environment = Environment::new("unreadable", 4).await;
-    // As if a later version of the project knew another mode.
+    // The new mode could come from a later version of the project.
     let mode = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/enforcementMode";
     let patch = json!([{"op": "remove", "path": format!("{mode}/enum")}]).to_string();
     let definition = "crd/nodereadinessrules.readiness.node.x-k8s.io";
@@ -95,7 +95,7 @@ async fn an_unreadable_rule_is_reported_and_stops_no_other() {
     let stored =
         poll(async || environment.try_kubectl(&["apply", "--validate=false", "-f", file]).ok())
             .await;
-    assert!(stored.is_some(), "the new definition is not in force");
+    assert!(stored.is_some(), "the new definition has not taken effect");
 
     let _operator = environment.operator();
     environment.nodes().create(&PostParams::default(), &node("n")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Rules that can evict pods are taken with a warning.
+//! The API server accepts rules that can evict pods, with a warning.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::harness::{Fixture, kubectl_with_warnings, poll};
 const EVICTS: &str = "NoExecute evicts running pods";
 const EVERYWHERE: &str = "one probe that fails everywhere evicts pods";
 
-/// What kubectl warns of when it applies a rule, which is then not kept.
+/// Returns the warnings that kubectl prints when it applies a rule as a dry run.
 fn warnings(rule: &Value) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("risky.json");
     std::fs::write(&path, rule.to_string()).unwrap();
@@ -18,7 +18,7 @@ fn warnings(rule: &Value) -> String {
 }
 
 #[tokio::test]
-async fn lesson_9_a_rule_that_can_evict_pods_is_taken_with_a_warning() {
+async fn lesson_9_a_rule_that_can_evict_pods_is_accepted_with_a_warning() {
     let t = Fixture::new("risky").await;
     let with = |change: &dyn Fn(&mut Value)| {
         let mut rule = t.rule();
@@ -26,9 +26,9 @@ async fn lesson_9_a_rule_that_can_evict_pods_is_taken_with_a_warning() {
         change(&mut rule["spec"]);
         warnings(&rule)
     };
-    // A policy takes a moment to be in force.
+    // A policy takes a moment to take effect.
     let in_force = poll(async || with(&|_| {}).contains(EVERYWHERE).then_some(()));
-    in_force.await.expect("a continuous rule with NoExecute is warned of");
+    in_force.await.expect("the API server warns of a continuous rule with NoExecute");
     assert!(with(&|_| {}).contains(EVICTS));
     let limited = with(&|spec| spec["maxUnavailable"] = json!("10%"));
     assert!(limited.contains(EVICTS) && !limited.contains(EVERYWHERE), "{limited}");

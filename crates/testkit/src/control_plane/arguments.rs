@@ -1,4 +1,4 @@
-//! What the components of a control plane are started with, as values.
+//! The command-line arguments and configuration of the control plane's components.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -12,25 +12,25 @@ use crate::{
     version::KubernetesVersion,
 };
 
-/// The loopback address for what a cluster with nodes keeps to the host: etcd, and
-/// the health endpoints of scheduler and controller manager.
+/// The loopback address, in a cluster with nodes, of servers that only the host reaches: etcd, and the health endpoints
+/// of scheduler and controller manager.
 const HOST_ONLY: Ipv4Addr = Ipv4Addr::new(127, 95, 0, 1);
 
-/// The API server's port in a cluster with nodes: the one of the Service `kubernetes`,
-/// since no kube-proxy translates it.
+/// The API server's port in a cluster with nodes. It is the port of the Service `kubernetes`, because no kube-proxy
+/// translates it.
 pub(super) const SECURE_PORT: u16 = 443;
 
-/// Where the servers listen, and as what they are known.
+/// The addresses on which the servers listen, and those that clients use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Addresses {
-    /// For everything that only other components of the control plane reach.
+    /// The address of servers that only other components of the control plane reach.
     pub(super) internal: Ipv4Addr,
-    /// The API server's own.
+    /// The address on which the API server listens.
     bind: Ipv4Addr,
     port: u16,
-    /// What clients on this host use.
+    /// The address that clients on this host use.
     host: Ipv4Addr,
-    /// The address of the Service `kubernetes`, when pods are to reach it.
+    /// The address of the Service `kubernetes`, if pods must reach it.
     advertise: Option<Ipv4Addr>,
     service_range: String,
 }
@@ -38,8 +38,7 @@ pub(super) struct Addresses {
 impl Addresses {
     pub(super) fn of(nodes: &Nodes) -> Self {
         match nodes {
-            // Not 443: a cluster with nodes holds that port on every address, and a
-            // port above 1023 needs no root.
+            // A cluster with nodes uses port 443 on every address, and a port above 1023 needs no root.
             Nodes::ControlPlaneOnly { loopback } => Self {
                 internal: loopback.server(),
                 bind: loopback.server(),
@@ -73,7 +72,7 @@ impl Addresses {
         format!("https://{}:2379", self.internal)
     }
 
-    /// Where each component listens.
+    /// Returns the address on which each component listens.
     pub(super) fn all(&self) -> [(&'static str, SocketAddr); 6] {
         let internal = |name, port| (name, SocketAddr::from((self.internal, port)));
         [
@@ -81,19 +80,19 @@ impl Addresses {
             internal("etcd", 2380),
             ("etcd", self.etcd_health()),
             ("kube-apiserver", SocketAddr::from((self.bind, self.port))),
-            // The default ports of these two.
+            // These two listen on their default ports.
             internal("kube-controller-manager", 10257),
             internal("kube-scheduler", 10259),
         ]
     }
 
-    /// etcd's address for health and metrics only, without authentication.
+    /// Returns etcd's address for health and metrics, without authentication.
     pub(super) fn etcd_health(&self) -> SocketAddr {
         SocketAddr::from((self.internal, 2381))
     }
 }
 
-/// The files that the components are started with.
+/// The files that the components read.
 pub(super) struct Files {
     pub(super) authority: PathBuf,
     pub(super) etcd: Credentials,
@@ -105,8 +104,8 @@ pub(super) struct Files {
     pub(super) admission: Option<PathBuf>,
 }
 
-/// etcd holds every secret of the cluster, so only who has the key may talk to it, even
-/// on this host. What it holds need not survive a crash, so it does not wait for disks.
+/// Returns etcd's arguments. etcd stores every Secret of the cluster, so it requires a client certificate even on this
+/// host. Its data need not survive a crash, so it does not sync to disk.
 pub(super) fn etcd(data: &Path, addresses: &Addresses, files: &Files) -> Vec<String> {
     let (client, peer) = (addresses.etcd_url(), format!("https://{}:2380", addresses.internal));
     let mut arguments = vec![
@@ -119,8 +118,8 @@ pub(super) fn etcd(data: &Path, addresses: &Addresses, files: &Files) -> Vec<Str
         format!("--initial-cluster=default={peer}"),
         format!("--listen-metrics-urls=http://{}", addresses.etcd_health()),
         "--unsafe-no-fsync".to_owned(),
-        // Five minutes of thousands of large nodes that change all the time, until they are compacted,
-        // are more than the usual 2 GiB.
+        // The default is 2 GiB. Thousands of large, constantly changing nodes exceed that in the five minutes between
+        // two compactions.
         format!("--quota-backend-bytes={}", 8_u64 << 30),
     ];
     for side in ["", "peer-"] {
@@ -153,12 +152,12 @@ pub(super) fn apiserver(spec: &ClusterSpec, addresses: &Addresses, files: &Files
         file("kubelet-certificate-authority", &files.authority),
         file("kubelet-client-certificate", &files.kubelet_client.certificate),
         file("kubelet-client-key", &files.kubelet_client.key),
-        // A node's name resolves nowhere.
+        // No DNS server resolves the names of nodes.
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
     ];
     match addresses.advertise {
         Some(address) => arguments.push(format!("--advertise-address={address}")),
-        // The Endpoints of the Service `kubernetes` may not hold loopback addresses.
+        // The API rejects loopback addresses in the Endpoints of the Service `kubernetes`.
         None => arguments.push("--endpoint-reconciler-type=none".to_owned()),
     }
     arguments.push(match &files.admission {
@@ -171,7 +170,7 @@ pub(super) fn apiserver(spec: &ClusterSpec, addresses: &Addresses, files: &Files
     arguments
 }
 
-/// The configuration of admission plugins, where they have one.
+/// Returns the configuration of admission plugins, if they need one.
 pub(super) fn admission(spec: &ClusterSpec) -> Option<String> {
     let selector = spec.default_node_selector?;
     Some(format!(
@@ -191,8 +190,7 @@ pub(super) fn controller_manager(
     addresses: &Addresses,
     files: &Files,
 ) -> Vec<String> {
-    // Without kubelets this controller would call every Node that a test writes
-    // Unknown after 40 s, and taint it.
+    // Without kubelets this controller would set the conditions of every Node to Unknown after 40 s, and taint it.
     let controllers = match spec.nodes {
         Nodes::ControlPlaneOnly { .. } => "*,-node-lifecycle-controller",
         Nodes::Real(_) => "*",
@@ -203,8 +201,8 @@ pub(super) fn controller_manager(
         format!("--controllers={controllers}"),
         "--leader-elect=false".to_owned(),
         "--use-service-account-credentials=true".to_owned(),
-        // At its start it asks for a token a controller, for which the default of 20
-        // requests a second takes five seconds.
+        // At its start it requests a token for each controller. With the default of 20 requests a second this takes
+        // five seconds.
         "--kube-api-qps=500".to_owned(),
         "--kube-api-burst=1000".to_owned(),
         file("service-account-private-key-file", &files.service_account.key),
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_without_nodes_binds_nothing_outside_its_loopback_net() {
+    fn a_cluster_without_nodes_binds_only_addresses_of_its_loopback_net() {
         let spec = spec(data_only(7), KubernetesVersion::V1_37);
         let (addresses, files) = (Addresses::of(&spec.nodes), files());
         let arguments = [
@@ -305,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_that_have_to_be_free_are_those_that_are_bound() {
+    fn the_addresses_that_must_be_free_are_the_bound_ones() {
         let addresses = Addresses::of(&data_only(7));
         let etcd = etcd(Path::new("/cluster/etcd"), &addresses, &files());
         for (name, address) in addresses.all() {

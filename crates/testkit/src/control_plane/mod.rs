@@ -1,5 +1,5 @@
-//! etcd, API server, controller manager and scheduler, started in order, each when
-//! what it needs answers.
+//! Starts etcd, the API server, the controller manager and the scheduler in order. Each starts when the components that
+//! it needs answer.
 
 mod arguments;
 
@@ -25,12 +25,11 @@ use crate::{
     state::State,
 };
 
-/// How long a component may take; on a loaded machine ten times what it needs.
+/// The timeout of a component's start, about ten times the usual time on a loaded machine.
 const START_WITHIN: Duration = Duration::from_secs(90);
 
-/// Starts the control plane and returns its services, the API server last. It is
-/// ready when the API server says so and the default ServiceAccount exists, without
-/// which no pod can be created.
+/// Starts the control plane and returns its services, the API server last. On return the API server is ready, and the
+/// default ServiceAccount exists, without which no pod can be created.
 pub(crate) fn start(
     spec: &ClusterSpec,
     layout: &Layout,
@@ -72,7 +71,7 @@ pub(crate) fn start(
     Ok(vec![scheduler, controller_manager, etcd, api_server])
 }
 
-/// The API server as nodes reach it.
+/// Returns the API server's URL for nodes.
 pub(crate) fn url_for_nodes() -> String {
     format!("https://{}:{SECURE_PORT}", network::BRIDGE_ADDRESS)
 }
@@ -109,19 +108,19 @@ fn write_files(
     })
 }
 
-/// Fails when another program has the address. To the questions below a stranger there would answer as
-/// well as ours, which would end with no more than a line in a log.
+/// Fails if another program listens on the address. Otherwise that program could answer the checks of this module,
+/// while the component itself ends with only a line in its log.
 fn check_free((name, address): (&'static str, SocketAddr)) -> Result<()> {
     match TcpListener::bind(address) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             Err(Error::AddressTaken { name, address })
         }
-        // What else may be wrong with it, who is to listen there tells best.
+        // The component itself reports every other problem with the address.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// Whether etcd answers `GET /health` with 200.
+/// Returns whether etcd answers `GET /health` with 200.
 fn is_healthy(address: SocketAddr) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
@@ -141,11 +140,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_another_program_has_is_named() {
+    fn the_error_names_an_address_that_another_program_uses() {
         let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = stranger.local_addr().unwrap();
         let message = check_free(("etcd", address)).unwrap_err().to_string();
-        let expected = format!("{address}, where etcd is to listen, is taken");
+        let expected = format!("etcd cannot listen on {address}");
         assert!(message.starts_with(&expected), "{message}");
     }
 }

@@ -10,15 +10,14 @@ use crate::{cgroup, pki::Credentials, spec::StartupTaint};
 /// containerd's socket, inside the node.
 pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// The name of the image that every pod's sandbox runs, known to this cluster only.
+/// The name of the image of the pods' sandboxes. It exists only in this cluster.
 pub(super) const SANDBOX_IMAGE: &str = "node-readiness/sandbox:local";
 
-/// containerd 1.6's configuration.
+/// Returns the configuration of containerd 1.6.
 ///
-/// The `native` snapshotter copies where `overlayfs` would mount: images here are one
-/// small file, and copies also work in a container whose own root is an overlay.
-/// `restrict_oom_score_adj`: in many a virtual machine or container root lacks
-/// `CAP_SYS_RESOURCE`, and then may not ask for less than it has.
+/// The `native` snapshotter copies files, while `overlayfs` mounts them. Copies also work in a container whose own
+/// root is an overlay, and each image here is one small file. `restrict_oom_score_adj` is set because root lacks
+/// `CAP_SYS_RESOURCE` in many virtual machines and containers, and then may not lower its own value.
 pub(super) fn containerd(root: &Path, cni_config: &Path, cni_plugins: &Path) -> String {
     format!(
         r#"version = 2
@@ -57,7 +56,8 @@ disabled_plugins = [
     )
 }
 
-/// The pod network: a pair of interfaces a pod, hidden behind the node's address.
+/// Returns the configuration of the pod network: a pair of interfaces for each pod, masqueraded behind the node's
+/// address.
 pub(super) fn pod_network(pod_range: &str) -> Value {
     json!({
         "cniVersion": "0.4.0",
@@ -74,7 +74,7 @@ pub(super) fn pod_network(pod_range: &str) -> Value {
     })
 }
 
-/// kubelet's configuration.
+/// Returns kubelet's configuration.
 pub(super) fn kubelet(
     node: &Node,
     authority: &Path,
@@ -96,11 +96,11 @@ pub(super) fn kubelet(
         "tlsPrivateKeyFile": server.key,
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         "registerWithTaints": taints,
-        // No DNS runs; without an address kubelet warns about every pod.
+        // No DNS server runs, but without an address kubelet warns about every pod.
         "clusterDNS": ["10.77.1.10"],
         "clusterDomain": "cluster.local",
         "resolvConf": resolv_conf,
-        // Several kubelets share this kernel, each with a part of the tree to itself.
+        // Several kubelets share this kernel, and each has its own part of the cgroup tree.
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": cgroup::root_of(&node.name),
         "enforceNodeAllocatable": [],
@@ -108,8 +108,8 @@ pub(super) fn kubelet(
         "failSwapOn": false,
         "localStorageCapacityIsolation": false,
         "makeIPTablesUtilChains": false,
-        // Images were imported and cannot be pulled again, and how full a developer's
-        // disk is shall not decide where pods run.
+        // kubelet must not remove images, because they were imported and cannot be pulled again. It must not evict
+        // pods either because a developer's disk is full.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {
             "imagefs.available": "0%",
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn containerd_gets_the_full_name_of_the_sandbox_image() {
+    fn containerds_configuration_has_the_full_name_of_the_sandbox_image() {
         let config = containerd(Path::new("/root-dir"), Path::new("/cni"), Path::new("/plugins"));
         assert!(
             config.contains("sandbox_image = \"docker.io/node-readiness/sandbox:local\""),

@@ -1,4 +1,4 @@
-//! A node's kubelet: started when the node joins, and again when a test restarts it.
+//! A node's kubelet. It starts when the node joins, and again when a test restarts it.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::{
     state::State,
 };
 
-/// The files that a kubelet is started with.
+/// The files of a kubelet.
 struct Files {
     config: PathBuf,
     kubeconfig: PathBuf,
@@ -46,7 +46,7 @@ pub(super) fn start(
     let server = pki.kubelet_server(&node.name, node.address)?;
     let url = control_plane::url_for_nodes();
     kubeconfig::write(files.kubeconfig.clone(), &url, &authority, &client)?;
-    // Empty: there is no name server, and the host's is out of reach.
+    // The file is empty: no name server runs here, and a node cannot reach the host's.
     let resolv_conf = layout.node(&node.name).join("resolv.conf");
     files::write(&resolv_conf, "")?;
     let rendered = config::kubelet(node, &authority, &server, &resolv_conf, &nodes.startup_taints);
@@ -61,14 +61,14 @@ pub(crate) fn restart(name: &str, layout: &Layout, state: &mut State) -> Result<
     let namespaces = Namespaces::find(name, state).ok_or_else(not_running)?;
     let service = service_name(&node);
     let recorded = state.take_process(&service)?.ok_or_else(not_running)?;
-    // What is recorded is nsenter, which waits for the kubelet and ends with it.
+    // The recorded process is nsenter, which waits for the kubelet and ends with it.
     let kubelet = ProcessIdentity::only_child_of(recorded.pid.unsigned_abs())?;
     let pid = kubelet.pid;
     kubelet.kill().map_err(|cause| Error::Kill { name: service, pid, cause })?;
     start_again(&node, namespaces, layout, state)
 }
 
-/// Starts a kubelet that has ended with the same files.
+/// Starts a kubelet that has ended again, with the same files.
 pub(super) fn start_again(
     node: &Node,
     namespaces: Namespaces,

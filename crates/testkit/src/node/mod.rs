@@ -1,4 +1,4 @@
-//! Real nodes: each is a containerd and a kubelet in its own namespaces, cgroup and directories, so they share
+//! Real nodes. Each is a containerd and a kubelet in namespaces, a cgroup and directories of its own, so nodes share
 //! only the kernel.
 
 mod config;
@@ -30,10 +30,10 @@ use crate::{
     state::State,
 };
 
-/// One for each letter.
+/// The maximum number of nodes: one for each letter.
 const MAX_NODES: usize = 26;
 
-/// How long containerd may take; normally half a second.
+/// The timeout of containerd's start, which normally takes half a second.
 const CONTAINERD_WITHIN: Duration = Duration::from_mins(1);
 
 /// A node's name and addresses.
@@ -50,12 +50,12 @@ impl Node {
         Self { index, name: format!("node-{letter}"), address: network::node_address(index) }
     }
 
-    /// The node of this name.
+    /// Returns the node with this name.
     fn named(name: &str) -> Option<Self> {
         Self::all(MAX_NODES).ok()?.into_iter().find(|node| node.name == name)
     }
 
-    /// The first `count` nodes.
+    /// Returns the first `count` nodes.
     pub(crate) fn all(count: usize) -> Result<Vec<Self>> {
         match u8::try_from(count) {
             Ok(number) if (1..=MAX_NODES).contains(&count) => {
@@ -77,7 +77,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts a node's namespaces and containerd. The API server need not be there yet.
+    /// Starts a node's namespaces and containerd. This needs no API server yet.
     pub(crate) fn boot(
         node: Node,
         nodes: &RealNodes,
@@ -93,7 +93,7 @@ impl Machine {
         Ok(Self { node, namespaces, unshare, containerd, kubelet: None })
     }
 
-    /// Gives containerd its images and starts the kubelet, which registers the Node.
+    /// Imports images into containerd and starts the kubelet, which registers the Node.
     pub(crate) fn join(
         &mut self,
         nodes: &RealNodes,
@@ -128,7 +128,7 @@ impl Machine {
     }
 }
 
-/// Ends everything on a node, and starts it again after `while_down` with another boot id, like a reboot.
+/// Ends all processes on a node, and starts it again after `while_down` with another boot id, like a reboot.
 pub(crate) fn reboot(
     name: &str,
     boot_id: &str,
@@ -156,7 +156,7 @@ fn await_containerd(containerd: &mut Service, namespaces: Namespaces) -> Result<
     })
 }
 
-/// Writes the image of every pod's sandbox: the testkit's own binary, which waits by default.
+/// Writes the image of the pods' sandboxes: the testkit's own binary, which waits by default.
 pub(crate) fn write_sandbox_image(nodes: &RealNodes, layout: &Layout) -> Result<PathBuf> {
     files::create_dir(&layout.nodes())?;
     let archive = layout.nodes().join("sandbox.tar");
@@ -220,13 +220,13 @@ fn containerd_config(node: &Node, layout: &Layout) -> PathBuf {
     layout.node(&node.name).join("containerd.toml")
 }
 
-/// Programs that only this node uses.
+/// Returns the directory of programs that only this node uses.
 fn bin_dir(node: &Node, layout: &Layout) -> PathBuf {
     layout.node(&node.name).join("bin")
 }
 
-/// Adds a node's pod network, or removes it like an uninstalled network plugin: its kubelet then reports that
-/// it is not Ready. containerd watches the directory.
+/// Adds or removes a node's pod network. Without it, as without a network plugin, kubelet reports the node as not
+/// Ready. containerd watches the directory.
 pub(crate) fn set_pod_network(name: &str, layout: &Layout, is_there: bool) -> Result<()> {
     let node = Node::named(name).ok_or_else(|| Error::NotRunning { dir: layout.node(name) })?;
     if is_there {
@@ -253,7 +253,7 @@ fn link_iptables(dir: &Path, namespaces: Namespaces) -> Result<()> {
     std::os::unix::fs::symlink(iptables, &link).map_err(files::failed("create", &link))
 }
 
-/// A search path that begins with a directory.
+/// Returns a search path that begins with a directory.
 fn search_path(first: PathBuf) -> Result<std::ffi::OsString> {
     let system = env::var_os("PATH").unwrap_or_default();
     let rest = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
@@ -272,7 +272,7 @@ pub(crate) fn clear(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The path of a program that [`host::check`] has found.
+/// Returns the path of a program that [`host::check`] has found.
 fn program(name: &str) -> PathBuf {
     host::find(name).unwrap_or_else(|| PathBuf::from(name))
 }

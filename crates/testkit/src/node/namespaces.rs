@@ -1,7 +1,7 @@
-//! A node is a host of its own: an init process in new namespaces for processes, mounts, network, host name and
-//! IPC. containerd and kubelet enter them and share their mounts.
+//! The namespaces of a node: an init process in new namespaces for processes, mounts, network, host name and IPC.
+//! containerd and kubelet enter them and share their mounts.
 //!
-//! Ending the init removes the node: the kernel ends everything in a process namespace with its init, and
+//! The end of the init process removes the node. The kernel then kills all processes of the process namespace, and
 //! removes mounts and interfaces with the last process.
 
 use std::{
@@ -20,9 +20,9 @@ use crate::{
     state::State,
 };
 
-/// Makes the new mount namespace the node's own, then becomes its init. Where the
-/// node writes below `/var`, it gets directories of its own. A new `/run` hides the
-/// sockets of the host's containerd and systemd.
+/// A shell script that makes the mount namespace private, and then executes the init program. The node gets its own
+/// directories below `/var` for the paths that it writes to. A new `/run` hides the sockets of the host's containerd
+/// and systemd.
 ///
 /// `$1` is the node's directory, `$2` its name, `$3` the init program.
 const SETUP: &str = r#"
@@ -37,8 +37,8 @@ echo "$2" > /proc/sys/kernel/hostname
 exec "$3" pause
 "#;
 
-/// Ends all processes but the node's init and the shell itself, which kill(2) spares, and gives the node
-/// the boot id that kubelet will read.
+/// A shell script that kills all processes except the node's init and the shell itself, which kill(2) excludes. It
+/// also sets the boot id that kubelet will read.
 ///
 /// `$1` is the node's directory, `$2` the boot id.
 const SHUT_DOWN: &str = r#"
@@ -48,7 +48,7 @@ mountpoint -q /proc/sys/kernel/random/boot_id ||
   mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id
 "#;
 
-/// Directories that [`SETUP`] may have made on the host to mount something on.
+/// Mount points that [`SETUP`] may have created on the host.
 const MOUNT_POINTS: [&str; 2] = ["/var/lib/cni", "/var/lib/kubelet"];
 
 /// A node's namespaces, alive as long as their init process.
@@ -58,7 +58,7 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    /// Starts the init process and waits until the mounts are made.
+    /// Starts the init process and waits until the mounts exist.
     pub(super) fn create(
         node: &Node,
         init: &Path,
@@ -69,8 +69,8 @@ impl Namespaces {
         files::create_dir(&dir)?;
         let mut command = words(
             "unshare",
-            // --kill-child: should this run be killed before the init is recorded too,
-            // the end of unshare is the init's end.
+            // With --kill-child the init ends with unshare, even if this process is killed before it records the
+            // init.
             [
                 "--fork",
                 "--kill-child",
@@ -94,31 +94,31 @@ impl Namespaces {
         Ok((Self { init: init.pid }, unshare))
     }
 
-    /// Those of a node that another process started, if it runs.
+    /// Returns the namespaces of a node that another process started, if the node runs.
     pub(crate) fn find(node: &str, state: &State) -> Option<Self> {
         let name = init_name(node);
         let init = state.processes().iter().find(|process| process.name == name)?;
         init.identity.is_running().then_some(Self { init: init.identity.pid })
     }
 
-    /// The node's first process, as the host numbers it.
+    /// Returns the host's process id of the node's init process.
     pub(super) fn init(self) -> i32 {
         self.init
     }
 
-    /// The file of the network namespace.
+    /// Returns the file of the network namespace.
     pub(crate) fn network(self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.init))
     }
 
-    /// Ends what runs inside. What is started next finds another boot.
+    /// Ends all processes in the namespaces except the init. Later processes read the new boot id.
     pub(super) fn shut_down(self, node_dir: &Path, boot_id: &str) -> Result<()> {
         let mut shell = self.command(Path::new("/bin/sh"));
         shell.args(["-euc", SHUT_DOWN, "node-shut-down"]).arg(node_dir).arg(boot_id);
         run(&mut shell).map(drop)
     }
 
-    /// A command that runs inside. Paths must be absolute.
+    /// Returns a command that runs in the namespaces. Paths must be absolute.
     pub(super) fn command(self, program: &Path) -> Command {
         let init = self.init.to_string();
         let mut command = words(
@@ -134,8 +134,7 @@ fn init_name(node: &str) -> String {
     format!("init-{node}")
 }
 
-/// Removes the mount points, if nothing is in them: then they were made here, or
-/// serve nobody.
+/// Removes the mount points that are empty directories. Other programs do not need those.
 pub(super) fn remove_mount_points() {
     for path in MOUNT_POINTS {
         let _ = std::fs::remove_dir(path);

@@ -17,22 +17,22 @@ pub(crate) enum TestServer {
     Exec,
 }
 
-/// How a test server treats a probe.
+/// The behavior of a test server towards a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Behavior {
     /// It is ready.
     Ready,
-    /// It reports that it is not ready: by a status, an old file, or a file in place of the socket.
+    /// It is not ready: it returns a bad status, or the file is old, or a file is in place of the socket.
     Failing,
-    /// It returns a good status with another body.
+    /// It returns a good status with an unexpected body.
     Starting,
     /// It accepts, and then does nothing.
     Hanging,
     /// It sends garbage.
     Garbage,
-    /// It sends without end.
+    /// It sends an endless answer.
     Huge,
-    /// It sends the beginning at once, and the rest at a byte a second.
+    /// It sends the beginning at once, and then one byte a second.
     Slow,
     /// It does not speak TLS.
     Plain,
@@ -68,7 +68,7 @@ impl Default for Switches {
 }
 
 impl Switches {
-    /// The behavior of one of them, now and from now on.
+    /// Watches the behavior of a test server.
     pub(crate) fn of(&self, test_server: TestServer) -> watch::Receiver<Behavior> {
         self.0[&test_server].subscribe()
     }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_server_is_ready_and_then_behaves_as_set() {
+    fn a_test_server_is_ready_until_another_behavior_is_set() {
         let switches = Switches::default();
         let (grpc, http) = (switches.of(TestServer::Grpc), switches.of(TestServer::Http));
         assert_eq!(*grpc.borrow(), Behavior::Ready);

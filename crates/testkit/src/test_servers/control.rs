@@ -1,4 +1,4 @@
-//! The control port, through which a test, and the program of an exec probe, set and read behaviors.
+//! The control port, through which tests set behaviors and the program of an exec probe reads them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use super::behavior::{Behavior, Switches, TestServer};
 
-/// The requests; see the parent module.
+/// Routes the requests that the parent module lists.
 pub(crate) fn router(switches: Switches, certificate: String) -> Router {
     Router::new()
         .route("/ca", get(|| async { certificate }))
@@ -51,7 +51,7 @@ async fn set(
     }
 }
 
-/// The name of a behavior, as in a request.
+/// Returns the name of a behavior, as in a request.
 fn name(behavior: Behavior) -> String {
     behavior.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! The program of an exec probe. It behaves as set for the test servers, so the probe's command can stay the
-//! same while its result changes.
+//! The program of an exec probe. It reads its behavior from the test servers' control port, so a test can change its
+//! result without changing the probe's command.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// How it asks.
+/// The program's command line.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The test servers' control port.
@@ -16,7 +16,7 @@ pub(crate) struct Options {
     control: SocketAddr,
 }
 
-/// Reads the behavior, behaves like that, and returns the exit status.
+/// Reads the behavior, follows it, and returns the exit status.
 pub(crate) fn run(options: &Options) -> io::Result<u8> {
     let mut stream = TcpStream::connect(options.control)?;
     stream.write_all(b"GET /exec HTTP/1.0\r\n\r\n")?;

@@ -1,5 +1,5 @@
-//! A gRPC health service (`grpc.health.v1`) of one server, which asks nobody what service
-//! they mean. HTTP/2 is the `h2` crate's; a call is a request, a message and trailers.
+//! A gRPC health service (`grpc.health.v1`) that ignores the name of the service in a request. The `h2` crate provides
+//! HTTP/2. An answer has headers, one message and trailers.
 
 use axum::{
     body::Bytes,
@@ -10,11 +10,11 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{behavior::Behavior, http};
 
-/// A message of gRPC: not compressed, two bytes long, field 1 of `HealthCheckResponse`.
+/// A gRPC message: not compressed, two bytes long, with field 1 of `HealthCheckResponse`.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 2];
 
-/// Answers all calls of a connection.
+/// Answers all calls on a connection.
 pub(crate) async fn answer(mut stream: TcpStream, behavior: Behavior) {
     let message = match behavior {
         Behavior::Ready => SERVING,
@@ -27,7 +27,7 @@ pub(crate) async fn answer(mut stream: TcpStream, behavior: Behavior) {
     };
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
-        // Whoever asks may hang up at any time. The connection moves on while this waits.
+        // The client may disconnect at any time. The connection makes progress while this waits.
         tokio::spawn(async move {
             let _ = call(request, respond, message).await;
         });

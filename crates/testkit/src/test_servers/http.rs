@@ -1,5 +1,4 @@
-//! An HTTP server that can fail in every way. It is written by hand, because a library would not fail like
-//! that.
+//! An HTTP server that can fail in many ways. It uses no HTTP library, because a library sends only valid HTTP.
 
 use std::{io, time::Duration};
 
@@ -10,15 +9,15 @@ use tokio::{
 
 use super::behavior::Behavior;
 
-/// The garbage to send. For HTTP/2 it is the head of a frame that is too long.
+/// The bytes that [`Behavior::Garbage`] sends. An HTTP/2 client reads them as the header of a frame that is too long.
 pub(crate) const GARBAGE: &[u8] = b"\xff\xfe\xfd this is of no protocol\r\n\r\n";
 
-/// Longest request.
+/// The maximum size of a request, in bytes.
 const REQUEST_LIMIT: u64 = 16 * 1024;
 
 /// Answers one request.
 pub(crate) async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, behavior: Behavior) {
-    // Whoever asks may hang up at any time.
+    // The client may disconnect at any time.
     let _ = converse(stream, behavior).await;
 }
 
@@ -52,14 +51,14 @@ async fn converse(
     stream.shutdown().await
 }
 
-/// A whole answer.
+/// Returns a complete answer.
 pub(crate) fn reply(status: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
         .into_bytes()
 }
 
-/// Waits until the other side has had enough.
+/// Waits until the client disconnects.
 pub(crate) async fn await_hang_up(stream: &mut (impl AsyncRead + Unpin)) {
     let mut rest = [0; 1024];
     while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_answers_by_its_behavior() {
+    async fn each_behavior_has_its_answer() {
         let ready = answered(Behavior::Ready).await;
         assert!(ready.starts_with("HTTP/1.1 200 OK\r\n"), "{ready}");
         assert!(ready.ends_with("\r\n\r\nstate: ready\n"), "{ready}");

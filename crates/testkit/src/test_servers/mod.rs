@@ -1,13 +1,12 @@
-//! Stand-ins for what probes look at on a node, one for each kind of probe: an HTTP and
-//! an HTTPS server, a TCP port, a gRPC health service, a Unix socket, a file, and the
-//! answer to what a program should do that an exec probe runs.
+//! Servers for tests, one for each kind of probe: an HTTP and an HTTPS server, a TCP port, a gRPC health service, a
+//! Unix socket, a file, and the behavior of an exec probe's program.
 //!
-//! A test tells each of them over HTTP how to behave, so that one pod a node shows all
-//! that an agent can do wrong. They speak their protocols only as far as that takes.
+//! A test sets the behavior of each over HTTP, so one pod on a node shows all failures of an agent. The servers
+//! implement only as much of their protocols as tests need.
 //!
-//! | request to the control port | what it does |
+//! | request to the control port | effect |
 //! | --- | --- |
-//! | `PUT /<test server>/<behavior>` | from now on that test server behaves so |
+//! | `PUT /<test server>/<behavior>` | sets the behavior of that test server |
 //! | `GET /<test server>` | returns its behavior |
 //! | `GET /ca` | returns the certificate of the HTTPS server |
 
@@ -33,8 +32,7 @@ use behavior::{Switches, TestServer};
 /// The command line of the test servers.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The address of the control port. HTTP, HTTPS, TCP and gRPC are on the four ports
-    /// after it.
+    /// The address of the control port. HTTP, HTTPS, TCP and gRPC are on the next four ports.
     #[arg(long, default_value = "0.0.0.0:9180")]
     control: SocketAddr,
     /// The directory for the socket, agent.sock, and the file, agent.ready.
@@ -42,7 +40,7 @@ pub(crate) struct Options {
     dir: PathBuf,
 }
 
-/// Serves until SIGTERM, every test server in the behavior to be ready.
+/// Serves until SIGTERM. All test servers begin with the behavior `Ready`.
 pub(crate) async fn run(options: Options) -> io::Result<()> {
     let Options { control, dir } = options;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -52,7 +50,7 @@ pub(crate) async fn run(options: Options) -> io::Result<()> {
     let after = |offset: u16| SocketAddr::new(control.ip(), control.port() + offset);
     let (tls, certificate) = tls::acceptor().map_err(io::Error::other)?;
 
-    // None of them ends but with an error.
+    // Each of them ends only with an error.
     let mut tasks: JoinSet<io::Result<Infallible>> = JoinSet::new();
     tasks.spawn(ports::serve(after(1), behavior(TestServer::Http), http::answer));
     tasks.spawn(ports::serve(after(2), behavior(TestServer::Https), move |stream, behavior| {
@@ -64,7 +62,7 @@ pub(crate) async fn run(options: Options) -> io::Result<()> {
     tasks.spawn(on_disk::file(dir.join("agent.ready"), behavior(TestServer::File)));
 
     let listener = TcpListener::bind(control).await?;
-    println!("control port is {control}, files are in {}", dir.display());
+    println!("the control port is {control}, the files are in {}", dir.display());
     let controlled = axum::serve(listener, control::router(switches, certificate));
     tokio::select! {
         _ = terminate.recv() => Ok(()),

@@ -1,4 +1,4 @@
-//! The test servers in a directory: a Unix socket and a file.
+//! The test servers for probes of a Unix socket and of a file.
 
 use std::{
     convert::Infallible,
@@ -15,8 +15,8 @@ use super::{behavior::Behavior, ports::await_behavior};
 /// The age of the old file.
 const OLD: Duration = Duration::from_hours(1);
 
-/// A socket where somebody accepts, a file in its place, or nothing. Only its owner may
-/// connect, which is what a process makes with the usual umask.
+/// Serves a socket that accepts connections, or puts a file in its place, or removes it. Only the socket's owner may
+/// connect, which is the result of the usual umask.
 pub(crate) async fn socket(
     path: PathBuf,
     mut behavior: watch::Receiver<Behavior>,
@@ -48,7 +48,7 @@ async fn accept(listener: &UnixListener) -> io::Error {
     }
 }
 
-/// A new file, an old one, or nothing.
+/// Writes a new file or an old one, or removes it.
 pub(crate) async fn file(
     path: PathBuf,
     mut behavior: watch::Receiver<Behavior>,

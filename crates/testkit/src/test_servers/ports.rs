@@ -1,4 +1,4 @@
-//! A TCP port that is open or closed, depending on the behavior.
+//! A TCP port that is open or closed according to the behavior.
 
 use std::{convert::Infallible, io, net::SocketAddr};
 
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::behavior::Behavior;
 
-/// Listens unless the behavior is to be gone, and answers each connection with the present behavior.
+/// Listens unless the behavior is `Gone`, and answers each connection with the current behavior.
 pub(crate) async fn serve<A>(
     address: SocketAddr,
     mut behavior: watch::Receiver<Behavior>,
@@ -37,12 +37,15 @@ where
     }
 }
 
-/// The TCP test server: it only accepts.
+/// The TCP test server, which closes each accepted connection.
 pub(crate) async fn hang_up(stream: TcpStream, _behavior: Behavior) {
     drop(stream);
 }
 
-/// Waits for a behavior. It fails when nobody can change behaviors any more.
+/// Waits for a behavior.
+///
+/// # Errors
+/// When the control port has ended, so behaviors no longer change.
 pub(crate) async fn await_behavior(
     behavior: &mut watch::Receiver<Behavior>,
     is_it: impl Fn(Behavior) -> bool,

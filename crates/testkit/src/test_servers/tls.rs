@@ -16,7 +16,7 @@ use super::{behavior::Behavior, http};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// What TLS takes, with a new certificate for localhost, and that certificate as PEM.
+/// Returns a TLS acceptor with a new certificate for localhost, and that certificate as PEM.
 pub(crate) fn acceptor() -> Result<(TlsAcceptor, String), Error> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let identity = rcgen::generate_simple_self_signed(names)?;
@@ -29,10 +29,10 @@ pub(crate) fn acceptor() -> Result<(TlsAcceptor, String), Error> {
     Ok((TlsAcceptor::from(Arc::new(config)), identity.cert.pem()))
 }
 
-/// Answers one request, or the attempt to make one.
+/// Answers one request, or fails its TLS handshake.
 pub(crate) async fn answer(tls: TlsAcceptor, mut stream: TcpStream, behavior: Behavior) {
     if behavior == Behavior::Plain {
-        // Like a server for plain HTTP.
+        // It answers like a server for plain HTTP.
         let _ = stream.write_all(&http::reply("400 Bad Request", "no TLS here\n")).await;
         http::await_hang_up(&mut stream).await;
     } else if let Ok(stream) = tls.accept(stream).await {

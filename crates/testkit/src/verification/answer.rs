@@ -1,10 +1,10 @@
-//! Interprets kubectl's output: whether the API server allowed or refused a request.
+//! Reads from kubectl's output whether the API server allowed or refused a request.
 
 use std::fmt;
 
 /// kubectl's prefix for 403 Forbidden.
 const FORBIDDEN: &str = "Error from server (Forbidden): ";
-/// kubectl's prefix for 401 Unauthorized, as for the token of a deleted pod.
+/// kubectl's prefix for 401 Unauthorized, for example for the token of a deleted pod.
 const UNAUTHORIZED: &str = "error: You must be logged in to the server";
 /// kubectl's prefix for a conflict.
 const CONFLICT: &str = "Error from server (Conflict): ";
@@ -21,8 +21,8 @@ pub enum Answer {
 }
 
 impl fmt::Display for Answer {
-    /// Describes the answer in a few words. The server's message is long, and the named permission tells
-    /// refusals apart.
+    /// Describes the answer in a few words. For a refusal it shows the missing permission instead of the server's
+    /// long message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allowed => f.write_str("allowed"),
@@ -43,8 +43,8 @@ pub(super) enum Reply {
     Conflict,
 }
 
-/// Parses the outcome of a kubectl command with one request; none if it failed in another way than by a
-/// refusal.
+/// Parses the output of a kubectl command with one request. Returns `None` if it failed for another reason than a
+/// refusal or a conflict.
 pub(super) fn read(success: bool, stdout: &str, stderr: &str) -> Option<Reply> {
     if success {
         return Some(Reply::Done(stdout.to_owned()));
@@ -61,8 +61,8 @@ pub(super) fn read(success: bool, stdout: &str, stderr: &str) -> Option<Reply> {
     })
 }
 
-/// Returns the impossible action in the server's message, without user and place: `cannot get resource
-/// "nodes"`, `is not allowed to modify taints`, and the message of a policy.
+/// Returns the refused action in the server's message, without user and scope: `cannot get resource "nodes"`, `is not
+/// allowed to modify taints`, or the message of a policy.
 fn reason(message: &str) -> &str {
     if let Some((_, says)) = message.split_once(" denied request: ") {
         return says;
@@ -84,7 +84,7 @@ mod tests {
         cannot get resource \"nodes\" in API group \"\" at the cluster scope";
 
     #[test]
-    fn only_the_servers_refusal_counts_as_one() {
+    fn only_the_servers_refusal_counts_as_a_refusal() {
         let refused = format!("Warning: something\nError from server (Forbidden): {REFUSED}\n");
         assert_eq!(read(false, "", &refused), Some(Reply::Refused(REFUSED.to_owned())));
         let gone = "error: You must be logged in to the server (Unauthorized)";

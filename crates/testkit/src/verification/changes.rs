@@ -1,18 +1,17 @@
 //! Changes of a Node that an attacker would try, as functions of the Node's JSON.
 //!
-//! Each is idempotent. So the server's answer shows whether it took effect: it did if doing it again changes
-//! nothing.
-//! effect: it did if doing it to the answer changes nothing.
+//! Each change is idempotent. So the server's answer shows whether a change took effect: applying it to the answer
+//! again then changes nothing.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Scene;
 
-/// A key without a meaning.
+/// A key that has no meaning in Kubernetes.
 const FOREIGN: &str = "example.org/forged";
 
-/// One character longer than the policies permit.
+/// One character more than the policies permit.
 const TOO_LONG: usize = 1025;
 
 /// A change of a node's JSON.
@@ -22,7 +21,7 @@ pub(super) fn label(node: &mut Value, _: &Scene) {
     node["metadata"]["labels"][FOREIGN] = json!("true");
 }
 
-/// Administrators label nodes like this to keep pods with secrets on them (see the NodeRestriction admission
+/// Sets a label with which administrators reserve nodes for pods with secrets (see the NodeRestriction admission
 /// plugin).
 pub(super) fn reserved_label(node: &mut Value, _: &Scene) {
     node["metadata"]["labels"]["node-restriction.kubernetes.io/forged"] = json!("true");
@@ -32,7 +31,7 @@ pub(super) fn annotation(node: &mut Value, _: &Scene) {
     node["metadata"]["annotations"][FOREIGN] = json!("true");
 }
 
-/// States that a rule, which need not exist, is done with the node.
+/// Adds a claim that a rule, which need not exist, has released the node.
 pub(super) fn record(node: &mut Value, _: &Scene) {
     node["metadata"]["annotations"]["readiness.k8s.io/bootstrap-completed-forged"] =
         json!(r#"{"rule-name":"forged"}"#);
@@ -44,18 +43,19 @@ pub(super) fn no_record(node: &mut Value, _: &Scene) {
     }
 }
 
-/// A Node with a finalizer cannot be deleted.
+/// Sets a finalizer, with which the Node cannot be deleted.
 pub(super) fn finalizer(node: &mut Value, _: &Scene) {
     node["metadata"]["finalizers"] = json!([FOREIGN]);
 }
 
-/// The garbage collector deletes objects with a missing owner.
+/// Sets a missing owner, so that the garbage collector deletes the Node.
 pub(super) fn owner(node: &mut Value, _: &Scene) {
     node["metadata"]["ownerReferences"] =
         json!([{"apiVersion": "v1", "kind": "Node", "name": "forged", "uid": "forged"}]);
 }
 
-/// A manager that applies the object without a field that it owns removes the field (server-side apply).
+/// Changes the managed fields. With server-side apply, a manager that no longer applies a field that it owns removes
+/// the field.
 pub(super) fn managers(node: &mut Value, _: &Scene) {
     let managed = node["metadata"]["managedFields"].as_array_mut();
     for entry in managed.into_iter().flatten().filter(|entry| entry.get("subresource").is_none()) {
@@ -81,7 +81,7 @@ pub(super) fn allocatable(node: &mut Value, _: &Scene) {
     node["status"]["allocatable"][FOREIGN] = json!("1");
 }
 
-/// The API server connects to nodes at their addresses.
+/// Changes the addresses, at which the API server connects to the node.
 pub(super) fn addresses(node: &mut Value, _: &Scene) {
     node["status"]["addresses"] = json!([{"type": "InternalIP", "address": "192.0.2.1"}]);
 }
@@ -90,7 +90,7 @@ pub(super) fn node_info(node: &mut Value, _: &Scene) {
     node["status"]["nodeInfo"]["kubeletVersion"] = json!("v9.9.9");
 }
 
-/// The scheduler and the node lifecycle controller depend on it.
+/// Writes the condition `Ready`, on which the scheduler and the node lifecycle controller depend.
 pub(super) fn ready(node: &mut Value, _: &Scene) {
     set_condition(node, "Ready");
 }
@@ -133,10 +133,10 @@ pub(super) fn invalid_status(node: &mut Value, scene: &Scene) {
     set_condition_with(node, &scene.own_condition, "status", "Forged");
 }
 
-/// No change: then the write itself is refused.
+/// Changes nothing, so a refusal concerns the write itself.
 pub(super) fn nothing(_: &mut Value, _: &Scene) {}
 
-/// A reporter's own work: the heartbeat of its condition, which must exist.
+/// Renews the heartbeat of the reporter's condition, which must exist. This is a reporter's own work.
 pub(super) fn heartbeat(node: &mut Value, scene: &Scene) {
     let Some(conditions) = node["status"]["conditions"].as_array_mut() else { return };
     for condition in conditions.iter_mut().filter(|c| c["type"] == scene.own_condition) {
@@ -149,7 +149,7 @@ fn set_condition(node: &mut Value, type_: &str) {
     set_condition_with(node, type_, "message", "forged");
 }
 
-/// Sets a condition, with one of its fields so.
+/// Sets a condition, with this value of one field.
 fn set_condition_with(node: &mut Value, type_: &str, field: &str, value: &str) {
     let mut condition = json!({
         "type": type_,

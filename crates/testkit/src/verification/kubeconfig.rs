@@ -1,9 +1,9 @@
-//! The kubeconfig of someone who has a token and nothing else.
+//! A kubeconfig whose only credentials are a token.
 
 use serde_json::{Value, json};
 
-/// A kubeconfig for the same cluster whose only credentials are a token. Any other would go before
-/// it: a client certificate is looked at first.
+/// Returns a kubeconfig for the same cluster whose only credentials are a token. It must have no client certificate,
+/// because the API server checks that before a token.
 pub(super) fn with_only_token(kubeconfig: &str, token: &str) -> Result<String, String> {
     let mut config: Value =
         serde_saphyr::from_str(kubeconfig).map_err(|error| error.to_string())?;
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kubeconfig_keeps_the_cluster_and_loses_the_administrator() {
+    fn the_kubeconfig_keeps_the_cluster_without_the_administrators_credentials() {
         let admin = "
 clusters:
 - name: c

@@ -1,8 +1,7 @@
-//! The attack matrix: what is tried with a reporter's token, and the expected answers.
+//! The attack matrix: attempts with a reporter's token, and the expected answers.
 //!
-//! It is data: to try more, add a row. Each row has three expectations, because the guard applies only to
-//! writes as a node. The expectations are the same on every version that supports the access.
-//! knows the access.
+//! It is data: to try more, add a row. Each row has three expectations, because the guard applies only to writes as a
+//! node. The expectations are the same on every Kubernetes version that supports the access.
 
 use super::changes::{self, Change};
 use super::row::{
@@ -10,7 +9,7 @@ use super::row::{
     row, update,
 };
 
-/// All rows.
+/// Returns all rows.
 pub fn matrix() -> &'static [Section] {
     &MATRIX
 }
@@ -29,7 +28,7 @@ const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 const RECORDS: Cell =
     guard("annotations under readiness.k8s.io/ are the node readiness operator's");
-/// Two policies refuse it, and one of them is named.
+/// Two policies refuse the request, and the message names one of them.
 const EITHER_GUARD: Cell = guard("ValidatingAdmissionPolicy 'nrr-guard-");
 const GUARD: Cell =
     guard("an impersonated node may change only conditions that rules probe, and no other field");
@@ -69,7 +68,7 @@ static MATRIX: [Section; 7] = [
             [Open, GUARD_CONDITION, POLICY_CONDITION]),
         status("write `Ready`, as kubelet does", changes::ready,
             [Open, GUARD_CONDITION, POLICY_CONDITION]),
-        status("remove a condition of kubelet's", changes::no_memory_pressure,
+        status("remove one of kubelet's conditions", changes::no_memory_pressure,
             [Open, GUARD_CONDITION, POLICY_CONDITION]),
         status("write its condition twice", changes::condition_twice,
             [Open, GUARD_FORM, POLICY_FORM]),
@@ -77,7 +76,7 @@ static MATRIX: [Section; 7] = [
             [Open, GUARD_FORM, POLICY_FORM]),
         status("write a reason of 1025 characters", changes::long_reason,
             [Open, GUARD_FORM, POLICY_FORM]),
-        status("write a status that is none", changes::invalid_status,
+        status("write an invalid status", changes::invalid_status,
             [Open, GUARD_FORM, POLICY_FORM]),
         status("set a label", changes::label, [Open, GUARD, POLICY]),
         status("set a reserved label", changes::reserved_label, [NO_LABELS, NO_LABELS, POLICY]),
@@ -88,23 +87,23 @@ static MATRIX: [Section; 7] = [
         status("set a finalizer", changes::finalizer, [Open, GUARD, POLICY]),
         status("set an owner", changes::owner, [NO_OWNERS, NO_OWNERS, POLICY]),
         status("change its capacity", changes::capacity, [Open, GUARD, POLICY]),
-        status("change what of it is allocatable", changes::allocatable, [Open, GUARD, POLICY]),
+        status("change its allocatable resources", changes::allocatable, [Open, GUARD, POLICY]),
         status("change its addresses", changes::addresses, [Open, GUARD, POLICY]),
         status("change kubelet's version", changes::node_info, [Open, GUARD, POLICY]),
-        status("say who manages its fields", changes::managers, all(Ignored)),
-        status("take its taints off", changes::no_taints, [NO_TAINTS, NO_TAINTS, Ignored]),
+        status("change its managed fields", changes::managers, all(Ignored)),
+        status("remove its taints", changes::no_taints, [NO_TAINTS, NO_TAINTS, Ignored]),
         status("change its spec", changes::unschedulable, [Ignored, Ignored, Ignored]),
     ]},
     Section { title: "Its node in other ways", rows: &[
-        update("update the whole of it", OWN, changes::label, all(Lacks("update", "nodes"))),
-        update("take its taints off so", OWN, changes::no_taints, all(Lacks("update", "nodes"))),
+        update("update the whole object", OWN, changes::label, all(Lacks("update", "nodes"))),
+        update("remove its taints", OWN, changes::no_taints, all(Lacks("update", "nodes"))),
         row("patch it", Who::Reporter, Attempt::PatchNode, all(Lacks("patch", "nodes"))),
         row("patch its status", Who::Reporter, Attempt::PatchStatus,
             all(Lacks("patch", "nodes/status"))),
         row("delete it", Who::Reporter, Attempt::Delete(OWN), all(Lacks("delete", "nodes"))),
-        read("read its status by itself", OWN_STATUS, all(Lacks("get", "nodes/status"))),
+        read("read only its status", OWN_STATUS, all(Lacks("get", "nodes/status"))),
         read("read its lease", LEASE, all(Lacks("get", "leases"))),
-        read("ask its kubelet through the API server", "/api/v1/nodes/{own}/proxy/pods",
+        read("query its kubelet through the API server", "/api/v1/nodes/{own}/proxy/pods",
             all(Lacks("get", "nodes/proxy"))),
     ]},
     Section { title: "Other nodes", rows: &[
@@ -134,10 +133,10 @@ static MATRIX: [Section; 7] = [
             all(Lacks("list", "configmaps"))),
         read("read a config map", "/api/v1/namespaces/{namespace}/configmaps/any",
             all(Lacks("get", "configmaps"))),
-        row("make a token for its ServiceAccount", Who::Reporter,
+        row("create a token for its ServiceAccount", Who::Reporter,
             Attempt::Create(TOKEN, "authentication.k8s.io/v1", "TokenRequest"),
             all(Lacks("create", "serviceaccounts/token"))),
-        row("ask for a client certificate", Who::Reporter,
+        row("request a client certificate", Who::Reporter,
             Attempt::Create(CSRS, "certificates.k8s.io/v1", "CertificateSigningRequest"),
             all(Lacks("create", "certificatesigningrequests"))),
         row("create a pod", Who::Reporter, Attempt::Create(PODS, "v1", "Pod"),
@@ -149,7 +148,7 @@ static MATRIX: [Section; 7] = [
         row("delete the guard", Who::Reporter, Attempt::Delete(GUARD_POLICY),
             all(Lacks("delete", "validatingadmissionpolicies"))),
     ]},
-    Section { title: "In another name", rows: &[
+    Section { title: "With another identity", rows: &[
         row("read its node as its ServiceAccount", Who::Itself, Attempt::Read(OWN),
             [GET_NODE, GET_NODE, Works]),
         row("write its node's status as its ServiceAccount", Who::Itself,
@@ -157,16 +156,16 @@ static MATRIX: [Section; 7] = [
             [UPDATE_STATUS, UPDATE_STATUS, Works]),
         row("read its node as the node", Who::ItsNode, Attempt::Read(OWN),
             [Works, Works, NOT_ANYBODY]),
-        row("be its node and of group system:masters",
+        row("act as its node in group system:masters",
             Who::ItsNodeWith("--as-group=system:masters"), Attempt::Read(OWN), all(NOT_ANYBODY)),
-        row("be its node with a uid", Who::ItsNodeWith("--as-uid=1"), Attempt::Read(OWN),
+        row("act as its node with a uid", Who::ItsNodeWith("--as-uid=1"), Attempt::Read(OWN),
             all(NOT_ANYBODY)),
-        row("be its node with a credential's id, as kubelet has",
+        row("act as its node with a credential ID, as kubelet has",
             Who::ItsNodeWith("--as-user-extra=authentication.kubernetes.io/credential-id=forged"),
             Attempt::Read(OWN), all(NOT_ANYBODY)),
-        row("be an administrator", Who::User("kubernetes-admin"), Attempt::Read(OWN),
+        row("act as an administrator", Who::User("kubernetes-admin"), Attempt::Read(OWN),
             all(NOT_ANYBODY)),
-        row("be the operator", Who::User("system:serviceaccount:nrr-system:nrr-controller-manager"),
+        row("act as the operator", Who::User("system:serviceaccount:nrr-system:nrr-controller-manager"),
             Attempt::Read(OWN), all(NOT_ANYBODY)),
     ]},
     Section { title: "With a token that is bound to no pod", rows: &[
@@ -187,7 +186,7 @@ mod tests {
 
     /// The stronger guard refuses everything that the weaker one refuses.
     #[test]
-    fn strict_opens_nothing_that_records_closes() {
+    fn the_strict_guard_refuses_all_that_the_records_guard_refuses() {
         for row in matrix().iter().flat_map(|section| section.rows) {
             let [records, strict] = Guard::ALL
                 .map(|guard| row.cell(Setting { access: Access::ConstrainedImpersonation, guard }));

@@ -1,10 +1,9 @@
-//! What a reporter's token permits, tried on a real API server like an attacker would: with the cluster's own
-//! kubectl, the token, and nothing else.
+//! Tests of what a reporter's token permits on a real API server. They use the cluster's own kubectl and the token,
+//! like an attacker.
 //!
-//! [`verify`] tries all rows of the [`matrix`]. A test that needs more, such as the token of a deleted pod,
-//! opens a [`Session`] and performs an [`Action`] as an [`Identity`]. The expected answer is data next to the
-//! actual one, so a table can show both. Only answers of the API server count: every other failure is an error
-//! and never a refusal.
+//! [`verify`] tries all rows of the [`matrix`]. A test that needs more, such as the token of a deleted pod, opens a
+//! [`Session`] and performs an [`Action`] as an [`Identity`]. The expected answer is data next to the actual one, so a
+//! table can show both. Only an answer of the API server counts as a refusal. Every other failure is an error.
 
 mod answer;
 mod changes;
@@ -46,10 +45,10 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Looks up which pod of a ServiceAccount runs on a node.
+    /// Finds the running pod of a ServiceAccount on a node.
     ///
     /// # Errors
-    /// When the API server does not answer, or none does.
+    /// When the API server does not answer, or no such pod runs.
     pub fn on_node(
         layout: &Layout,
         namespace: &str,
@@ -93,7 +92,7 @@ pub enum Expected {
     Allowed,
     /// The request is allowed, and the change is ignored.
     Ignored,
-    /// It is refused with a message that contains this text. A refusal for another reason would prove nothing.
+    /// The request is refused with a message that contains this text. A refusal for another reason proves nothing.
     Refused(String),
 }
 
@@ -132,18 +131,18 @@ pub struct Check {
 }
 
 impl Check {
-    /// Whether the answer is the expected one.
+    /// Returns whether the answer is the expected one.
     pub fn holds(&self) -> bool {
         self.expected.is(&self.seen)
     }
 }
 
-/// Tries everything in the matrix, with a token of its own that is bound to the reporter's pod. Forbidden
-/// changes are dry runs, so a hole is found without damage.
+/// Tries every row of the matrix with a new token that is bound to the reporter's pod. Changes that must be refused
+/// are dry runs, so a change that passes does no damage.
 ///
 /// # Errors
 ///
-/// When there is no token, or the API server neither allows nor refuses.
+/// When the API server issues no token, or neither allows nor refuses a request.
 pub fn verify(layout: &Layout, reporter: &Reporter, scene: &Scene) -> Result<Vec<Check>> {
     scene.check(layout)?;
     let bound = Session::bound(layout, reporter)?;

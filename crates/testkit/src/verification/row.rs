@@ -6,7 +6,7 @@ use super::setting::{Access, Guard, Setting};
 /// Rows with one subject.
 #[derive(Debug)]
 pub struct Section {
-    /// What they are about.
+    /// The subject.
     pub title: &'static str,
     /// The rows.
     pub rows: &'static [Row],
@@ -28,9 +28,9 @@ pub struct Row {
 /// The identity of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
-    /// The identity with which this access writes.
+    /// The identity as which reporters with this access write.
     Reporter,
-    /// The same, with a token of the ServiceAccount that is bound to no pod, and so names no node.
+    /// The same identity, with a token of the ServiceAccount that is bound to no pod and so names no node.
     Unbound,
     /// The ServiceAccount, with every access.
     Itself,
@@ -67,22 +67,22 @@ pub(super) enum Attempt {
 /// The expected answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell {
-    /// It is allowed, because it is a reporter's work.
+    /// The request is allowed, because it is part of a reporter's work.
     Works,
-    /// It is allowed although no reporter needs it: this way of running reporters leaves it open.
+    /// The request is allowed although no reporter needs it.
     Open,
     /// The request is allowed, and the change is ignored.
     Ignored,
-    /// RBAC grants this verb on this resource to nobody.
+    /// RBAC refuses it: the identity lacks this verb on this resource.
     Lacks(&'static str, &'static str),
     /// This part refuses it, with a message that contains this text.
     Refused(By, &'static str),
 }
 
-/// What refuses a request, other than RBAC.
+/// The parts other than RBAC that can refuse a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// The API server's checks of who may impersonate whom.
+    /// The API server's checks of impersonation.
     Impersonation,
     /// The node authorizer.
     NodeAuthorizer,

@@ -1,4 +1,4 @@
-//! Puts a row of the matrix into practice, with the names of this cluster.
+//! Makes the attempt of a row of the matrix with the names of this cluster.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,10 +15,10 @@ use crate::{
     layout::Layout,
 };
 
-/// The surroundings of a reporter's token.
+/// The names and the setting that surround a reporter's token.
 #[derive(Debug)]
 pub struct Scene {
-    /// How reporters are run here.
+    /// The way to run reporters in this cluster.
     pub setting: Setting,
     pub(super) own: String,
     pub(super) other: String,
@@ -30,7 +30,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A reporter's surroundings: `other` is a node that it does not run on.
+    /// Returns the scene of a reporter. `other` is a node that it does not run on.
     pub fn of(reporter: &Reporter, setting: Setting, other: &str) -> Self {
         Self {
             setting,
@@ -44,14 +44,14 @@ impl Scene {
         }
     }
 
-    /// And that another rule probes this condition, for the row that is about one.
+    /// Adds the condition that another rule probes, for the row that needs one.
     #[must_use]
     pub fn with_another_rule(mut self, condition_type: &str) -> Self {
         self.other_rules_condition = Some(condition_type.to_owned());
         self
     }
 
-    /// Fails where the reporter has not done its work, without which a heartbeat changes nothing.
+    /// Fails if the reporter has not written its condition yet, because a heartbeat then changes nothing.
     pub(super) fn check(&self, layout: &Layout) -> Result<()> {
         let path = format!("/api/v1/nodes/{}", self.own);
         let node = Kubectl::new(layout).run(&["get", "--raw", &path])?;
@@ -66,7 +66,7 @@ impl Scene {
         })
     }
 
-    /// Returns the expected answer of a row here.
+    /// Returns the expected answer of a row in this setting.
     pub(super) fn expected(&self, row: &Row) -> Expected {
         match row.cell(self.setting) {
             Cell::Works | Cell::Open => Expected::Allowed,
@@ -154,9 +154,9 @@ mod tests {
         Scene::of(&reporter, Setting { access, guard: Guard::Strict }, "node-b")
     }
 
-    /// What would change nothing could not be told from what the server ignores.
+    /// A change without an effect could not be distinguished from one that the server ignores.
     #[test]
-    fn every_change_changes_something_and_nothing_more_when_done_again() {
+    fn every_change_has_an_effect_and_is_idempotent() {
         let conditions = ["Ready", "MemoryPressure", "example.org/Own"]
             .map(|type_| json!({"type": type_, "status": "True"}));
         let scene = scene(Access::AdmissionPolicy).with_another_rule("example.org/Other");
@@ -176,19 +176,19 @@ mod tests {
             let once = node.clone();
             change(&mut node, &scene);
             assert_eq!(node, once, "{}", row.what);
-            // The one that is about who writes, and not what.
+            // This row tests the identity, not the change.
             let changes = row.what != "write its node's status as its ServiceAccount";
             assert_eq!(once != before, changes, "{}", row.what);
         }
     }
 
     #[test]
-    fn a_missing_permission_is_named_as_the_access_asks_for_it() {
+    fn the_message_of_a_missing_permission_depends_on_the_access() {
         let list = matrix()
             .iter()
             .flat_map(|section| section.rows)
             .find(|row| row.what == "list nodes")
-            .expect("the matrix has it");
+            .expect("the matrix has this row");
         let says = |access| scene(access).expected(list);
         let refused = |text: &str| Expected::Refused(text.to_owned());
         assert_eq!(

@@ -22,13 +22,14 @@ use crate::{
     layout::Layout,
 };
 
-/// How long a token is valid; the API server gives none for less than ten minutes.
+/// The lifetime of a token. The API server's minimum is ten minutes.
 const TOKEN_LIFETIME: &str = "10m";
 
-/// The number of retries of an update after conflicts.
+/// The maximum number of attempts of an update, because of conflicts.
 const UPDATE_TRIES: usize = 5;
 
-/// Without validation, because kubectl would ask for the schema first, which the identity may not read.
+/// The arguments to apply a status. They turn validation off, because kubectl would first read the schema, and the
+/// identity may not do that.
 const APPLY_STATUS: [&str; 6] = [
     "apply",
     "--server-side",
@@ -53,7 +54,7 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The flags that make kubectl ask as this identity.
+    /// Returns the flags with which kubectl impersonates this identity.
     fn flags(&self) -> Vec<String> {
         let node = |name: &str| format!("--as=system:node:{name}");
         match self {
@@ -65,14 +66,13 @@ impl Identity {
     }
 }
 
-/// One request to the API server, except where stated otherwise. Requests are raw, because kubectl otherwise
-/// asks first what the server serves, and a constrained identity may not do that.
-/// even do that.
+/// One request to the API server, except where stated otherwise. Requests are raw, because kubectl otherwise reads the
+/// discovery documents first, and a constrained identity may not do that.
 #[derive(Debug)]
 pub enum Action<'a> {
     /// GET of a path: an object, or a list.
     Read(String),
-    /// PUT of a changed object. The object is read before, and all of it is repeated after a conflict.
+    /// GET and PUT of an object. Both are repeated after a conflict.
     Update(Update<'a>),
     /// POST of an object to a path.
     Create(String, Value),
@@ -86,14 +86,14 @@ pub enum Action<'a> {
 
 /// An update of an object.
 pub struct Update<'a> {
-    /// Where the object is.
+    /// The path of the object.
     pub object: String,
-    /// Where it is written to: the object itself, or its status.
+    /// The path of the write: the object itself, or its status.
     pub path: String,
-    /// What is changed. Doing it again must change no more.
+    /// The change, which must be idempotent.
     pub change: &'a dyn Fn(&mut Value),
-    /// Whether it is a dry run, for which the administrator reads the object: what is refused shall
-    /// be the write. Who really writes reads by itself.
+    /// Whether the write is a dry run. For a dry run the administrator reads the object, so that only the write can be
+    /// refused. Otherwise the identity itself reads it.
     pub dry_run: bool,
 }
 
@@ -103,8 +103,7 @@ impl fmt::Debug for Update<'_> {
     }
 }
 
-/// A token and a kubectl that uses it. Everything of it is in a private directory, which goes when
-/// it is dropped.
+/// A token and a kubectl that uses it. Their files are in a private directory, which is removed on drop.
 #[derive(Debug)]
 pub struct Session {
     kubectl: Kubectl,
@@ -113,11 +112,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// With a new token that is bound to the reporter's pod, as the one in the pod is: it says on
-    /// which node the pod runs, and ends with the pod.
+    /// Opens a session with a new token that is bound to the reporter's pod. Like the token in the pod, it names the
+    /// pod's node and expires with the pod.
     ///
     /// # Errors
-    /// When the API server gives no token, for example because the pod is gone.
+    /// When the API server issues no token, for example because the pod does not exist.
     pub fn bound(layout: &Layout, reporter: &Reporter) -> Result<Self> {
         let admin = Kubectl::new(layout);
         let namespace = format!("--namespace={}", reporter.namespace);
@@ -133,10 +132,10 @@ impl Session {
         Self::open(layout, reporter, &["--bound-object-kind=Pod", &name, &uid])
     }
 
-    /// With a new token of the same ServiceAccount that is bound to nothing.
+    /// Opens a session with a new token of the same ServiceAccount that is bound to no object.
     ///
     /// # Errors
-    /// When the API server gives no token.
+    /// When the API server issues no token.
     pub fn unbound(layout: &Layout, reporter: &Reporter) -> Result<Self> {
         Self::open(layout, reporter, &[])
     }
@@ -154,8 +153,8 @@ impl Session {
             .map_err(|reason| Error::Unexpected { path: layout.kubeconfig(), reason })?;
         files::write_private(&path, text)?;
         let kubectl = Kubectl::with(layout, path, dir.path().join("cache"));
-        // Every authenticated user may ask what is served. With the answer in its cache kubectl
-        // does not ask again as someone who may not.
+        // Every authenticated user may read the discovery documents. With them in its cache kubectl does not read
+        // them again as an identity that may not.
         kubectl.run(&["api-resources", "--output=name"])?;
         Ok(Self { kubectl, administrator: Kubectl::new(layout), _dir: dir })
     }
@@ -163,8 +162,8 @@ impl Session {
     /// Sends a request, and returns the answer.
     ///
     /// # Errors
-    /// When kubectl does not get so far, or the answer neither allows nor refuses: no such object,
-    /// a conflict that does not end, an overloaded server.
+    /// When kubectl fails before the request, or the answer neither allows nor refuses it: a missing object, repeated
+    /// conflicts, or an overloaded server.
     pub fn perform(&self, identity: &Identity, action: &Action) -> Result<Answer> {
         let ask = |arguments: &[&str], body: Option<&Value>| self.ask(identity, arguments, body);
         let reply = match action {
@@ -228,7 +227,7 @@ fn run(command: &mut Command, body: Option<&Value>) -> Result<Reply> {
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = command.spawn().map_err(start)?;
     if let (Some(mut stdin), Some(body)) = (running.stdin.take(), body) {
-        // kubectl may end without reading it all; its own message says why.
+        // kubectl may end before it has read all of the input. Its own message then has the cause.
         let _ = stdin.write_all(body.to_string().as_bytes());
     }
     let output = running.wait_with_output().map_err(start)?;
@@ -241,8 +240,8 @@ fn run(command: &mut Command, body: Option<&Value>) -> Result<Reply> {
     })
 }
 
-/// Whether an accepted change is in the object that the server answers with. What of an object a
-/// request may not change is often not refused, but left as it is.
+/// Returns whether an accepted change is in the object that the server returns. Instead of a refusal, the server often
+/// ignores the fields that a request may not change.
 fn took_effect(answer: &Value, change: &dyn Fn(&mut Value)) -> Answer {
     let mut again = answer.clone();
     change(&mut again);
@@ -253,11 +252,11 @@ fn conflict(command: String) -> Error {
     Error::Command {
         command,
         status: "a conflict".to_owned(),
-        stderr: "someone else keeps writing the object".to_owned(),
+        stderr: "another client keeps changing the object".to_owned(),
     }
 }
 
-/// Reads an object that the API server sent.
+/// Parses an object that the API server sent.
 pub(super) fn parse(path: &str, json: &str) -> Result<Value> {
     serde_json::from_str(json)
         .map_err(|error| Error::Unexpected { path: path.into(), reason: error.to_string() })
@@ -270,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_that_the_answer_lacks_was_ignored() {
+    fn a_change_that_is_missing_from_the_answer_was_ignored() {
         let change = |object: &mut Value| object["spec"]["unschedulable"] = json!(true);
         let took_effect = |answer: &Value| super::took_effect(answer, &change);
         assert_eq!(took_effect(&json!({"spec": {"unschedulable": true}})), Answer::Allowed);
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_kubectls_flags() {
+    fn each_identity_has_its_impersonation_flags() {
         assert!(Identity::Itself.flags().is_empty());
         let node = Identity::NodeWith("node-a".to_owned(), "--as-uid=1".to_owned());
         assert_eq!(node.flags(), ["--as=system:node:node-a", "--as-uid=1"]);

@@ -7,9 +7,9 @@ use crate::version::KubernetesVersion;
 /// The access of a reporter, `spec.reporter.access` of its rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// As its Node (KEP-5284).
+    /// The reporter acts as its node (KEP-5284).
     ConstrainedImpersonation,
-    /// As its ServiceAccount, limited by a policy.
+    /// The reporter acts as its ServiceAccount, limited by a policy.
     AdmissionPolicy,
 }
 
@@ -17,7 +17,7 @@ impl Access {
     /// Both.
     pub const ALL: [Self; 2] = [Self::ConstrainedImpersonation, Self::AdmissionPolicy];
 
-    /// Returns whether this Kubernetes supports it.
+    /// Returns whether this Kubernetes version supports the access.
     pub fn exists_on(self, version: KubernetesVersion) -> bool {
         self == Self::AdmissionPolicy || version != KubernetesVersion::V1_34
     }
@@ -46,7 +46,7 @@ pub struct Setting {
     pub guard: Guard,
 }
 
-/// As in a rule.
+/// The name as in a rule.
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -56,7 +56,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// As on the operator's command line.
+/// The name as on the operator's command line.
 impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,9 +1,9 @@
-//! `cargo xtask bench-release`: how long a node waits after its agent answers, on two real nodes with default
-//! settings.
+//! `cargo xtask bench-release`: the time from an agent's first answer to the node's release, on two real nodes with
+//! default settings.
 //!
-//! In each round an agent starts on a held node. The time counts from its first answer of 200, which this
-//! program polls for, until the watch shows the node without the taint. Then the agent is deleted, and the next
-//! round begins when the node is held again.
+//! In each round an agent starts on a held node. The measurement starts with the agent's first answer of 200, for
+//! which this program polls, and ends when the watch shows the node without the taint. Then the program deletes the
+//! agent, and the next round begins when the node is held again.
 
 mod node;
 
@@ -24,16 +24,16 @@ use crate::{
     workspace::{self, Progress},
 };
 
-/// How long a waiting reporter is measured.
+/// The time for which a waiting reporter is measured.
 const WINDOW: Duration = Duration::from_secs(20);
 
-/// How long a reporter may take to start.
+/// The timeout of a reporter's start.
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
 
-/// How to measure.
+/// The options of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// How many rounds, over both nodes
+    /// Number of rounds, over both nodes
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1000))]
     rounds: u32,
 }
@@ -66,7 +66,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
     let mut times = Vec::new();
     for round in 0..options.rounds.div_ceil(2) {
-        // Both nodes at the same time, at offsets in the probes' second that differ from round to round.
+        // Both nodes run a round at the same time. The agent's delay differs between rounds, so that its first good
+        // answer comes at different moments of the probes' period.
         let ready_after = Duration::from_millis(2000 + u64::from(round) * 370 % 1000);
         let measured: Vec<_> = thread::scope(|scope| {
             let rounds: Vec<_> =
@@ -87,7 +88,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     println!("\n{readings}");
     match readings.missed() {
         0 => Ok(()),
-        missed => bail!("{missed} of the bars above were missed"),
+        missed => bail!("{missed} of the limits above are exceeded"),
     }
 }
 
@@ -107,7 +108,7 @@ fn measure_waiting(progress: &Progress) -> anyhow::Result<Waiting> {
     Ok(Waiting { resident: after.resident, cpu, window: begun.elapsed() })
 }
 
-/// Waits until a reporter runs: nodes join with the taint before any pod runs on them.
+/// Waits until a reporter runs, and returns its process id. A node has the taint before any pod runs on it.
 fn await_reporter() -> anyhow::Result<u32> {
     let end = Instant::now() + STARTS_WITHIN;
     while Instant::now() < end {
@@ -116,10 +117,10 @@ fn await_reporter() -> anyhow::Result<u32> {
         }
         thread::sleep(Duration::from_millis(200));
     }
-    bail!("no reporter runs within {STARTS_WITHIN:?}; see kubectl -n nrr-reporters get pods")
+    bail!("no reporter started within {STARTS_WITHIN:?}; see kubectl -n nrr-reporters get pods")
 }
 
-/// Returns the process of a reporter, on any node.
+/// Returns the process id of a reporter on any node.
 fn reporter() -> Option<u32> {
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -139,8 +140,8 @@ fn readings(times: &mut [Duration], waiting: &Waiting) -> Readings {
     };
     let cores = waiting.cpu.as_secs_f64() / waiting.window.as_secs_f64() * 1000.0;
     Readings(vec![
-        Reading::new("agent answers to taint gone, p50", seconds(50), "s", Some(0.8)),
-        Reading::new("agent answers to taint gone, p99", seconds(99), "s", Some(1.6)),
+        Reading::new("agent answers to taint removed, p50", seconds(50), "s", Some(0.8)),
+        Reading::new("agent answers to taint removed, p99", seconds(99), "s", Some(1.6)),
         Reading::new("CPU of a reporter that waits", cores, "mCPU", None),
         Reading::new("memory of a reporter that waits", megabytes(waiting.resident), "MB", None),
     ])

@@ -1,4 +1,4 @@
-//! A node of the benchmark: its taints by a watch, and its agent.
+//! A node of the benchmark, with a watch of its taints and with its agent.
 
 use std::{
     io::{BufRead, BufReader, Read as _, Write as _},
@@ -18,10 +18,10 @@ const IMAGE: &str = concat!("node-readiness/testkit:v", env!("CARGO_PKG_VERSION"
 
 const TAINT: &str = "readiness.k8s.io/NetworkReady";
 
-/// The timeout of a wait; a node is held again after half a minute.
+/// The timeout of a wait. A node is held again about half a minute after its agent stops.
 const WITHIN: Duration = Duration::from_mins(2);
 
-/// The keys of a node's taints, a line for each change of the node.
+/// The keys of a node's taints, one line for each change of the node.
 const TAINTS: &str = "jsonpath={.spec.taints[*].key}{\"\\n\"}";
 
 /// kubectl as the administrator of the local cluster.
@@ -61,13 +61,13 @@ pub(super) struct BenchNode {
     kubectl: Kubectl,
     agent: SocketAddr,
     watch: Child,
-    /// When the watch showed the node with the taint, or without.
+    /// The time of each change of the node, and whether it has the taint then.
     changes: Receiver<(Instant, bool)>,
 }
 
 impl Drop for BenchNode {
     fn drop(&mut self) {
-        // An error means that it has ended.
+        // An error means that the process has ended already.
         let _ = self.watch.kill();
         let _ = self.watch.wait();
     }
@@ -94,7 +94,7 @@ impl BenchNode {
         Ok(Self { name: name.to_owned(), kubectl, agent, watch, changes })
     }
 
-    /// Waits until the node is held, or released, and returns when that was.
+    /// Waits until the node is held, or released, and returns the time of that change.
     pub(super) fn await_held(&mut self, held: bool) -> anyhow::Result<Instant> {
         let end = Instant::now() + WITHIN;
         loop {
@@ -108,8 +108,8 @@ impl BenchNode {
         }
     }
 
-    /// Starts an agent that becomes ready after some time, and returns the time from its first good answer to
-    /// the node without the taint. On return the agent is deleted and the node held again.
+    /// Starts an agent that becomes ready after some time. Returns the time from its first good answer until the taint
+    /// is removed. On return the agent is deleted and the node is held again.
     pub(super) fn round(&mut self, ready_after: Duration) -> anyhow::Result<Duration> {
         let manifest = include_str!("agent.yaml")
             .replace("{node}", &self.name)
@@ -124,7 +124,7 @@ impl BenchNode {
         Ok(released.saturating_duration_since(answered))
     }
 
-    /// Polls the agent until it answers 200, and returns when it did.
+    /// Polls the agent until it answers 200, and returns the time of that answer.
     fn await_answer(&self) -> anyhow::Result<Instant> {
         let end = Instant::now() + WITHIN;
         while Instant::now() < end {

@@ -25,12 +25,12 @@ pub(super) const CONTROL: u16 = 19180;
 
 const NAMESPACE: &str = "default";
 
-/// The requests of nodes, by the API server's own priority and fairness configuration. No kubelet runs, so all
-/// of them are the reporter's.
+/// The API server's counter of requests of nodes (API Priority and Fairness). No kubelet runs, so the reporter sends
+/// all of them.
 const COUNTER: &str = "apiserver_flowcontrol_dispatched_requests_total{";
 const OF_NODES: &str = "flow_schema=\"system-node";
 
-/// What a pod would have.
+/// The files that kubelet would mount into the reporter's pod.
 pub(super) struct Pod {
     /// The ServiceAccount's files.
     pub(super) credentials: PathBuf,
@@ -54,8 +54,8 @@ impl Api {
         }
     }
 
-    /// Creates a Node, the generated objects of a rule, and a pod, and writes the files that kubelet would
-    /// mount into `dir`.
+    /// Creates a Node, the generated objects of a rule, and a pod. Writes the files that kubelet would mount into
+    /// `dir`.
     pub(super) fn prepare(&self, dir: &Path) -> anyhow::Result<Pod> {
         let generated = generated()?;
         let account = generated.service_account.metadata.name.clone().context("no name")?;
@@ -67,7 +67,7 @@ impl Api {
         for binding in &generated.role_bindings {
             self.create(binding)?;
         }
-        // A token belongs to a node only if it is bound to a pod there.
+        // A token names a node only if it is bound to a pod on that node.
         self.create(&json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -102,14 +102,16 @@ impl Api {
         Ok(pod)
     }
 
-    /// Returns the number of requests of nodes.
+    /// Returns the number of requests that nodes have sent.
     pub(super) fn requests(&self) -> anyhow::Result<u64> {
         let metrics = self.ask(&["get", "--raw", "/metrics"])?;
         let counts = metrics
             .lines()
             .filter(|line| line.starts_with(COUNTER) && line.contains(OF_NODES))
             .map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>());
-        counts.sum::<Result<u64, _>>().context("the API server's metrics are not as expected")
+        counts
+            .sum::<Result<u64, _>>()
+            .context("a request counter in the API server's metrics is not a number")
     }
 
     /// Returns whether every condition of the Node is True.
@@ -198,7 +200,7 @@ fn generated() -> anyhow::Result<ReporterObjects> {
     };
     let share = Share::alone(&Rule::compile(&rule)?);
     let mut objects = generate(&rule, &settings, &share, MaxUnavailable::default())?
-        .context("nothing was generated")?;
+        .context("the operator generates nothing for this rule")?;
     objects.service_account.metadata.owner_references = None;
     let roles = objects.roles.iter_mut().map(|role| &mut role.metadata);
     let bindings = objects.role_bindings.iter_mut().map(|binding| &mut binding.metadata);

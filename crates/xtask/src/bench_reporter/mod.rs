@@ -1,8 +1,8 @@
 //! `cargo xtask bench-reporter`: the cost of a reporter on a node on which nothing changes.
 //!
-//! The static program of the image runs ten probes of all kinds, with the configuration and permissions that
-//! the operator generates, against the testkit's test servers and a real API server. It does not run in a pod,
-//! so only the reporter is measured, without kubelet's liveness check.
+//! The reporter is the image's static program. It runs ten probes of all kinds against the testkit's test servers
+//! and a real API server, with the configuration and permissions that the operator generates. It does not run in a
+//! pod, so the measurement does not include kubelet's liveness check.
 
 mod api;
 mod process;
@@ -39,13 +39,13 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// The interval of progress lines.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The time from the first report to the measurement, for connections and threads of the start to end.
+/// The time between the first report and the measurement, in which connections and threads of the start end.
 const WARM_UP: Duration = Duration::from_secs(15);
 
-/// How to measure.
+/// The options of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// How long to measure, in seconds
+    /// Duration of the measurement, in seconds
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3600))]
     seconds: u64,
 }
@@ -53,10 +53,12 @@ pub(crate) struct Options {
 /// Measures, prints the results, and fails if a limit is exceeded.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let progress = Progress::start();
-    // All images are built together, because programs of one build share the features of their dependencies. So
-    // this is the reporter of the image.
+    // Programs of one build share the features of their dependencies. Only a build of all images gives the same
+    // reporter as in the image.
     let binaries = images::build_static(&["operator", "reporter", "testkit"], &progress)?;
-    let [_, reporter, testkit] = &binaries[..] else { bail!("three programs were to be built") };
+    let [_, reporter, testkit] = &binaries[..] else {
+        bail!("the build did not return three programs")
+    };
     let dir = workspace::cluster_dir().join("bench-reporter");
     let spec = ClusterSpec {
         dir: dir.clone(),
@@ -68,7 +70,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
     let image = image_size(reporter, &dir)?;
 
-    // Below the directory that the reporter uses as the node's root.
+    // This is below the directory that the reporter uses as the node's root.
     let host_root = dir.join("host");
     let _test_servers = process::test_servers(testkit, &host_root.join("run/bench"))?;
     let api = Api::new(cluster.layout());
@@ -81,13 +83,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let window = Duration::from_secs(options.seconds);
     let before = (running.usage()?, api.requests()?);
     if before.1 == 0 {
-        bail!("the API server counted no request of the reporter, although it has reported");
+        bail!(
+            "the API server counted no request of the reporter, although the conditions are True"
+        );
     }
-    progress.say(&format!("it has reported, with {} requests", before.1));
+    progress.say(&format!("the reporter has reported with {} requests", before.1));
     let took = wait(window, &progress);
     let after = (running.usage()?, api.requests()?);
     if !api.all_true()? {
-        bail!("a condition changed while nothing else did: {}", running.log());
+        bail!("a condition changed although no probe result changed: {}", running.log());
     }
     let readings = readings(&Measured {
         usage: after.0,
@@ -99,11 +103,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     println!("\n{readings}");
     match readings.missed() {
         0 => Ok(()),
-        missed => bail!("{missed} of the bars above were missed"),
+        missed => bail!("{missed} of the limits above are exceeded"),
     }
 }
 
-/// Bytes of the image's archive.
+/// Returns the size of the image's archive in bytes.
 fn image_size(reporter: &Path, dir: &Path) -> anyhow::Result<u64> {
     let archive: PathBuf = dir.join("reporter.tar");
     Image {
@@ -127,7 +131,7 @@ fn await_reports(api: &Api, running: &Running) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits, and returns how long.
+/// Waits, and returns the actual duration.
 fn wait(window: Duration, progress: &Progress) -> Duration {
     let begun = Instant::now();
     progress.say(&format!("measuring for {window:?}"));

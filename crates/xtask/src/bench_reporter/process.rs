@@ -13,8 +13,8 @@ use node_readiness_testkit::host;
 use super::api::{CONTROL, NODE, Pod};
 use crate::usage::Usage;
 
-/// A shell script that gives the process its own `/run` with the ServiceAccount's files, where kubelet would
-/// mount them. `$1` is their directory.
+/// A shell script that gives the process its own `/run` with the ServiceAccount's files at the path at which
+/// kubelet would mount them. `$1` is the directory with the files.
 const IN_A_POD: &str = r#"
 mount -t tmpfs tmpfs /run
 files=/var/run/secrets/kubernetes.io/serviceaccount
@@ -32,7 +32,7 @@ pub(super) struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // An error means that it has ended.
+        // An error means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -78,7 +78,7 @@ pub(super) fn reporter(
 ) -> anyhow::Result<Running> {
     let dir = pod.config.parent().context("the configuration is in a directory")?;
     let mut command = Command::new("unshare");
-    // Each program execs the next one, so the process becomes the reporter.
+    // Each program execs the next one, so the started process becomes the reporter.
     if !host::is_root() {
         command.args(["--user", "--map-root-user"]);
     }

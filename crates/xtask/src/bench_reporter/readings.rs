@@ -18,7 +18,7 @@ pub(super) struct Measured {
     pub(super) image: u64,
 }
 
-/// All lines.
+/// Returns all lines of the table.
 pub(super) fn readings(measured: &Measured) -> Readings {
     let Measured { usage, cpu, window, requests, image } = measured;
     let cores = |time: Duration| time.as_secs_f64() / window.as_secs_f64() * 1000.0;
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_missed() {
+    fn the_table_marks_exceeded_limits() {
         let table = readings(3, Duration::ZERO).to_string();
         let line = table.lines().find(|line| line.contains("API requests")).unwrap_or_default();
         assert!(line.ends_with("MISS"), "{table}");

@@ -21,8 +21,8 @@ use super::{
 /// The namespaces of pods in the demo: its own, its agents', the reporters'.
 const NAMESPACES: [&str; 3] = ["default", "kube-system", "nrr-reporters"];
 
-/// Where to look when something does not happen.
-const LOGS: &str = "Their logs say more:
+/// The commands that show logs when the cluster does not reach an expected state.
+const LOGS: &str = "The logs of the operator, the reporters and the cluster show more:
   kubectl -n nrr-system logs deployment/nrr-controller-manager
   kubectl -n nrr-reporters logs --prefix --selector app.kubernetes.io/managed-by=node-readiness-operator
   ls .cluster/log";
@@ -70,7 +70,7 @@ impl<'a> Live<'a> {
         Ok(live)
     }
 
-    /// Starts again: resets the clock of printed lines, and takes in earlier changes without printing them.
+    /// Resets the clock of printed lines, and applies earlier changes without printing them.
     pub(super) fn restart(&mut self) -> anyhow::Result<()> {
         while let Ok((_, event)) = self.events.try_recv() {
             self.take(event)?;
@@ -103,19 +103,19 @@ impl<'a> Live<'a> {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => bail!(
-                    "waited {} s for this: {what}. Seen last:\n{}\n{LOGS}",
+                    "this did not happen within {} s: {what}. The last state:\n{}\n{LOGS}",
                     within.as_secs(),
                     self.view.describe()
                 ),
                 Err(RecvTimeoutError::Disconnected) => {
-                    bail!("nothing watches the cluster any more")
+                    bail!("both watches of the cluster have ended")
                 }
             }
         }
         Ok(())
     }
 
-    /// Processes an event, and prints what changed.
+    /// Applies an event, and returns the changes in words.
     fn take(&mut self, event: Event) -> anyhow::Result<Vec<String>> {
         Ok(match event {
             Event::Node(event) => self.view.see_node(&event.object),
@@ -125,7 +125,7 @@ impl<'a> Live<'a> {
             }
             Event::Pod(event) => self.view.see_pod(&event.object).into_iter().collect(),
             Event::Ended(what) => {
-                bail!("kubectl does not watch {what} any more: does the API server run?")
+                bail!("kubectl's watch of {what} has ended: does the API server run?")
             }
         })
     }
@@ -164,7 +164,7 @@ fn watch<K: for<'de> Deserialize<'de> + Send + 'static>(
     let output = running.stdout.take().context("kubectl has no output")?;
     thread::spawn(move || {
         let events = serde_json::Deserializer::from_reader(BufReader::new(output)).into_iter();
-        // A dropped receiver and an invalid event both mean that nobody needs more.
+        // A dropped receiver and an invalid event both end the watch.
         let _ = events
             .map_while(Result::ok)
             .try_for_each(|read| sender.send((Instant::now(), event(Box::new(read)))));

@@ -1,8 +1,7 @@
-//! `cargo xtask demo`: shows the project on a real cluster, from nothing, to somebody who sees it for the first
-//! time.
+//! `cargo xtask demo`: shows the project to newcomers on a new, real cluster.
 //!
-//! It runs the commands that a user would type, and watches the cluster. It fails if something differs from its
-//! explanations. The cluster stays afterwards.
+//! It runs the commands that a user would type, and watches the cluster. It fails if the cluster does not do what the
+//! demo's text says. The cluster keeps running afterwards.
 
 mod live;
 mod screen;
@@ -29,34 +28,36 @@ pub(crate) struct Options {
 /// Runs the demo.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.kube == KubernetesVersion::V1_34 {
-        bail!("Kubernetes {} has no constrained impersonation: take 1.37 or 1.35", options.kube);
+        bail!("Kubernetes {} has no constrained impersonation: use 1.37 or 1.35", options.kube);
     }
     let progress = Progress::start();
     let screen = Screen::new();
-    screen.line("Node Readiness: pods keep off a node until the node can run them.");
-    screen.line("Shown on real Kubernetes, with two nodes, all of it on this machine.");
+    screen.line("Node Readiness keeps pods off a node until the node can run them.");
+    screen.line(
+        "This demo shows it on a real Kubernetes cluster with two nodes, all on this machine.",
+    );
 
     let testkit_binary = prepare(&screen, &progress)?;
     let layout = start_cluster(&screen, &progress, options.kube, testkit_binary)?;
     if let Err(error) = steps::show(&screen, &layout) {
         screen.gap();
-        screen.line("The demo stopped here. The cluster still runs, to look at:");
+        screen.line("The demo stopped here. The cluster still runs. To inspect it:");
         look_around(&screen, &layout);
         return Err(error);
     }
     screen.gap();
-    progress.say("The demo is complete. The cluster still runs, to look at:");
+    progress.say("The demo is complete. The cluster still runs. To inspect it:");
     screen.others_printed();
     look_around(&screen, &layout);
     Ok(())
 }
 
-/// Builds what is missing. Returns the binary that nodes are made of.
+/// Builds missing programs and images. Returns the testkit's binary, which the nodes run.
 fn prepare(screen: &Screen, progress: &Progress) -> anyhow::Result<PathBuf> {
     screen.step(
         "Prepare",
-        "Only what is missing is made. The first time this takes 10 to 15 minutes, most of it for\n\
-         compiling Kubernetes and this project; later it takes seconds.",
+        "This builds only what is missing. The first run takes 10 to 15 minutes, most of them to compile\n\
+         Kubernetes and this project. Later runs take seconds.",
     );
     setup::packages_for_nodes(progress)?;
     Binaries::ensure(&|line| progress.say(line))?;
@@ -73,15 +74,15 @@ fn start_cluster(
 ) -> anyhow::Result<Layout> {
     screen.step(
         "A new cluster with two nodes",
-        "A control plane, and two nodes, each with a kubelet and a containerd of its own. kubelet\n\
-         registers them with a taint, so that no ordinary pod is there before the node can run it.\n\
-         A cluster that `make cluster-up` or an earlier demo left is ended first.",
+        "The cluster has a control plane and two nodes. Each node has its own kubelet and containerd.\n\
+         Each kubelet registers its node with a taint, so no ordinary pod starts on the node too early.\n\
+         If a cluster of `make cluster-up` or of an earlier demo still runs, it ends first.",
     );
     let cluster = cluster::start(cluster::real_nodes(2, testkit_binary), version, progress)?;
     progress.say("the nodes are Ready");
     screen.others_printed();
     let layout = cluster.layout().clone();
-    // From here on the cluster stays in any case.
+    // From here on the cluster keeps running, even if a step fails.
     cluster.detach();
     Ok(layout)
 }
@@ -95,6 +96,6 @@ fn look_around(screen: &Screen, layout: &Layout) {
     screen.output("kubectl describe node node-a");
     screen.output("kubectl get events -A");
     screen.gap();
-    screen.line("End it with: make cluster-down");
+    screen.line("To end the cluster: make cluster-down");
     screen.gap();
 }

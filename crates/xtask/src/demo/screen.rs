@@ -13,7 +13,7 @@ use node_readiness_testkit::Layout;
 
 use crate::workspace;
 
-/// The variables of `make`. A make that the demo runs starts without them, like a user's.
+/// The variables of `make`. The demo runs `make` without them, as in a user's shell.
 const OF_MAKE: [&str; 9] = [
     "MAKEFLAGS",
     "MFLAGS",
@@ -53,7 +53,7 @@ impl Screen {
         text.lines().for_each(|line| self.line(&format!("   {line}")));
     }
 
-    /// Notes that something else has printed: a build, or progress.
+    /// Records that a build or a progress line has printed.
     pub(super) fn others_printed(&self) {
         self.after_gap.set(false);
     }
@@ -85,12 +85,12 @@ impl Screen {
     pub(super) fn run(&self, layout: &Layout, command: &[&str]) -> anyhow::Result<()> {
         let (status, _) = self.show(layout, command)?;
         if !status.success() {
-            bail!("`{}` failed with {status}; what it said is above", command.join(" "));
+            bail!("`{}` failed with {status}; its output is above", command.join(" "));
         }
         Ok(())
     }
 
-    /// Does the same for a command whose exit status is an answer. Returns its output.
+    /// Does the same for a command that may fail. Returns its output.
     pub(super) fn ask(&self, layout: &Layout, command: &[&str]) -> anyhow::Result<String> {
         Ok(self.show(layout, command)?.1)
     }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_shown_as_one_types_them() {
+    fn commands_are_shown_with_shell_quotes() {
         assert_eq!(quoted("--for=condition=Ready"), "--for=condition=Ready");
         assert_eq!(quoted("custom-columns=A:.b[*]"), "'custom-columns=A:.b[*]'");
     }

@@ -35,7 +35,7 @@ NAME            CALICO_READY                                                    
 .metadata.name  .status.conditions[?(@.type==\"projectcalico.org/CalicoReady\")].status  .spec.taints[*].key
 ";
 
-/// What the steps work on.
+/// The output, and the cluster that the steps use.
 struct Show<'a> {
     screen: &'a Screen,
     layout: &'a Layout,
@@ -46,7 +46,7 @@ struct Show<'a> {
 ///
 /// # Errors
 ///
-/// When something differs from the demo's explanations.
+/// When the cluster does not do what the demo's text says.
 pub(super) fn show(screen: &Screen, layout: &Layout) -> anyhow::Result<()> {
     let mut show = Show { screen, layout, live: Live::start(screen, layout)? };
     show.file("nodes.columns", COLUMNS)?;
@@ -63,9 +63,9 @@ impl Show<'_> {
     fn install(&self) -> anyhow::Result<()> {
         self.screen.step(
             "Install the API and the operator",
-            "As on any cluster. `make deploy` also loads this checkout's images into the nodes, since there\n\
-             is no registry. The nodes' kubelets authenticate with certificates, so the guard around\n\
-             reporters can be strict.",
+            "The commands are the same as on any cluster. There is no registry, so `make deploy` also loads\n\
+             this checkout's images into the nodes. The guard is a set of admission policies that limit what\n\
+             a reporter may change. It can be strict here, because the kubelets use client certificates.",
         );
         self.run(&["make", "install"])?;
         self.run(&["make", "deploy", "OPERATOR_FLAGS=--guard=strict"])
@@ -74,9 +74,10 @@ impl Show<'_> {
     fn gate(&mut self) -> anyhow::Result<()> {
         self.screen.step(
             "One rule, and an ordinary pod",
-            "The rule names the nodes, the condition, the taint, and the probe that finds out. The operator\n\
-             makes everything else from it: a reporter on each node, with permissions for that node only.\n\
-             No CNI agent runs yet, so both nodes must be held, and the pod must wait.",
+            "The rule names the nodes, a node condition, a taint, and a probe whose result sets the condition.\n\
+             The operator generates everything else: a reporter pod on each node, which runs the probe and may\n\
+             write only to its own Node. No CNI agent runs yet, so the probes fail. The rule must hold both\n\
+             nodes (keep its taint on them), and the pod must wait.",
         );
         self.live.restart()?;
         self.run(&["kubectl", "run", "app", "--image", IMAGE])?;
@@ -95,11 +96,12 @@ impl Show<'_> {
     fn open_one(&mut self) -> anyhow::Result<()> {
         self.screen.step(
             "The CNI agent of node-a starts",
-            "A stand-in that answers its readiness check with 503 for five seconds, then with 200. Only then\n\
-             may the condition turn True and the taint go. The waiting pod gets its node; node-b stays held.",
+            "The demo's agent answers the probe with 503 for five seconds, and then with 200. Only after that\n\
+             may the condition become True, and the operator remove the taint. Then the waiting pod must run\n\
+             on node-a, and node-b must stay held.",
         );
         self.start_agent(NODE_A)?;
-        self.until("node-a opens and pod app runs there", |view| {
+        self.until("node-a is released and pod app runs there", |view| {
             view.node(NODE_A).is_open() && view.runs_on("app", NODE_A)
         })?;
         self.still("node-b is held", |view| view.node(NODE_B).is_gated())?;
@@ -107,18 +109,20 @@ impl Show<'_> {
     }
 
     fn open_other(&mut self) -> anyhow::Result<()> {
-        self.screen.step("The CNI agent of node-b starts", "Now both nodes open up.");
+        self.screen
+            .step("The CNI agent of node-b starts", "Now both nodes must be free of the taint.");
         self.start_agent(NODE_B)?;
-        self.until("node-b opens", |view| view.node(NODE_B).is_open())?;
-        self.still("node-a is open", |view| view.node(NODE_A).is_open())?;
+        self.until("node-b is released", |view| view.node(NODE_B).is_open())?;
+        self.still("node-a is released", |view| view.node(NODE_A).is_open())?;
         self.state()
     }
 
     fn close_one(&mut self) -> anyhow::Result<()> {
         self.screen.step(
             "The CNI agent of node-a stops",
-            "The rule's mode is continuous: after two failed probes in a row the condition turns False and the\n\
-             taint is back. Its effect is NoSchedule, so what runs on node-a goes on; a new pod goes to node-b.",
+            "The rule's mode is continuous: after two failed probes in a row the condition becomes False, and\n\
+             the operator adds the taint again. The taint's effect is NoSchedule, so pods on node-a keep\n\
+             running, and the scheduler places a new pod on node-b.",
         );
         let agent = format!("cni-agent-{NODE_A}");
         self.live.restart()?;
@@ -132,8 +136,8 @@ impl Show<'_> {
 
     fn verify(&self) -> anyhow::Result<()> {
         self.screen.step(
-            "What a reporter may do",
-            "Its ServiceAccount has no permissions of its own: both answers must be no.",
+            "The permissions of a reporter",
+            "A reporter's ServiceAccount has no permissions of its own: both answers must be no.",
         );
         let account = format!("--as=system:serviceaccount:{REPORTERS}:{REPORTER}");
         for [verb, resource] in [["get", "nodes"], ["update", "nodes/status"]] {
@@ -144,9 +148,10 @@ impl Show<'_> {
         }
         let reporter = Reporter::on_node(self.layout, REPORTERS, REPORTER, NODE_A, CONDITION)?;
         self.screen.say(&format!(
-            "All that it can do is act as the node that its pod runs on, which the API server reads from\n\
-             the pod's token (KEP-5284). Now as a thief would try it: with kubectl and a token that is bound\n\
-             to pod {} on {NODE_A}. \"Another node\" is {NODE_B}.",
+            "A reporter can only act as the node that its pod runs on. The API server reads the name of the\n\
+             node from the pod's token (constrained impersonation, KEP-5284). The demo now tries what a thief\n\
+             of that token could try: it uses kubectl with a token of pod {} on {NODE_A}.\n\
+             \"Another node\" is {NODE_B}.",
             reporter.pod
         ));
         self.screen.gap();
@@ -165,8 +170,8 @@ impl Show<'_> {
         }
         self.screen.gap();
         self.screen.say(&format!(
-            "All {} answers are as expected. docs/security-matrix.md has those for the other ways to run\n\
-             reporters too.",
+            "All {} answers are as expected. docs/security-matrix.md also lists the answers for the other\n\
+             ways to run reporters.",
             checks.len()
         ));
         Ok(())
@@ -200,11 +205,11 @@ impl Show<'_> {
         self.live.until(what, WITHIN, is_so)
     }
 
-    /// Returns what must not change in the meantime.
+    /// Fails if the last state differs from one that must not have changed.
     fn still(&self, what: &str, is_so: impl Fn(&View) -> bool) -> anyhow::Result<()> {
         let view = self.live.view();
         if !is_so(view) {
-            bail!("this should still be so, and is not: {what}. Seen last:\n{}", view.describe());
+            bail!("this is no longer true: {what}. The last state:\n{}", view.describe());
         }
         Ok(())
     }

@@ -4,11 +4,10 @@ use node_readiness_testkit::verification::Check;
 
 use super::screen::Screen;
 
-/// Prints one line for each check, grouped by subject. The reason of a refusal is last, because it is the
-/// longest.
+/// Prints one line for each check, grouped by subject. The answer is last, because a refusal's reason is long.
 pub(super) fn print(screen: &Screen, checks: &[Check]) {
     let width = checks.iter().map(|check| check.what.len()).max().unwrap_or_default();
-    screen.output(&format!("    {:width$}  {:8}  seen", "what", "expected"));
+    screen.output(&format!("    {:width$}  {:8}  actual", "attempt", "expected"));
     for (at, check) in checks.iter().enumerate() {
         if at == 0 || checks[at - 1].section != check.section {
             screen.output(check.section);
@@ -19,14 +18,14 @@ pub(super) fn print(screen: &Screen, checks: &[Check]) {
     }
 }
 
-/// Prints differences from the expected answers in full.
+/// Returns a line for each check whose answer is not the expected one.
 pub(super) fn differences(checks: &[Check]) -> Vec<String> {
     checks
         .iter()
         .filter(|check| !check.holds())
         .map(|check| {
             let Check { section, what, expected, seen } = check;
-            format!("{section}: {what}: expected {expected:?}, seen {seen:?}")
+            format!("{section}: {what}: expected {expected:?}, got {seen:?}")
         })
         .collect()
 }

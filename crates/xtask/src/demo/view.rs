@@ -44,12 +44,12 @@ impl NodeView {
         Self { condition, tainted, held }
     }
 
-    /// Returns whether the rule holds it, for the expected reason.
+    /// Returns whether the rule holds the node because the condition is False.
     pub(super) fn is_gated(&self) -> bool {
         self.condition.as_deref() == Some("False") && self.tainted && self.held
     }
 
-    /// Returns whether it is open to pods, for the expected reason.
+    /// Returns whether the rule has released the node because the condition is True.
     pub(super) fn is_open(&self) -> bool {
         self.condition.as_deref() == Some("True") && !self.tainted && !self.held
     }
@@ -61,11 +61,11 @@ impl NodeView {
             changes.push(format!("condition {CONDITION}: {} -> {}", status(before), status(self)));
         }
         match (before.tainted, self.tainted) {
-            (false, true) => changes.push(format!("taint {TAINT} is on")),
-            (true, false) => changes.push(format!("taint {TAINT} is off")),
+            (false, true) => changes.push(format!("taint {TAINT} is added")),
+            (true, false) => changes.push(format!("taint {TAINT} is removed")),
             // The rule adopts the taint that kubelet registered with.
             _ if self.held && !before.held => {
-                changes.push(format!("taint {TAINT} is now kept by rule {RULE}"));
+                changes.push(format!("taint {TAINT} is adopted by rule {RULE}"));
             }
             _ => {}
         }
@@ -110,9 +110,9 @@ impl PodView {
     fn change(&self, before: Option<&Self>) -> Option<String> {
         let is_new = |what: fn(&Self) -> bool| what(self) && !before.is_some_and(what);
         if is_new(|pod| pod.ending) {
-            Some("is ending".to_owned())
+            Some("is terminating".to_owned())
         } else if is_new(|pod| pod.unschedulable) {
-            Some("is Pending: no node takes it".to_owned())
+            Some("is Pending: no node fits".to_owned())
         } else if is_new(|pod| pod.ready && !pod.ending) {
             Some(format!("runs on {}", self.node.as_deref().unwrap_or("no node")))
         } else {
@@ -154,7 +154,7 @@ impl View {
     /// Removes a deleted pod.
     pub(super) fn lose_pod(&mut self, pod: &Pod) -> Option<String> {
         let name = pod.metadata.name.as_deref()?;
-        self.pods.remove(name).map(|_| format!("pod {name} is gone"))
+        self.pods.remove(name).map(|_| format!("pod {name} is deleted"))
     }
 
     /// Returns a node by name.
@@ -225,13 +225,13 @@ mod tests {
         let reported = view.see_node(&open);
         assert_eq!(reported.len(), 2, "{reported:?}");
         assert!(reported[0].ends_with("CalicoReady: False -> True"), "{reported:?}");
-        assert!(reported[1].ends_with("NetworkReady is off"), "{reported:?}");
+        assert!(reported[1].ends_with("NetworkReady is removed"), "{reported:?}");
         assert!(view.node("node-a").is_open());
         assert!(view.see_node(&open).is_empty());
     }
 
     #[test]
-    fn a_pods_log_has_four_lines() {
+    fn each_change_of_a_pod_is_shown_once() {
         let pod = |ending: Value, node: Value, conditions: Value| -> Pod {
             serde_json::from_value(json!({
                 "metadata": {"name": "app", "deletionTimestamp": ending},
@@ -261,10 +261,10 @@ mod tests {
         assert_eq!(
             reported,
             [
-                "pod app is Pending: no node takes it",
+                "pod app is Pending: no node fits",
                 "pod app runs on node-a",
-                "pod app is ending",
-                "pod app is gone"
+                "pod app is terminating",
+                "pod app is deleted"
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! Links and line lengths of Markdown pages.
+//! Checks links and line lengths of Markdown pages.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use crate::workspace;
 /// The table of contents.
 const SUMMARY: &str = "docs/SUMMARY.md";
 
-/// What a page links to, and what others can link to in it.
+/// The links and the link targets of a page.
 struct Page {
     /// Line and destination.
     links: Vec<(usize, String)>,
@@ -22,7 +22,7 @@ struct Page {
     verbatim: HashSet<usize>,
 }
 
-/// Problems of all pages, which may link to each other.
+/// Returns the problems of all pages, which may link to each other.
 pub(super) fn check(texts: &[(PathBuf, String)]) -> Vec<String> {
     let pages: HashMap<&Path, Page> =
         texts.iter().map(|(path, text)| (path.as_path(), Page::parse(text))).collect();
@@ -36,7 +36,7 @@ pub(super) fn check(texts: &[(PathBuf, String)]) -> Vec<String> {
         }
         let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
         let long = lines.filter(|(number, line)| {
-            // A long link has no place to break.
+            // A long link cannot be wrapped.
             line.chars().count() > LINE
                 && !page.verbatim.contains(number)
                 && !line.contains("](http")
@@ -46,7 +46,7 @@ pub(super) fn check(texts: &[(PathBuf, String)]) -> Vec<String> {
     problems
 }
 
-/// Pages that the table of contents lacks, so that nobody finds them in the book.
+/// Returns a problem for each page that is missing from the table of contents, and so from the book.
 fn not_listed(pages: &HashMap<&Path, Page>) -> Vec<String> {
     let Some(summary) = pages.get(Path::new(SUMMARY)) else { return Vec::new() };
     let docs = Path::new(SUMMARY).parent().unwrap_or(Path::new(""));
@@ -60,7 +60,7 @@ fn not_listed(pages: &HashMap<&Path, Page>) -> Vec<String> {
     problems
 }
 
-/// Why a link of a page leads nowhere. Links to other hosts are not tried.
+/// Returns why a link of a page is broken. Links to other hosts are not checked.
 fn broken(from: &Path, link: &str, pages: &HashMap<&Path, Page>) -> Option<String> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
@@ -80,7 +80,7 @@ fn broken(from: &Path, link: &str, pages: &HashMap<&Path, Page>) -> Option<Strin
     (!page.anchors.contains(anchor)).then(|| format!("{} has no such heading", path.display()))
 }
 
-/// A path without `.` and `..`.
+/// Returns a path without `.` and `..`.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {
@@ -124,7 +124,7 @@ impl Page {
         page
     }
 
-    /// The anchor of a heading, as GitHub and mdBook form it: a repeated one has a number.
+    /// Returns the anchor of a heading, as GitHub and mdBook form it. A repeated heading has a number.
     fn free_anchor(&self, heading: &str) -> String {
         let kept = heading.chars().filter_map(|letter| match letter {
             ' ' => Some('-'),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn prose_is_short_lines_and_code_and_tables_are_as_long_as_they_are() {
+    fn only_prose_has_a_limit_of_line_length() {
         let long = "x".repeat(LINE + 1);
         assert_eq!(problems(&long).len(), 1);
         assert_eq!(problems(&format!("```\n{long}\n```\n")), [""; 0]);

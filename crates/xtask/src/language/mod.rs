@@ -9,11 +9,11 @@ use anyhow::{Context as _, bail};
 
 use crate::workspace;
 
-/// The most characters that a line of prose has.
+/// The maximum number of characters in a line of prose.
 const LINE: usize = 120;
 
-/// Fails if a name has a retired word, a link of a Markdown page leads nowhere, or a line of prose is too
-/// long. The error lists every finding as `file:line: problem`.
+/// Fails if a name contains a retired word, a link of a Markdown page is broken, or a line of prose is too long. The
+/// error lists every problem as `file:line: problem`.
 pub(crate) fn check() -> anyhow::Result<()> {
     let files = tracked_files()?;
     let mut problems = Vec::new();
@@ -39,10 +39,10 @@ pub(crate) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The files that git tracks, relative to the workspace's root.
+/// Returns the files that git tracks, relative to the workspace's root.
 pub(crate) fn tracked_files() -> anyhow::Result<Vec<PathBuf>> {
     let root = workspace::root();
-    // CI's user may not own the clone.
+    // In CI another user may own the clone, and git refuses such a repository by default.
     let safe = format!("safe.directory={}", root.display());
     let output = Command::new("git")
         .args(["-c", &safe, "ls-files", "-z"])
@@ -54,7 +54,7 @@ pub(crate) fn tracked_files() -> anyhow::Result<Vec<PathBuf>> {
     }
     let names = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
     let names = names.split_terminator('\0').map(PathBuf::from);
-    // A file that was deleted and not committed yet is still tracked.
+    // git still lists a deleted file until the deletion is committed.
     Ok(names.filter(|name| root.join(name).exists()).collect())
 }
 

@@ -1,11 +1,11 @@
-//! Retired words in names: words that this project coined, each with the field's word for it.
+//! Finds retired words in names: words that this project coined, each with the usual term.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 use syn::visit::{self, Visit};
 
-/// Each retired word with what to write instead.
+/// Each retired word with its replacement.
 const RETIRED: [(&str, &str); 35] = [
     ("alive", "liveness"),
     ("burden", "overload"),
@@ -44,14 +44,14 @@ const RETIRED: [(&str, &str); 35] = [
     ("world", "environment"),
 ];
 
-/// Retired words in a file's path.
+/// Returns a problem if a file's path contains a retired word.
 pub(super) fn in_path(path: &Path) -> Option<String> {
     let text = path.display().to_string();
     let (word, instead) = retired(&text)?;
     Some(format!("{text}: the path has the retired word {word}; write {instead}"))
 }
 
-/// Retired words in the names that a Rust file defines, and in flags and other words of the command line.
+/// Returns the retired words in the names that a Rust file defines, and in its command-line flags and values.
 pub(super) fn in_rust(path: &str, text: &str) -> anyhow::Result<Vec<String>> {
     let file = syn::parse_file(text).with_context(|| format!("cannot parse {path}"))?;
     let mut names = Names { path, problems: Vec::new() };
@@ -59,7 +59,7 @@ pub(super) fn in_rust(path: &str, text: &str) -> anyhow::Result<Vec<String>> {
     Ok(names.problems)
 }
 
-/// The first retired word of a name: a word ends where a case, a sign or a digit begins.
+/// Returns the first retired word of a name. A word ends at a capital letter, a digit or any other character.
 fn retired(name: &str) -> Option<(&'static str, &'static str)> {
     let mut words = vec![String::new()];
     for letter in name.chars() {
@@ -70,7 +70,7 @@ fn retired(name: &str) -> Option<(&'static str, &'static str)> {
             word.push(letter.to_ascii_lowercase());
         }
     }
-    // A name in capitals has one word between two signs.
+    // In a name without lower-case letters, capitals do not separate words.
     let capitals = name.chars().all(|letter| !letter.is_ascii_lowercase());
     let in_capitals = name.split('_').filter(|_| capitals).map(str::to_ascii_lowercase);
     words
@@ -99,7 +99,7 @@ impl Names<'_> {
     }
 }
 
-/// Where names are defined. Names of other crates are only used, so they are not checked.
+/// Visits the places that define names. Uses of names are not checked, because other crates define some of them.
 impl<'ast> Visit<'ast> for Names<'_> {
     fn visit_signature(&mut self, node: &'ast syn::Signature) {
         self.check(&node.ident);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_word_is_found_wherever_a_name_is_defined() {
+    fn a_retired_word_is_found_in_each_kind_of_definition() {
         let sources = [
             "fn look_at_ledger() {}",
             "struct SharedLedger;",
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_within_a_word_and_a_foreign_name_are_no_problem() {
+    fn parts_of_words_and_uses_of_names_are_ignored() {
         assert_eq!(problems("fn return_address() { a.floor(); b::lane(); }"), [""; 0]);
         assert_eq!(problems(r#"const A: &str = "turn it off and tell nobody";"#), [""; 0]);
     }
