@@ -1,8 +1,8 @@
 //! The Pod Security level of the generated pods.
 //!
-//! The reporters' namespace is `privileged`, because by default reporters use the node's network, and only this level of
-//! Pod Security allows that. If no rule needs the node's network or directories, an administrator can set the strictest
-//! level, `restricted`. So the pods must need nothing else that this level forbids.
+//! The reporters' namespace is `privileged`, because by default reporters use the node's network, and only this
+//! level of Pod Security allows that. If no rule needs the node's network or directories, an administrator can set
+//! the strictest level, `restricted`. So the pods must need nothing else that this level forbids.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
