@@ -1,7 +1,7 @@
-//! `docs/reference.md`: the schema of `NodeReadinessRule` as tables for people, one an object.
+//! Generates `docs/reference.md`: the schema of `NodeReadinessRule`, one table for each object.
 //!
-//! Everything in it comes from the CustomResourceDefinition, so it says what the API server enforces and
-//! no more. The guides explain the fields.
+//! The only source is the CustomResourceDefinition, so the page states exactly what the API server enforces. The guides
+//! explain the fields.
 
 use std::fmt::Write as _;
 
@@ -13,18 +13,18 @@ const HEADER: &str = "\
 
 # API reference
 
-Every field of a NodeReadinessRule with the limits that the API server enforces, generated from the
-CustomResourceDefinition. The [guide](guides/write-a-rule.md) explains them, and the
-[examples](../examples/fields/README.md) show each in use.
+This page lists every field of a NodeReadinessRule and the limits that the API server enforces. It is generated from
+the CustomResourceDefinition. [Write a rule](guides/write-a-rule.md) explains the fields, and the
+[examples](../examples/fields/README.md) show each field in use.
 
-Types of Kubernetes itself are named and not expanded; `kubectl explain` shows their fields, for example
+The page only names Kubernetes' own types. `kubectl explain` shows their fields, for example
 `kubectl explain nodereadinessrules.spec.reporter.resources`.
 ";
 
-/// The most characters of a line of prose.
+/// The maximum number of characters in a line of prose.
 const LINE: usize = 116;
 
-/// Where the schema embeds a type of Kubernetes, and which.
+/// The paths at which the schema embeds a type of Kubernetes, with the names of the types.
 const EMBEDDED: [(&str, &str); 5] = [
     ("spec.nodeSelector", "LabelSelector"),
     ("spec.reporter.imagePullSecrets[]", "LocalObjectReference"),
@@ -33,10 +33,10 @@ const EMBEDDED: [(&str, &str); 5] = [
     ("status.conditions[]", "Condition"),
 ];
 
-/// The reference as Markdown.
+/// Returns the reference as Markdown.
 ///
 /// # Errors
-/// When the CustomResourceDefinition has no schema.
+/// The CustomResourceDefinition has no schema.
 pub(crate) fn markdown() -> anyhow::Result<String> {
     let crd = serde_json::to_value(node_readiness_api::crd())?;
     let version = &crd["spec"]["versions"][0];
@@ -51,7 +51,7 @@ pub(crate) fn markdown() -> anyhow::Result<String> {
     Ok(out)
 }
 
-/// What is true of the resource as a whole.
+/// Writes the properties of the resource as a whole.
 fn resource(out: &mut String, spec: &Value, version: &Value) {
     let names = &spec["names"];
     let list = |values: &Value, key: &str| -> String {
@@ -76,7 +76,7 @@ fn resource(out: &mut String, spec: &Value, version: &Value) {
     table(out, &["column", "from", "meaning"], columns);
 }
 
-/// The section of an object, and after it those of the objects in it.
+/// Writes the section of an object, then the sections of the objects in it.
 fn object(out: &mut String, path: &str, schema: &Value) {
     let _ = write!(out, "\n## `{path}`\n\n{}\n", textwrap::fill(&prose(schema), LINE));
     let fields = || properties(schema).into_iter().flatten();
@@ -97,7 +97,7 @@ fn object(out: &mut String, path: &str, schema: &Value) {
     }
 }
 
-/// The row of a field in the table of the object that has it.
+/// Returns the row of a field in the table of its object.
 fn row(path: &str, parent: &Value, name: &str, schema: &Value) -> [String; 6] {
     let default = schema.get("default").map(|value| code(&value.to_string()));
     [
@@ -110,7 +110,7 @@ fn row(path: &str, parent: &Value, name: &str, schema: &Value) -> [String; 6] {
     ]
 }
 
-/// Whether the object has to have a field.
+/// Returns whether the field is required.
 fn required(parent: &Value, name: &str) -> &'static str {
     let lists = |schema: &Value| {
         schema["required"].as_array().is_some_and(|all| all.iter().any(|field| field == name))
@@ -144,10 +144,10 @@ fn type_of(path: &str, schema: &Value) -> String {
     }
 }
 
-/// What the schema demands of a value beside its type.
+/// Returns the limits of a value, except its type.
 fn limits(schema: &Value) -> Vec<String> {
     let range = |min: &str, max: &str, unit: &str| {
-        // A number of JSON schema is a float, and all of ours are whole.
+        // JSON schema has numbers as floats. All numbers of this schema are whole.
         let bound = |key: &str| schema[key].as_f64().map(|number| format!("{number:.0}"));
         match (bound(min), bound(max)) {
             (Some(min), Some(max)) => Some(format!("{min} to {max}{unit}")),
@@ -173,7 +173,7 @@ fn limits(schema: &Value) -> Vec<String> {
     .collect()
 }
 
-/// The CEL rules of a field that has no section of its own, and of what is in it.
+/// Returns the CEL rules of a field without its own section, and of the fields in it.
 fn rules_within(path: &str, schema: &Value) -> Vec<String> {
     if has_section(path, schema) {
         return Vec::new();
@@ -182,7 +182,7 @@ fn rules_within(path: &str, schema: &Value) -> Vec<String> {
     if let Some(items) = schema.get("items") {
         rules.extend(rules_within(&format!("{path}[]"), items));
     }
-    // Only an embedded type still has properties here, and its parts get no sections.
+    // Only an embedded type still has properties here. Its fields get no sections.
     for (name, field) in properties(schema).into_iter().flatten() {
         let (path, field) = element(format!("{path}.{name}"), field);
         rules.extend(rules_of(&path, field));
@@ -202,12 +202,12 @@ fn rules_of(path: &str, schema: &Value) -> Vec<String> {
     rules.map(item).collect()
 }
 
-/// Whether a schema is an object of ours with fields of its own.
+/// Returns whether a schema is an object of this project with its own fields.
 fn has_section(path: &str, schema: &Value) -> bool {
     embedded(path).is_none() && properties(schema).is_some()
 }
 
-/// What a field consists of: the entries of a list, or itself.
+/// Returns the entries of a list, or the field itself.
 fn element(path: String, schema: &Value) -> (String, &Value) {
     match schema.get("items") {
         Some(items) => (path + "[]", items),
@@ -227,17 +227,17 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The description of a schema or column on one line.
+/// Returns the description of a schema or column on one line.
 fn prose(schema: &Value) -> String {
     text(&schema["description"]).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Markdown's code, also of what has a backtick in it.
+/// Formats a text as Markdown code. The text may contain a backtick.
 fn code(text: &str) -> String {
     if text.contains('`') { format!("`` {text} ``") } else { format!("`{text}`") }
 }
 
-/// The anchor that a heading gets: small letters without punctuation.
+/// Returns the anchor of a heading: lower case, without punctuation.
 fn anchor(heading: &str) -> String {
     heading.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
 }

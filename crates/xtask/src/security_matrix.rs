@@ -1,5 +1,5 @@
-//! `docs/security-matrix.md`: what a reporter's token opens, from the same table that the end-to-end tests
-//! try on real nodes.
+//! Generates `docs/security-matrix.md`: what an attacker can do with a reporter's token. The source is the table whose
+//! attempts the end-to-end tests make on real nodes.
 
 use std::fmt::Write as _;
 
@@ -11,48 +11,48 @@ const HEADER: &str = "\
 
 # Attack matrix
 
-This page lists what an attacker can do who has stolen the token of a reporter's pod and can reach the API
-server: every attempt of `make test`, with the tokens of pods that the operator runs on real nodes, and its
-result. The first column also applies to a reporter that is deployed by hand with only the permissions of [the
-example](../examples/constrained-impersonation/).
+An attacker has stolen the token of a reporter's pod and can reach the API server. This page shows what the
+attacker can do. It lists every attempt that `make test` makes, with its result. The tests use the tokens of pods
+that the operator runs on real nodes.
 
-The columns are ways to run reporters: the rule's `spec.reporter.access`, and for reporters that act as their
-node the operator's flag `--guard`, which has no effect on the others.
+Each column is a way to run reporters: the rule's `spec.reporter.access`, and the operator's flag `--guard`. The
+flag has no effect on reporters that do not act as their node. The first column also applies to a reporter that is
+deployed by hand with only the permissions of [the example](../examples/constrained-impersonation/).
 
-- **yes**: part of a reporter's work.
-- **OPEN**: not part of a reporter's work, and possible in this way of running reporters.
+- **yes**: allowed, and part of a reporter's work.
+- **OPEN**: possible, and not part of a reporter's work.
 - **ignored**: the API server accepts the request and does not make the change.
-- **no**: refused, by the named part. *RBAC* is a missing permission. *impersonation* is the API server's
-  rules for who may act as whom. *node authorizer* and *NodeRestriction* are Kubernetes' limits for every
+- **no**: refused by the named component. *RBAC* means that the permission is missing. *impersonation* means the
+  API server's rules for impersonation. *node authorizer* and *NodeRestriction* are Kubernetes' limits for every
   node. *guard* and *policy* are ValidatingAdmissionPolicies of the operator.
 
 ";
 
 const FOOTER: &str = "
-The API server refuses the token of a deleted pod (401 Unauthorized) when its cached answer has expired,
-within about ten seconds.
+The API server caches authentications for about ten seconds. Then it refuses the token of a deleted pod (401
+Unauthorized).
 ";
 
-/// The columns.
+/// The columns: a heading and a setting.
 const SETTINGS: [(&str, Setting); 3] = [
     (
-        "acts as its node, guard `records`",
+        "ConstrainedImpersonation, `--guard=records`",
         Setting { access: Access::ConstrainedImpersonation, guard: Guard::Records },
     ),
     (
-        "acts as its node, guard `strict`",
+        "ConstrainedImpersonation, `--guard=strict`",
         Setting { access: Access::ConstrainedImpersonation, guard: Guard::Strict },
     ),
-    ("by admission policy", Setting { access: Access::AdmissionPolicy, guard: Guard::Records }),
+    ("AdmissionPolicy", Setting { access: Access::AdmissionPolicy, guard: Guard::Records }),
 ];
 
-/// The matrix as Markdown.
+/// Returns the matrix as Markdown.
 pub(crate) fn markdown() -> String {
     let mut out = HEADER.to_owned();
     for access in Access::ALL {
         let versions = KubernetesVersion::ALL.into_iter().filter(|v| access.exists_on(*v));
         let versions: Vec<_> = versions.map(KubernetesVersion::as_str).collect();
-        line(&mut out, &format!("`{access}` is tried on Kubernetes {}.", versions.join(", ")));
+        line(&mut out, &format!("The tests use `{access}` on Kubernetes {}.", versions.join(", ")));
     }
     for section in matrix() {
         let heads = SETTINGS.map(|(head, _)| head);

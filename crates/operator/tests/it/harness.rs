@@ -63,7 +63,8 @@ impl Fixture {
         Api::namespaced(self.client.clone(), "default")
     }
 
-    /// Returns a continuous rule for this test's nodes that requires `example.com/Ready`=True and manages its own taint.
+    /// Returns a continuous rule for this test's nodes that requires `example.com/Ready`=True and manages its own
+    /// taint.
     pub fn rule(&self) -> Value {
         json!({
             "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
@@ -97,8 +98,8 @@ impl Fixture {
         name
     }
 
-    /// Waits until a rule that is created now is younger than a node. Creation times are in whole seconds, and a node of
-    /// the same second counts as new.
+    /// Waits until a rule that is created now is younger than a node. Creation times are in whole seconds, and a
+    /// node of the same second counts as new.
     pub async fn await_older_than_now(&self, node: &str) {
         let node = self.nodes().get(node).await.unwrap();
         let created = node.metadata.creation_timestamp.unwrap().0.as_second();

@@ -1,7 +1,7 @@
 //! Several operators, of which only the leader writes, even if it fails.
 //!
-//! Each is a process with its own gateway to a control plane on which no other client writes. A node's condition changes
-//! all the time, so that the leader always has a write to send.
+//! Each is a process with its own gateway to a control plane on which no other client writes. A node's condition
+//! changes all the time, so that the leader always has a write to send.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
