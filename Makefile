@@ -139,7 +139,7 @@ cluster-up: ## Start a local cluster without Docker (NODES=2, KUBE=1.37)
 	$(XTASK) cluster up --nodes $(NODES) --kube $(KUBE)
 
 .PHONY: cluster-down
-cluster-down: ## End it, and what killed tests and benchmarks left
+cluster-down: ## End it, and what killed tests and benchmarks of this checkout left
 	$(XTASK) cluster down
 
 .PHONY: kind-up

@@ -29,8 +29,8 @@ deployed by hand with only the permissions of [the example](../examples/constrai
 ";
 
 const FOOTER: &str = "
-The API server caches authentications for about ten seconds. Then it refuses the token of a deleted pod (401
-Unauthorized).
+When a pod is deleted, the API server refuses its token (401 Unauthorized) as soon as the cached authentication has
+expired, within about ten seconds.
 ";
 
 /// The columns: a heading and a setting.

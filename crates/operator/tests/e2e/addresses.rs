@@ -11,10 +11,10 @@ use crate::reporters::{Report, Rule};
 use crate::shell::{root, sh};
 use crate::test_servers::TestServers;
 
-/// Where the agent listens.
+/// The agent's port.
 const PORT: u16 = 9098;
 
-/// A node whose loopback interface is down, until this is dropped.
+/// A node whose loopback interface is down. It is up again on drop.
 struct WithoutLoopback(PathBuf);
 
 impl WithoutLoopback {
@@ -90,7 +90,7 @@ fn a_node_without_loopback_is_reported_and_its_reporter_keeps_running() {
     let pod = rule.await_pod();
 
     let without = WithoutLoopback::on(node);
-    // The interface that is down drops what is sent to it.
+    // The interface that is down drops packets.
     let silent = "tcpSocket localhost:9183: no connection within 1s".to_owned();
     rule.await_reported("Loopback", &("False", "ProbeTimedOut", silent));
     drop(without);

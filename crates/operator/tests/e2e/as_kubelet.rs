@@ -1,5 +1,5 @@
-//! Servers that are not quite as they should be, probed by a reporter and by kubelet at the same time:
-//! whoever moves a Pod's probe into a rule finds the same verdict.
+//! Servers with unusual answers, which a reporter and kubelet probe at the same time. A Pod's probe has the same result
+//! in a rule.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,25 +18,25 @@ use crate::network::{cluster, node_without_leader};
 use crate::reporters::{Rule, type_of};
 use crate::shell::kubectl;
 
-/// The port of the first server; each has one of its own.
+/// The port of the first server. Each server has its own port.
 const FIRST_PORT: u16 = 9300;
 
 const POD: &str = "as-kubelet";
 
-/// Longer than a loaded machine takes for an answer.
+/// The timeout of a probe. It is longer than an answer takes on a loaded machine.
 const TIMEOUT_SECONDS: u32 = 5;
 
-/// How a server goes on after its answer.
+/// The behavior of a server after its answer.
 #[derive(Clone, Copy)]
 enum After {
     Close,
-    /// It closes without having read the request, which resets the connection.
+    /// It closes without reading the request, which resets the connection.
     Reset,
-    /// It sends more, without end.
+    /// It sends more data without end.
     GoOn,
 }
 
-/// Answers that are not quite HTTP.
+/// Returns unusual HTTP answers.
 fn answers(other_port: u16) -> Vec<(&'static str, String, After)> {
     let headers = |number: usize, length: usize| -> String {
         let header = |number| format!("x-{number}: {}\r\n", "x".repeat(length));
@@ -64,13 +64,13 @@ fn answers(other_port: u16) -> Vec<(&'static str, String, After)> {
             After::Close,
         ),
         ("no-location", "HTTP/1.1 302 Found\r\n\r\n".to_owned(), After::Close),
-        // What the redirect leads to.
+        // This is the target of the redirect.
         ("unavailable", "HTTP/1.1 503 Unavailable\r\n\r\n".to_owned(), After::Close),
         ("not-http", "SSH-2.0-x\r\n".to_owned(), After::Close),
     ]
 }
 
-/// How `openssl` makes a certificate, and what its server is told beside it.
+/// The `openssl` options that create a certificate, and those of its server.
 const TLS: [(&str, &str, &str); 11] = [
     ("v1", "-newkey rsa:2048", ""),
     ("expired", "-newkey rsa:2048", ""),
@@ -101,7 +101,8 @@ impl Drop for Servers {
 }
 
 impl Servers {
-    /// Starts them from a thread that moves into the network, and stays there with all that it starts.
+    /// Starts the servers from a thread that joins the network namespace. Threads and processes that it starts inherit the
+    /// namespace.
     fn start(network: PathBuf) -> Self {
         let start = move || {
             let network = File::open(network).unwrap();
@@ -132,7 +133,7 @@ impl Servers {
 fn serve(listener: &TcpListener, answer: &str, after: After) {
     for stream in listener.incoming() {
         let (stream, answer) = (stream.unwrap(), answer.to_owned());
-        // Whoever asks may hang up at any time.
+        // The client may disconnect at any time.
         thread::spawn(move || answer_one(stream, &answer, after).ok());
     }
 }
@@ -157,7 +158,7 @@ fn answer_one(mut stream: TcpStream, answer: &str, after: After) -> std::io::Res
     Ok(())
 }
 
-/// Makes a certificate and starts a server with it.
+/// Creates a certificate and starts a server with it.
 fn serve_tls(name: &str, make: &str, options: &str, port: u16) -> Child {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("as-kubelet").join(name);
     fs::create_dir_all(&dir).unwrap();
@@ -175,22 +176,25 @@ fn serve_tls(name: &str, make: &str, options: &str, port: u16) -> Child {
     if make.starts_with("-x509") {
         run(&format!("req {make} -nodes -subj /O=e2e -keyout key -out crt -days 2"));
     } else {
-        // As in many an agent's Makefile: without a file of extensions it is of version 1.
+        // As in the Makefiles of many agents, there is no file of extensions, so the certificate has version 1.
         run(&format!("req {make} -nodes -subj /CN=localhost -keyout key -out csr"));
         let days = if name == "expired" { -1 } else { 2 };
         run(&format!("x509 -req -in csr -signkey key -out crt -days {days}"));
-        assert!(run("x509 -in crt -noout -text").contains("Version: 1 "), "it is of version 3");
+        assert!(
+            run("x509 -in crt -noout -text").contains("Version: 1 "),
+            "the certificate has version 3"
+        );
     }
     let server = format!("s_server -accept 127.0.0.1:{port} -key key -cert crt -www {options}");
     openssl(&server).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// The HTTP GET of a case, as a Pod and a rule have it.
+/// Returns the `httpGet` of a case, for a Pod and for a rule.
 fn http_get(port: u16, scheme: &str) -> Value {
     json!({"port": port, "scheme": scheme, "path": "/"})
 }
 
-/// A container for each case, that kubelet probes.
+/// Returns a pod with a container for each case, which kubelet probes.
 fn pod(node: &str, servers: &Servers) -> Value {
     let container = |(name, port, scheme): &(&str, u16, &str)| {
         let mut get = http_get(*port, scheme);
@@ -217,8 +221,8 @@ fn pod(node: &str, servers: &Servers) -> Value {
     })
 }
 
-/// By container, how often kubelet's probe succeeded and failed. A probe that ends in an error after the
-/// headers is counted as neither, and the container stays as it was: not ready.
+/// Returns the numbers of kubelet's succeeded and failed probes for each container. kubelet counts a probe that ends in
+/// an error after the headers as neither, and the container stays not ready.
 fn kubelets_counts(node: &str) -> BTreeMap<String, (u64, u64)> {
     let metrics = kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/metrics/probes")]);
     let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
@@ -278,5 +282,5 @@ fn probes_of_odd_servers_have_the_same_result_as_kubelets() {
             assert!(message.contains("asks for a client certificate"), "{message}");
         }
     }
-    assert!(differ.is_empty(), "kubelet's verdict is another: {differ:#?}");
+    assert!(differ.is_empty(), "kubelet has another result: {differ:#?}");
 }

@@ -1,4 +1,4 @@
-//! Deployments of the operator that do not come up, and operators that go.
+//! Deployments of the operator that fail, and operators whose node fails.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ fn the_cause_of_a_failed_deployment_is_printed() {
     let said = after(&format!(
         "kubectl -n nrr-system patch deployment/nrr-controller-manager --type=json -p '{argument}'"
     ));
-    assert!(said.contains("--none"), "the operator's own words: {said}");
+    assert!(said.contains("--none"), "the output must contain the operator's message: {said}");
     sh(&root(), undo).expect_success();
     sh(&root(), "hack/await-operator.sh 60s kubectl").expect_success();
 }
@@ -39,14 +39,14 @@ fn the_cause_of_a_failed_deployment_is_printed() {
 #[test]
 fn a_standby_takes_over_from_a_leader_on_a_disconnected_node() {
     let mut exclusive = Exclusive::with_operator();
-    // Who was drained in another test came back where the other is.
+    // A pod that another test has drained may now run on the same node as the other one.
     sh(&root(), "kubectl -n nrr-system rollout restart deployment/nrr-controller-manager")
         .expect_success();
     sh(&root(), "hack/await-operator.sh 60s kubectl").expect_success();
     let pods: Vec<Pod> =
         get_all(&["pods", "-n", "nrr-system", "-lcontrol-plane=controller-manager"]);
     let nodes: BTreeSet<_> = pods.iter().map(|pod| &pod.spec.as_ref().unwrap().node_name).collect();
-    assert_eq!(nodes.len(), 2, "both run on one node: {nodes:?}");
+    assert_eq!(nodes.len(), 2, "both operators run on one node: {nodes:?}");
     let other = node_without_leader();
     let cut_off = NODES.into_iter().find(|node| *node != other).unwrap();
     let rule =

@@ -1,11 +1,11 @@
-//! What a person wants to see of the cluster when a test failed. libtest shows it with the failure.
+//! Prints the state of the cluster after a test has failed. libtest shows it with the failure.
 
 use crate::shell::try_kubectl;
 
-/// Lines of each log.
+/// The number of lines of each log.
 const TAIL: &str = "--tail=60";
 
-/// Prints it all. Nothing here fails: what cannot be shown is shown to be so.
+/// Prints the state. This never fails. It prints the error of a command that fails.
 pub fn print() {
     let node_columns = "custom-columns=NAME:.metadata.name,TAINTS:.spec.taints[*].key,\
         CONDITIONS:.status.conditions[*].type,STATUS:.status.conditions[*].status,\

@@ -60,7 +60,7 @@ fn manifests_that_configure_reporters_by_environment_work() {
     );
 }
 
-/// What one of them is to report.
+/// Returns the expected condition of one reporter.
 fn report(
     (_, condition, url, _): (&str, &'static str, &str, bool),
     reason: &'static str,
@@ -70,7 +70,7 @@ fn report(
     (condition, (status, reason, format!("httpGet {url}: {found}")))
 }
 
-/// What a reporter needs that acts as its ServiceAccount: the status of every node.
+/// Grants the permission that a reporter needs to act as its ServiceAccount: the status of every node.
 fn grant(exclusive: &mut Exclusive) {
     let metadata = json!({"name": NAME});
     let rules = json!([
@@ -134,7 +134,7 @@ fn container((name, condition, endpoint, reported): (&str, &str, &str, bool)) ->
             {"name": "CHECK_ENDPOINT", "value": endpoint},
             {"name": "CHECK_INTERVAL", "value": "1s"},
             {"name": "CHECK_CA_FILE", "value": ca},
-            // All three share the node's network.
+            // All three containers share the node's network.
             {"name": "METRICS_BIND_ADDRESS", "value": "0"},
         ],
         "securityContext": {

@@ -1,4 +1,4 @@
-//! The example of one file: a rule with a probe, from which the operator makes the reporters.
+//! The example with one file: a rule with a probe, for which the operator generates the reporters.
 
 use k8s_openapi::api::core::v1::Pod;
 use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
@@ -16,7 +16,7 @@ fn a_node_takes_pods_only_while_its_agent_answers() {
     exclusive.remove_at_the_end(&["-f", &root().join(RULE).display().to_string()]);
     sh(&root(), &format!("kubectl apply -f {RULE}")).expect_success();
 
-    // Another test's reporters may still be about to end.
+    // Reporters of another test may still be terminating.
     let generated = format!("-l{RULE_UID_LABEL}={}", rule().metadata.uid.unwrap());
     let reporters = running_reporters(&generated);
     for node in ["node-a", "node-b"] {
@@ -39,7 +39,7 @@ fn a_node_takes_pods_only_while_its_agent_answers() {
     await_node("node-a", "False", true);
     await_table("cni continuous readiness.k8s.io/NetworkReady NoSchedule 2 0 2");
 
-    // The same pods all the time: none failed and was replaced.
+    // The pods are the same as before, so none failed and was replaced.
     assert_eq!(names(&running_reporters(&generated)), names(&reporters));
 
     sh(&root(), &format!("kubectl delete -f {RULE} --timeout=60s")).expect_success();
@@ -47,16 +47,16 @@ fn a_node_takes_pods_only_while_its_agent_answers() {
         let node = await_node(node, "False", false);
         assert_eq!(records(&node), [""; 0]);
     }
-    // The garbage collector takes what the rule owned.
-    eventually("everything that was generated is gone", || {
+    // The garbage collector deletes the objects that the rule owned.
+    eventually("all generated objects are deleted", || {
         let kinds = "serviceaccounts,configmaps,daemonsets,pods,clusterroles,clusterrolebindings";
         kubectl(&["get", kinds, "-A", &generated, "-o", "name"]).is_empty().then_some(())
     });
 }
 
-/// Waits until a reporter runs on each node and the rule says so, and checks how they run.
+/// Waits until the rule reports a ready reporter on each node, and checks the settings of the pods.
 fn running_reporters(generated: &str) -> Vec<Pod> {
-    eventually("the rule says that both reporters are ready", || {
+    eventually("the rule reports that both reporters are ready", || {
         let status = rule().status?;
         let reporter = status.reporter?;
         let ready =
@@ -69,7 +69,7 @@ fn running_reporters(generated: &str) -> Vec<Pod> {
         assert!(pod.metadata.name.as_ref().unwrap().starts_with("reporter-cni-"));
         let spec = pod.spec.as_ref().unwrap();
         assert_eq!(spec.host_network, Some(true));
-        // kubelet refuses to run root where the pod says this.
+        // With this setting kubelet refuses to run the container as root.
         assert_eq!(spec.security_context.as_ref().unwrap().run_as_non_root, Some(true));
         let container = &pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0];
         assert!(container.ready);
@@ -97,7 +97,7 @@ fn await_table(row: &str) {
     });
 }
 
-/// A pod of a user who knows nothing of this project, for a node.
+/// Returns an ordinary user's pod for a node.
 fn workload(node: &str) -> serde_json::Value {
     json!({
         "apiVersion": "v1",

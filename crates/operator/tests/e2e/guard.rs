@@ -1,4 +1,4 @@
-//! The guard and real kubelets: none of what they do is refused, and all that the guard is for is.
+//! The guard and real kubelets. The guard refuses no normal request of a kubelet, and all requests that it must refuse.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -10,16 +10,16 @@ use crate::nodes::{NODES, is_held};
 use crate::shell::{Ran, get, get_all, kubectl, root, sh, try_kubectl};
 use crate::tokens::cluster;
 
-/// Deployment of the operator, and its namespace.
+/// The operator's Deployment and its namespace.
 const OPERATOR: [&str; 3] = ["-n", "nrr-system", "deployment/nrr-controller-manager"];
 
 /// The policy that only the strict guard has.
 const STRICT_ONLY: &str = "validatingadmissionpolicy/nrr-guard-impersonated";
 
-/// A label that kubelet sets, and sees to when it starts.
+/// A label that kubelet sets, and repairs when it starts.
 const KUBELETS_LABEL: &str = "kubernetes.io/arch";
 
-/// Strict is the records' guard and more, so what passes it passes both.
+/// The strict guard includes the records guard, so a request that it allows passes both.
 #[test]
 fn the_strict_guard_allows_all_requests_of_a_kubelet() {
     let mut exclusive = Exclusive::with_operator();
@@ -29,15 +29,15 @@ fn the_strict_guard_allows_all_requests_of_a_kubelet() {
     kubelet_may_not_register_with_records();
 
     let before = refusals();
-    assert!(before > 0, "the guard has refused what was tried so far");
+    assert!(before > 0, "the guard refused none of the forbidden requests");
     kubelet_reports_a_condition_of_its_own();
     a_node_is_drained(&mut exclusive);
     kubelet_registers_anew();
     kubelet_beats();
-    assert_eq!(refusals(), before, "the guard refused something that a kubelet does");
+    assert_eq!(refusals(), before, "the guard refused a request of a kubelet");
 }
 
-/// Has the operator put up this guard, and waits until it is in effect.
+/// Sets the operator's `--guard`, and waits until it is in effect.
 pub fn put_up(guard: Guard) {
     let deployment: Value = get(&OPERATOR);
     let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
@@ -66,21 +66,22 @@ pub fn put_up(guard: Guard) {
     });
 }
 
-/// What an administrator gets who asks for this in node-a's name, as a dry run. Impersonation of the
-/// old kind, which every version knows, leaves the same as the constrained one does.
+/// Runs kubectl as an administrator who impersonates node-a, as a dry run. Every version supports this older kind of
+/// impersonation, and the guard sees the same user as with constrained impersonation.
 fn impersonated(arguments: &[&str]) -> Ran {
     let options = ["--as=system:node:node-a", "--as-group=system:nodes", "--dry-run=server"];
     try_kubectl(&[arguments, &options].concat())
 }
 
-/// What a node's own kubelet would be answered.
+/// Runs kubectl with the credentials of a node's kubelet.
 fn as_kubelet(node: &str, arguments: &[&str]) -> Ran {
     let kubeconfig = cluster().layout().kubelet_kubeconfig(node);
     let option = format!("--kubeconfig={}", kubeconfig.display());
     try_kubectl(&[&[option.as_str()], arguments].concat())
 }
 
-/// The strict guard recognizes a kubelet by this, and not an impersonated node.
+/// Checks that a kubelet's requests name its credential, by which the strict guard distinguishes it from an impersonated
+/// node.
 fn kubelets_requests_name_their_credential() {
     for node in NODES {
         let said = as_kubelet(node, &["auth", "whoami", "-o", "json"]).expect_success();
@@ -101,7 +102,8 @@ fn kubelet_may_set_labels_but_no_records() {
     assert!(record.to_string().contains("nrr-guard-records"), "{record}");
 }
 
-/// A Node that is there already is found to be only when everything else is in order.
+/// Checks that kubelet cannot register a Node with claims. The API server reports that a Node exists only if no other
+/// check fails.
 fn kubelet_may_not_register_with_records() {
     let register = |key: &str| {
         let node = json!({
@@ -119,7 +121,7 @@ fn kubelet_may_not_register_with_records() {
     assert!(record.contains("nrr-guard-records"), "{record}");
 }
 
-/// Without a pod network kubelet says by itself that its node is not Ready.
+/// Checks that kubelet can report its node as not Ready. It does so without a pod network.
 fn kubelet_reports_a_condition_of_its_own() {
     let cluster = cluster();
     cluster.remove_pod_network("node-b").unwrap();
@@ -151,8 +153,8 @@ fn a_node_is_drained(exclusive: &mut Exclusive) {
     kubectl(&["uncordon", "node-b"]);
 }
 
-/// A new Node, with all that kubelet registers: labels, an annotation, the startup taint, a status.
-/// When it starts with a Node that is there, it sees to its labels.
+/// Checks that kubelet can register a new Node with its labels, an annotation, the startup taint and a status, and that
+/// it can repair the labels of an existing Node when it starts.
 fn kubelet_registers_anew() {
     let cluster = cluster();
     let old: Node = get(&["node", "node-b"]);
@@ -163,7 +165,7 @@ fn kubelet_registers_anew() {
         (node.code() == Some(0)).then(|| serde_json::from_str(&node.stdout()).unwrap())
     });
     assert_ne!(node.metadata.uid, old.metadata.uid);
-    assert!(is_held(&node), "it has its startup taint");
+    assert!(is_held(&node), "the node does not have its startup taint");
     await_ready("node-b");
 
     kubectl(&["label", "node", "node-b", &format!("{KUBELETS_LABEL}-")]);
@@ -184,7 +186,7 @@ fn kubelet_beats() {
     eventually("node-b's kubelet renews its lease", || (renewed() != before).then_some(()));
 }
 
-/// Waits until a node is Ready and rid of the taints that it had while it was not.
+/// Waits until a node is Ready, and Kubernetes has removed its taints of a node that is not Ready.
 fn await_ready(name: &str) {
     eventually(&format!("{name} is Ready"), || {
         let node: Node = get(&["node", name]);
@@ -194,7 +196,7 @@ fn await_ready(name: &str) {
     });
 }
 
-/// Status and reason of a node's Ready condition.
+/// Returns status and reason of a node's Ready condition.
 fn ready(name: &str) -> Option<(String, String)> {
     let node: Node = get(&["node", name]);
     let conditions = node.status?.conditions?;
@@ -202,7 +204,7 @@ fn ready(name: &str) -> Option<(String, String)> {
     Some((ready.status, ready.reason.unwrap_or_default()))
 }
 
-/// How many requests the guard has refused, as the API server counts.
+/// Returns the number of requests that the guard has refused, from the API server's metrics.
 fn refusals() -> u64 {
     let metrics = kubectl(&["get", "--raw", "/metrics"]);
     let counts = metrics.lines().filter(|line| {

@@ -1,6 +1,6 @@
-//! The user's guide to secure status reporting, command for command.
+//! The user's guide to secure status reporting, command by command.
 //!
-//! Its first command makes a cluster with kind, in whose place `make test` has made one.
+//! The guide's first command creates a cluster with kind. Here `make test` has created one instead.
 
 use std::path::Path;
 
@@ -14,15 +14,15 @@ use crate::nodes::{CONDITION, NODES, await_node, is_held, records};
 use crate::shell::{Ran, get, kubectl, root, sh, try_kubectl};
 use crate::tokens::{assert_as_the_matrix_says, layout, version};
 
-/// A command of the guide, as it is written there, and what the guide says to expect.
+/// A command of the guide, unchanged, and the result that the guide shows.
 struct Step(&'static str, Expected);
 
 enum Expected {
-    /// It succeeds.
+    /// The command succeeds.
     Done,
-    /// It shows this, perhaps not yet when it is asked for the first time.
+    /// The output becomes as expected, perhaps only after some retries.
     Shown(fn(&str) -> bool),
-    /// It answers exactly this, and at once.
+    /// The first output is exactly this.
     Answer(&'static str),
 }
 
@@ -40,7 +40,7 @@ const GUIDE: [Step; 9] = [
     // 5. Verification: check that the reporter is running, check node conditions
     Step("kubectl -n kube-system get pods -l app=cni-reporter", Shown(a_running_pod_on_each_node)),
     Step(CONDITIONS, Shown(false_on_every_node)),
-    // 6. Security Verification: no direct permissions, and yet the condition is written
+    // 6. Security Verification: the reporter has no direct permissions but writes the condition
     Step(
         "kubectl auth can-i get nodes --as=system:serviceaccount:kube-system:cni-reporter",
         Answer("no\n"),
@@ -56,7 +56,7 @@ const GUIDE: [Step; 9] = [
 fn the_guide_works_as_written_and_is_removed_completely() {
     let mut exclusive = Exclusive::with_nothing_installed();
     assert_version();
-    // If a step fails. The rule is then left to the next test, which removes it with the operator.
+    // These are removed even if a step fails. The next test then removes the rule and the operator.
     exclusive.remove_at_the_end(&["-f", &format!("{}/rbac.yaml", example())]);
     exclusive.remove_at_the_end(&["-f", &format!("{}/reporter-ds.yaml", example())]);
 
@@ -69,8 +69,8 @@ fn the_guide_works_as_written_and_is_removed_completely() {
         follow(command, expected, || sh(&directory, command));
     }
 
-    // What the guide concludes: the reporter writes its own node's status and has no other access. What
-    // of its node that includes, the matrix knows.
+    // The guide concludes that the reporter writes its own node's status and has no other access. The matrix lists what
+    // that includes.
     let layout = layout();
     let reporter = Reporter::on_node(&layout, "kube-system", "cni-reporter", "node-a", CONDITION);
     assert_as_the_matrix_says(&layout, &reporter.unwrap());
@@ -79,7 +79,7 @@ fn the_guide_works_as_written_and_is_removed_completely() {
     undeploy_leaves_nothing(&directory);
 }
 
-/// Takes one step.
+/// Runs one step.
 fn follow(command: &str, expected: &Expected, run: impl Fn() -> Ran) {
     match expected {
         Done => {
@@ -88,15 +88,15 @@ fn follow(command: &str, expected: &Expected, run: impl Fn() -> Ran) {
         Answer(answer) => {
             let ran = run();
             assert_eq!(ran.stdout(), *answer, "{ran}");
-            // How `kubectl auth can-i` says no to a script.
+            // `kubectl auth can-i` exits with 1 if the answer is no.
             assert_eq!(ran.code(), Some(1), "{ran}");
         }
         Shown(as_expected) => {
             let mut last = String::new();
-            eventually(&format!("{command} shows what the guide says"), || {
+            eventually(&format!("{command} has the output of the guide"), || {
                 let shown = run().expect_success();
                 if shown != last {
-                    // Shown if the test fails.
+                    // libtest shows this if the test fails.
                     println!("$ {command}\n{shown}");
                     last.clone_from(&shown);
                 }
@@ -106,8 +106,8 @@ fn follow(command: &str, expected: &Expected, run: impl Fn() -> Ran) {
     }
 }
 
-/// Nothing answers on any node, so all are held until something does. The rule is bootstrap-only: it
-/// does not hold a node again.
+/// Checks that all nodes are held until their agents answer. The rule is bootstrap-only, so it does not hold a node
+/// again.
 fn agents_release_the_nodes_for_good(exclusive: &mut Exclusive, directory: &Path) {
     for node in NODES {
         await_node(node, "False", true);
@@ -122,7 +122,7 @@ fn agents_release_the_nodes_for_good(exclusive: &mut Exclusive, directory: &Path
         assert!(records(&node).contains(&&format!("{BOOTSTRAP_COMPLETED_PREFIX}{uid}")));
     }
     stop_agent("node-a");
-    eventually("the operator has seen that node-a's agent stopped", || {
+    eventually("the status shows that node-a's agent stopped", || {
         let evaluations = rule().status?.node_evaluations;
         let node = evaluations.iter().find(|evaluation| evaluation.node_name == "node-a")?;
         (node.condition_results[0].current_status == ConditionStatus::False).then_some(())
@@ -134,17 +134,17 @@ fn rule() -> NodeReadinessRule {
     get(&["nodereadinessrule", "network-readiness"])
 }
 
-/// The rule is still there when `make undeploy` begins: it has to remove that first.
+/// Checks that `make undeploy` removes everything. The rule still exists then, so `make undeploy` must delete it first.
 fn undeploy_leaves_nothing(example: &Path) {
     let said = sh(&root(), "make undeploy").expect_success();
     let rule = said.find("\"network-readiness\" deleted").expect("the rule is deleted");
     let operator =
         said.find("\"nrr-controller-manager\" deleted").expect("the operator is deleted");
-    assert!(rule < operator, "the operator went before the rule: {said}");
+    assert!(rule < operator, "the operator was deleted before the rule: {said}");
     for node in NODES {
         let node: Node = get(&["node", node]);
-        assert_eq!(records(&node), [""; 0], "records are left on a node");
-        assert!(!is_held(&node), "the taint is left on a node");
+        assert_eq!(records(&node), [""; 0], "a node still has annotations of this project");
+        assert!(!is_held(&node), "a node still has the taint");
     }
     sh(example, "kubectl delete -f . --ignore-not-found --timeout=60s").expect_success();
 
@@ -156,7 +156,7 @@ fn undeploy_leaves_nothing(example: &Path) {
         "crd/nodereadinessrules.readiness.node.x-k8s.io",
     ] {
         let ran = try_kubectl(&["get", gone]);
-        assert_ne!(ran.code(), Some(0), "{gone} is left: {ran}");
+        assert_ne!(ran.code(), Some(0), "{gone} still exists: {ran}");
     }
 }
 
@@ -164,14 +164,14 @@ fn example() -> String {
     root().join("examples/constrained-impersonation").display().to_string()
 }
 
-/// That the cluster is of the version that this run is for.
+/// Checks that the cluster has the version of this run.
 fn assert_version() {
     let answer: Value = serde_json::from_str(&kubectl(&["get", "--raw", "/version"])).unwrap();
     let minor = answer["emulationMinor"].as_str().unwrap();
     assert_eq!(format!("1.{minor}"), version().as_str());
 }
 
-/// The rows of a table without its head, each as words.
+/// Returns the rows of a table without its head, each as words.
 fn rows(table: &str) -> Vec<Vec<&str>> {
     table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect()
 }

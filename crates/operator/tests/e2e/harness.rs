@@ -1,8 +1,7 @@
-//! One cluster for all tests, and whose turn it is to use it.
+//! One cluster for all tests, and the lock with which a test uses it exclusively.
 //!
-//! The tests take turns, because they share what a cluster has only once: the operator, which one
-//! of them installs and removes, and port 9099, the taint and the condition of the two examples on
-//! the same two nodes. libtest would otherwise run them side by side.
+//! libtest runs tests in parallel, but these tests share things of which a cluster has only one: the operator, which some
+//! tests install and remove, and port 9099, the taint and the condition of the two examples on the two nodes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,28 +12,27 @@ use crate::diagnosis;
 use crate::nodes::{self, NODES};
 use crate::shell::{apply, kubectl, root, sh, try_kubectl};
 
-/// How long anything may take to come true. It is long so that a slow machine fails no test;
-/// nothing waits for it unless it fails.
+/// The timeout of a wait. It is long so that no test fails on a slow machine. Only a failing test waits that long.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// How long to wait before asking again.
+/// The interval of polling.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// How the operator is installed, but where the guide says otherwise.
+/// The command that installs the operator, except in the test of the guide.
 const DEPLOY: &str = "make deploy OPERATOR_FLAGS='--guard=strict --allow-exec-probes \
      --allow-root-reporters --allow-host-path=/run/e2e --allow-reporter-image=node-readiness/*'";
 
 static CLUSTER: Mutex<()> = Mutex::new(());
 
-/// One test's turn with the cluster. When it ends, what the test made is removed; if the test
-/// failed, the cluster is shown before that.
+/// A test's exclusive use of the cluster. On drop the test's objects are deleted. If the test failed, the state of the
+/// cluster is printed before.
 pub struct Exclusive {
     clean_up: Vec<Vec<String>>,
     _exclusive: MutexGuard<'static, ()>,
 }
 
 impl Exclusive {
-    /// A cluster as it comes: nodes with their startup taint, and nothing of this project.
+    /// Returns a new cluster: nodes with their startup taint, and no objects of this project.
     pub fn with_nothing_installed() -> Self {
         let exclusive = Self::lock();
         sh(&root(), "make undeploy ignore-not-found=true").expect_success();
@@ -43,7 +41,7 @@ impl Exclusive {
         exclusive
     }
 
-    /// A cluster with the operator and no rules, and nodes as they come.
+    /// Returns a cluster with the operator, without rules, and with nodes as after registration.
     pub fn with_operator() -> Self {
         let exclusive = Self::lock();
         if !is_deployed() {
@@ -56,26 +54,26 @@ impl Exclusive {
     }
 
     fn lock() -> Self {
-        // That another test failed in its turn says nothing about this one.
+        // The lock is poisoned if another test failed. This test can run nevertheless.
         let exclusive = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
         Self { clean_up: Vec::new(), _exclusive: exclusive }
     }
 
-    /// Removes this at the end with `kubectl delete`.
+    /// Deletes these objects at the end of the test with `kubectl delete`.
     pub fn remove_at_the_end(&mut self, arguments: &[&str]) {
         let options = ["delete", "--ignore-not-found", "--timeout=60s"];
         self.clean_up
             .push([&options, arguments].concat().iter().map(ToString::to_string).collect());
     }
 
-    /// Runs a pod until the end of the turn.
+    /// Runs a pod until the end of the test.
     pub fn run_pod(&mut self, pod: &Value) {
         let name = pod["metadata"]["name"].as_str().unwrap();
         self.remove_at_the_end(&["pod", name, "--now"]);
         apply(pod);
     }
 
-    /// Starts a stand-in for a node's CNI agent, which is ready at once.
+    /// Starts an agent on a node in place of a CNI agent. It is ready at once.
     pub fn start_agent(&mut self, node: &str) {
         self.run_pod(&agent(node));
     }
@@ -90,8 +88,8 @@ impl Drop for Exclusive {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let ran = try_kubectl(&arguments);
             if ran.code() != Some(0) {
-                // A panic while one is under way would hide the first.
-                eprintln!("could not clean up: {ran}");
+                // A second panic would hide the first one.
+                eprintln!("cannot clean up: {ran}");
             }
         }
     }
@@ -102,12 +100,12 @@ pub fn stop_agent(node: &str) {
     kubectl(&["delete", "pod", &agent_name(node), "--now", "--timeout=60s"]);
 }
 
-/// Asks again and again until there is an answer; `what` says what is waited for.
+/// Polls until there is an answer. `what` describes the expected state.
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     within(DEADLINE, what, ask)
 }
 
-/// The same for what is known to take longer.
+/// Does the same with another deadline.
 pub fn within<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + deadline;
     loop {
@@ -119,12 +117,12 @@ pub fn within<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option
     }
 }
 
-/// The name of an image that is built here.
+/// Returns the name of an image of this checkout.
 pub fn image(program: &str) -> String {
     format!("node-readiness/{program}:v{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Whether it runs as a deployment says, all replicas of it. Another test may just have had one drained.
+/// Returns whether all replicas of the operator run. It waits, because another test may have drained one of them.
 fn is_deployed() -> bool {
     let deployment = "deployment/nrr-controller-manager";
     let status = ["-n", "nrr-system", "rollout", "status", deployment, "--timeout=60s"];
@@ -135,9 +133,9 @@ fn agent_name(node: &str) -> String {
     format!("agent-{node}")
 }
 
-/// It listens where Calico's agent does. Like that one it runs on a node that is still held.
+/// Returns a pod that listens on the port of Calico's agent. Like that agent it runs on a node that is held.
 fn agent(node: &str) -> Value {
-    assert!(NODES.contains(&node), "there is no {node}");
+    assert!(NODES.contains(&node), "unknown node {node}");
     json!({
         "apiVersion": "v1",
         "kind": "Pod",

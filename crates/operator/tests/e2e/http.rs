@@ -1,13 +1,13 @@
-//! One HTTP request from this machine to a node, as a scraper or a person with `curl` makes it.
+//! HTTP requests from this machine to a node, like those of a scraper or of `curl`.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Nodes are on this machine.
+/// The timeout of a request. It is short, because nodes are on this machine.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Makes a request without a body and returns the answer's body, if its status is 200.
+/// Sends a request without a body, and returns the answer's body if its status is 200.
 pub fn request(address: &str, method: &str, path: &str) -> io::Result<String> {
     let to: SocketAddr = address.parse().map_err(io::Error::other)?;
     let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;

@@ -23,7 +23,7 @@ fn a_new_rule_with_a_good_probe_evicts_no_pod_and_one_with_a_bad_probe_respects_
     };
 
     let begun = Timestamp::now();
-    // kubelet answers questions after its health there.
+    // kubelet serves its health on this port.
     let good = rule("good", 10248);
     good.apply(&mut exclusive);
     eventually("both nodes are ready for the good rule", || {
@@ -45,7 +45,7 @@ fn a_new_rule_with_a_good_probe_evicts_no_pod_and_one_with_a_bad_probe_respects_
     eventually("the pod of that node is evicted", || (running() == 1).then_some(()));
 }
 
-/// How many of the workload's pods run and are not being deleted.
+/// Returns the number of the workload's pods that run and are not being deleted.
 fn running() -> usize {
     let runs = |pod: &Pod| {
         pod.metadata.deletion_timestamp.is_none()
@@ -54,7 +54,7 @@ fn running() -> usize {
     get_all(&["pods", "--selector=app=in-service"]).iter().filter(|pod| runs(pod)).count()
 }
 
-/// An ordinary pod, but that it tolerates the taint that this cluster's nodes join with.
+/// Returns an ordinary pod, except that it tolerates the startup taint of this cluster's nodes.
 fn workload(node: &str) -> Value {
     json!({
         "apiVersion": "v1",

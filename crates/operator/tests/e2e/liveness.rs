@@ -1,9 +1,8 @@
-//! The liveness check of generated reporters, made by a real kubelet.
+//! The liveness probe of generated reporters, which a real kubelet runs.
 //!
-//! It takes kubelet some four minutes to restart a stuck reporter, at the pace that the pods have, and
-//! pods with another pace are repaired. So two things are tried here with one process that is stuck:
-//! that the check in a generated pod fails, and that a copy of that pod whose check is made more often
-//! is restarted.
+//! With the period in the generated pods kubelet takes about four minutes to restart a stuck reporter, and the operator
+//! repairs pods with another period. So this tests two things: the check of a stuck reporter in a generated pod fails,
+//! and kubelet restarts a copy of that pod with a shorter period.
 
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use crate::shell::{Ran, apply, get, try_kubectl};
 
 const COPY: &str = "reporter-copy";
 
-/// A reporter counts as stuck after a minute; its last sign of life may be 15 s older than the moment
-/// when it got stuck.
+/// The timeout of the check's failure. A reporter counts as stuck after a minute, and its last sign of life may be up to
+/// 15 s older than the moment when it got stuck.
 const NOTICED: Duration = Duration::from_mins(2);
 
 #[test]
@@ -48,7 +47,7 @@ fn a_stuck_reporter_fails_its_liveness_check_and_is_restarted() {
     eventually("the check succeeds again", || (check(&pod).code() == Some(0)).then_some(()));
 }
 
-/// Makes the check that the pod's own spec describes, as kubelet does.
+/// Runs the check in the pod's spec, as kubelet does.
 fn check(pod: &Pod) -> Ran {
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let probe = container.liveness_probe.as_ref().unwrap();
@@ -58,7 +57,7 @@ fn check(pod: &Pod) -> Ran {
     try_kubectl(&[&["-n", REPORTERS, "exec", name, "--"], &command[..]].concat())
 }
 
-/// A pod of the generated template that is nobody's, and whose check is made every second.
+/// Returns a pod of the generated template without an owner, whose check runs every second.
 fn impatient_copy(daemon_set: &Value) -> Value {
     let mut spec = daemon_set["spec"]["template"]["spec"].clone();
     spec["nodeName"] = "node-a".into();
@@ -78,7 +77,7 @@ fn copy() -> Pod {
     get(&["pod", "-n", REPORTERS, COPY])
 }
 
-/// Whether a pod's container is ready, and how often it was restarted.
+/// Returns whether a pod's container is ready, and the number of its restarts.
 fn container(pod: &Pod) -> (bool, i32) {
     let mut containers = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
     containers.next().map_or((false, 0), |c| (c.ready, c.restart_count))

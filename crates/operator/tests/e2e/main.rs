@@ -1,7 +1,7 @@
-//! The whole path on two real nodes, the way a user walks it: with `make` and `kubectl`, the
-//! operator and its reporters as pods of the images that are built here.
+//! End-to-end tests on two real nodes. Like a user they use `make` and `kubectl`. The operator and its reporters run in
+//! pods, with the images of this checkout.
 //!
-//! `make test` starts the cluster, once for each Kubernetes version, and says where it is.
+//! `make test` starts the cluster once for each Kubernetes version, and passes its kubeconfig in a variable.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod addresses;

@@ -1,5 +1,4 @@
-//! The whole matrix of the testkit: what a reporter's token opens, for each way to run reporters that
-//! this Kubernetes knows.
+//! The whole attack matrix of the testkit, for each way to run reporters that this Kubernetes version supports.
 
 use std::fmt::Write as _;
 
@@ -32,7 +31,7 @@ fn every_answer_is_as_the_matrix_expects() {
             let setting = Setting { access: *access, guard };
             let scene = Scene::of(reporter, setting, "node-b").with_another_rule(&another);
             let checks = verification::verify(&layout, reporter, &scene).unwrap();
-            // So it is not all one answer.
+            // At least one answer differs from a refusal.
             assert!(checks.iter().any(|check| check.seen == Answer::Allowed), "{setting}");
             for check in checks {
                 print_and_compare(setting, &check, &mut wrong);
@@ -44,7 +43,7 @@ fn every_answer_is_as_the_matrix_expects() {
 
 fn print_and_compare(setting: Setting, check: &Check, wrong: &mut String) {
     let Check { section, what, expected, seen } = check;
-    // Shown if the test fails.
+    // libtest shows this if the test fails.
     println!("{setting}: {section}: {what}: {seen}");
     if !check.holds() {
         writeln!(wrong, "{setting}: {section}: {what}: expected {expected:?}, seen {seen:?}")

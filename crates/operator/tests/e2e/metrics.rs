@@ -1,4 +1,4 @@
-//! What a reporter counts, scraped from where its node's network is reached.
+//! The metrics of a reporter, scraped from a machine that reaches its node's network.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,7 @@ use crate::reporters::{Report, Rule, log_of};
 
 const PREFIX: &str = "node_readiness_reporter_";
 
-/// What a reporter counted, by name and labels, without the project's prefix. Sums of seconds are not
-/// among it.
+/// Returns a reporter's counters by name and labels, without the project's prefix and without sums of seconds.
 pub fn scrape(node: &str, port: u16) -> Option<BTreeMap<String, u64>> {
     let text = request(&format!("{}:{port}", address(node)), "GET", "/metrics").ok()?;
     let sample = |line: &str| {
@@ -32,7 +31,7 @@ fn two_rules_with_one_metrics_port_both_report_and_only_one_serves_metrics() {
         ("False", "ProbeFailed", format!("tcpSocket localhost:{port}: connection refused"))
     };
 
-    // Nothing listens on either port.
+    // No server listens on either port.
     let first = rule("metrics-first").probe("One", &probe(9192));
     first.apply(&mut exclusive);
     first.await_reported("One", &refused(9192));
@@ -40,20 +39,20 @@ fn two_rules_with_one_metrics_port_both_report_and_only_one_serves_metrics() {
         scrape("node-a", PORT).filter(|samples| samples[CHECKS_UNHEALTHY] > 1)
     });
     for name in NAMES {
-        assert!(samples.contains_key(name), "{name} is not among {:?}", samples.keys());
+        assert!(samples.contains_key(name), "{name} is missing from {:?}", samples.keys());
     }
 
     let second = rule("metrics-second").probe("Two", &probe(9193));
     second.apply(&mut exclusive);
     second.await_reported("Two", &refused(9193));
-    let log = eventually("the second says why it serves no metrics", || {
+    let log = eventually("the second reporter logs why it serves no metrics", || {
         Some(log_of("metrics-second")).filter(|log| log.contains("metricsPort"))
     });
     assert!(log.contains("give each reporter on the host network a port of its own"), "{log}");
     let reported = log.lines().filter(|line| line.contains("metricsPort")).count();
     assert_eq!(reported, 1, "{log}");
-    // And the first goes on.
-    eventually("the first rule's reporter goes on probing", || {
+    // The first reporter keeps running.
+    eventually("the first rule's reporter keeps probing", || {
         let now = scrape("node-a", PORT)?;
         (now[CHECKS_UNHEALTHY] > samples[CHECKS_UNHEALTHY]).then_some(())
     });
@@ -61,7 +60,7 @@ fn two_rules_with_one_metrics_port_both_report_and_only_one_serves_metrics() {
 
 const CHECKS_UNHEALTHY: &str = "checks_total{result=\"unhealthy\"}";
 
-/// Those of the Go project's reporter.
+/// The metrics of the Go project's reporter.
 const NAMES: [&str; 9] = [
     concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
     "check_duration_seconds_count",

@@ -1,4 +1,4 @@
-//! A node that loses its network, and has it again.
+//! A node that is disconnected from the network and connected again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const METRICS: u16 = 9194;
 const LEASE: &str = "ba65f13e.readiness.node.x-k8s.io";
 const OPERATORS: &str = "-lcontrol-plane=controller-manager";
 
-/// A node without its cable, until this is dropped.
+/// A disconnected node. It is connected again on drop.
 pub struct Cut {
     cluster: Cluster,
     node: &'static str,
@@ -35,7 +35,7 @@ impl Cut {
     }
 }
 
-/// The cluster that the tests run on.
+/// Returns the cluster of the tests.
 pub fn cluster() -> Cluster {
     let kubeconfig = kubeconfig();
     Cluster::attach(Path::new(&kubeconfig).parent().unwrap()).unwrap()
@@ -44,7 +44,7 @@ pub fn cluster() -> Cluster {
 impl Drop for Cut {
     fn drop(&mut self) {
         if let Err(error) = self.cluster.reconnect(self.node) {
-            eprintln!("{} was not connected again: {error}", self.node);
+            eprintln!("cannot connect {} again: {error}", self.node);
         } else if !std::thread::panicking() {
             await_whole(self.node);
         }
@@ -68,7 +68,7 @@ fn a_disconnected_node_is_held_and_recovers_by_itself() {
     let pod = rule.await_pod();
     let process = Process::of_reporter(&pod);
     let resident = process.resident();
-    // Eight megabytes, here in KiB.
+    // The limit is eight megabytes, in KiB.
     assert!(resident < 7812, "a reporter takes {resident} KiB");
     let failed_before = writes(node, "error");
     let said_before = log_of("cut-off").lines().count();
@@ -76,7 +76,10 @@ fn a_disconnected_node_is_held_and_recovers_by_itself() {
     let cut = Cut::off(node);
     rule.await_held(true);
     let seen = rule.conditions();
-    assert_eq!(seen[0].status, "True", "who cannot be reached did not say so: {seen:?}");
+    assert_eq!(
+        seen[0].status, "True",
+        "the condition must not change while the node is disconnected: {seen:?}"
+    );
     eventually("the status counts the node as stale", || {
         let nodes = rule.now().status?.nodes?;
         ((nodes.held, nodes.stale) == (1, 1)).then_some(())
@@ -89,7 +92,7 @@ fn a_disconnected_node_is_held_and_recovers_by_itself() {
     rule.await_reported("CutOff", &ready);
     rule.await_held(false);
     assert_eq!(restarts(&rule.await_pod()), restarts(&pod), "the reporter was restarted");
-    // It tried again and again, ever more slowly, and did not say so each time.
+    // The reporter retried with backoff, and did not log every attempt.
     let failed = writes(node, "error") - failed_before;
     assert!((2..15).contains(&failed), "{failed} writes failed");
     let log = log_of("cut-off");
@@ -124,7 +127,7 @@ fn reporters_are_rolled_out_on_the_other_nodes_while_one_is_not_ready() {
     });
 }
 
-/// A node that can fail without the operator that leads.
+/// Returns a node on which the leader of the operators does not run.
 pub fn node_without_leader() -> &'static str {
     let leader = eventually("an operator leads", || {
         let lease: Lease = get(&["lease", "-n", "nrr-system", LEASE]);
@@ -150,9 +153,9 @@ fn restarts(pod: &Pod) -> (Option<&String>, i32) {
     (pod.metadata.uid.as_ref(), containers[0].restart_count)
 }
 
-/// Waits until kubelet has reported, and what Kubernetes itself made of the silence is over.
+/// Waits until kubelet has reported again, and Kubernetes has removed the taints of a node that is not Ready.
 pub fn await_whole(node: &str) {
-    eventually(&format!("{node} is Ready, and no taint says otherwise"), || {
+    eventually(&format!("{node} is Ready and has no taint of Kubernetes"), || {
         let object: Node = get(&["node", node]);
         let taints = object.spec.and_then(|spec| spec.taints).unwrap_or_default();
         let reported = taints.iter().any(|taint| taint.key.starts_with("node.kubernetes.io/"));

@@ -1,4 +1,4 @@
-//! What the two examples do to nodes, and how to undo it.
+//! The effects of the two examples on nodes, and functions that undo them.
 
 use k8s_openapi::api::core::v1::Node;
 use node_readiness_api::TAINT_PREFIX;
@@ -10,13 +10,13 @@ use crate::shell::{get, kubectl};
 /// The nodes of the local cluster.
 pub const NODES: [&str; 2] = ["node-a", "node-b"];
 
-/// The condition that both examples' reporters report.
+/// The condition that the reporters of both examples write.
 pub const CONDITION: &str = "projectcalico.org/CalicoReady";
 
-/// The key of the taint that nodes join with and both examples' rules manage.
+/// The key of the taint with which nodes register, and which the rules of both examples manage.
 const TAINT: &str = "readiness.k8s.io/NetworkReady";
 
-/// Waits until a node's condition has a status, and until the node carries the taint or no more.
+/// Waits until a node's condition has a status, and the node has the taint or does not.
 pub fn await_node(name: &str, status: &str, held: bool) -> Node {
     let what = format!("{CONDITION}={status} on {name}, and the taint is there: {held}");
     eventually(&what, || {
@@ -25,8 +25,8 @@ pub fn await_node(name: &str, status: &str, held: bool) -> Node {
     })
 }
 
-/// Makes the nodes what they were when they joined, as far as an earlier test changed them: the
-/// taint, and no condition. No rule may be there, or it acts on it.
+/// Restores the nodes to their state after registration, with the taint and without the condition. No rule may exist,
+/// because it would change the nodes again.
 pub fn reset() {
     let no_condition = json!({"status": {"conditions": [{"type": CONDITION, "$patch": "delete"}]}});
     for node in NODES {
@@ -35,7 +35,7 @@ pub fn reset() {
     }
 }
 
-/// A node's address, which this machine reaches.
+/// Returns a node's address, which this machine can reach.
 pub fn address(name: &str) -> String {
     let path = "jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}";
     kubectl(&["get", "node", name, "-o", path])
@@ -46,7 +46,7 @@ pub fn is_held(node: &Node) -> bool {
     taints.into_iter().any(|taint| taint.key == TAINT)
 }
 
-/// The keys of this project's annotations.
+/// Returns the keys of this project's annotations on a node.
 pub fn records(node: &Node) -> Vec<&String> {
     let annotations = node.metadata.annotations.iter().flatten();
     annotations.map(|(key, _)| key).filter(|key| key.starts_with(TAINT_PREFIX)).collect()

@@ -13,7 +13,7 @@ fn the_operators_pod_is_ready_in_a_restricted_namespace() {
     let namespace: Namespace = get(&["namespace", NAMESPACE]);
     let level = &namespace.metadata.labels.unwrap()["pod-security.kubernetes.io/enforce"];
     assert_eq!(level, "restricted");
-    // And it is enforced.
+    // The level is enforced.
     let image = format!("--image={}", image("testkit"));
     let refused =
         try_kubectl(&["-n", NAMESPACE, "run", "unrestricted", &image, "--dry-run=server"]);

@@ -7,11 +7,11 @@ use crate::network::node_without_leader;
 use crate::reporters::{REPORTERS, Rule};
 use crate::shell::{kubectl, root, sh};
 
-/// Where nobody listens.
+/// The variables of a proxy at an address on which no server listens.
 const PROXY: &str =
     "HTTPS_PROXY=http://127.0.0.1:9 HTTP_PROXY=http://127.0.0.1:9 NO_PROXY=example.com";
 
-/// The operator without the variables of a proxy, whatever becomes of the test.
+/// Removes the variables of a proxy from the operator on drop, even if the test fails.
 struct WithoutProxy;
 
 impl Drop for WithoutProxy {
@@ -21,7 +21,7 @@ impl Drop for WithoutProxy {
                      patch serviceaccount nrr-controller-manager -p '{\"automountServiceAccountToken\":null}'";
         let ran = sh(&root(), unset);
         if ran.code() != Some(0) {
-            eprintln!("could not clean up: {ran}");
+            eprintln!("cannot clean up: {ran}");
         }
     }
 }
@@ -34,7 +34,7 @@ fn the_status_reports_an_image_that_cannot_be_pulled() {
         .reporter("image", "node-readiness/none.invalid:1")
         .probe("NoImage", &json!({"tcpSocket": {"port": 9}}));
     rule.apply(&mut exclusive);
-    eventually("the status says why no reporter runs", || {
+    eventually("the status reports why no reporter runs", || {
         let conditions = rule.now().status?.conditions;
         let ready = conditions.into_iter().find(|c| c.type_ == "ReporterReady")?;
         let words = ["0 of 1 reporters are ready", "ErrImagePull", "none.invalid", node];
@@ -66,7 +66,7 @@ fn pods_mount_their_own_token_and_ignore_proxy_variables() {
     let container = &pod.spec.unwrap().containers[0];
     assert!(container.env.as_ref().unwrap().iter().any(|env| env.name == "HTTPS_PROXY"));
     let started = pod.metadata.creation_timestamp.unwrap().0;
-    eventually("it has reported", || {
+    eventually("the reporter has reported", || {
         let condition = rule.conditions().into_iter().next()?;
         let at = condition.last_heartbeat_time?.0;
         (condition.status == "True" && at > started).then_some(())

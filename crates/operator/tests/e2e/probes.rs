@@ -1,6 +1,6 @@
-//! Every kind of probe on a real node, made by the reporters that the operator generates, against
-//! test servers that are ready, fail, hang and worse. What else can go wrong with each kind is tried
-//! on loopback, in the reporter's own tests; here it is that the pods have what the probes take.
+//! Tests every kind of probe on a real node. Reporters that the operator generates probe test servers that are ready,
+//! fail or hang. These tests show that the generated pods have all that probes need. The reporter's own tests cover the
+//! other failures of each kind on loopback.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ struct Round {
     reported: Vec<(&'static str, Report)>,
 }
 
-/// All kinds but exec and unixSocket, which take a pod of their own making.
+/// Returns probes of all kinds except exec and unixSocket, which need other settings of the pod.
 fn every_kind() -> [(&'static str, Value); 7] {
     [
         ("Http", json!({"httpGet": {"port": 9181, "bodyMatches": "^state: ready"}})),
@@ -50,14 +50,14 @@ fn ready() -> Round {
             ("Grpc", ok("grpc localhost:9184: SERVING")),
             ("Exec", ok("exec /node-readiness-testkit: exit status 0")),
             ("File", ok("file /run/e2e/*.ready: found")),
-            // The socket is root's, and the reporter is not root.
+            // The socket belongs to root, and the reporter does not run as root.
             ("Unix", failed("unixSocket /run/e2e/agent.sock: permission denied")),
         ],
     }
 }
 
-/// Between two of them all are ready again: a message that changes while the status does not is
-/// written only after a while.
+/// Returns the rounds with failures. Between two of them all test servers are ready again, because a reporter delays the
+/// write of a changed message whose status is unchanged.
 fn bad_rounds() -> [Round; 4] {
     let fails = Round {
         behaviors: &[
@@ -91,7 +91,7 @@ fn bad_rounds() -> [Round; 4] {
             ("Grpc", timed_out("grpc localhost:9184: no complete answer within 1s")),
             ("Exec", timed_out("exec /node-readiness-testkit: not ended within 1s")),
             ("File", failed("file /run/e2e/*.ready: no such file")),
-            // What hangs holds up nobody else.
+            // A probe that hangs does not delay other probes.
             ("Tcp", ok("tcpSocket localhost:9183: connected")),
         ],
     };
@@ -107,7 +107,7 @@ fn bad_rounds() -> [Round; 4] {
         behaviors: &[("http", "slow"), ("https", "huge"), ("grpc", "gone"), ("exec", "huge")],
         reported: vec![
             ("Http", timed_out("httpGet http://localhost:9181/: no complete answer within 1s")),
-            // As for a Pod: the beginning is enough where no pattern is asked for.
+            // As with a Pod's probe, the beginning of the answer is enough if the probe has no pattern.
             ("Https", ok("httpGet https://localhost:9182/: status 200")),
             ("Grpc", failed("grpc localhost:9184: connection refused")),
             ("Exec", timed_out("exec /node-readiness-testkit: not ended within 1s")),
@@ -120,7 +120,7 @@ fn bad_rounds() -> [Round; 4] {
 fn every_kind_of_probe_reports_the_behavior_of_its_test_server() {
     let mut exclusive = Exclusive::with_operator();
     let test_servers = TestServers::start(&mut exclusive, NODE);
-    // For the program of the exec probe. The reporter is brought into it.
+    // This image has the program of the exec probe, and the reporter is copied into its container.
     let mut rule = Rule::of_node("every-kind", NODE).reporter("image", image("testkit"));
     rule = rule.reporter("metricsPort", METRICS);
     for (condition, handler) in every_kind() {
@@ -135,19 +135,19 @@ fn every_kind_of_probe_reports_the_behavior_of_its_test_server() {
     }
 }
 
-/// Plays a round, and sees that nothing is written any more once all is reported.
+/// Plays a round, and checks that the reporter writes nothing more after it has reported all results.
 fn play(rule: &Rule, test_servers: &TestServers, round: &Round) {
     test_servers.be(round.behaviors);
     await_reports(NODE, &round.reported);
     let (before, reported) = (totals(), rule.conditions());
-    eventually("the reporter made every probe a few times more", || {
+    eventually("the reporter ran every probe a few times more", || {
         (totals().checks > before.checks + 20).then_some(())
     });
-    assert_eq!(totals().writes, before.writes, "something was written although nothing changed");
+    assert_eq!(totals().writes, before.writes, "the reporter wrote although no result changed");
     assert_eq!(rule.conditions(), reported);
 }
 
-/// What the reporter counted.
+/// The reporter's counters.
 struct Totals {
     checks: u64,
     writes: u64,

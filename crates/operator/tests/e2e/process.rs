@@ -1,4 +1,4 @@
-//! A reporter's process, which is one of this machine: nodes share its kernel.
+//! The process of a reporter. This machine sees it, because the nodes share its kernel.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::shell::sh;
 pub struct Process(PathBuf);
 
 impl Process {
-    /// The reporter in this pod. It is the one of its control group that is not a liveness check.
+    /// Returns the reporter's process in this pod. The other processes of its control group are liveness checks.
     pub fn of_reporter(pod: &Pod) -> Self {
         let status = pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap();
         let id = status[0].container_id.as_deref().unwrap();
@@ -21,10 +21,10 @@ impl Process {
             let read = |file| fs::read_to_string(process.join(file)).unwrap_or_default();
             read("cgroup").contains(id) && read("cmdline").contains("--config=")
         };
-        Self(processes.into_iter().find(is_it).expect("the reporter is a process"))
+        Self(processes.into_iter().find(is_it).expect("the pod has a reporter's process"))
     }
 
-    /// Its resident memory, in KiB.
+    /// Returns its resident memory, in KiB.
     pub fn resident(&self) -> u64 {
         let status = fs::read_to_string(self.0.join("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -1,4 +1,4 @@
-//! A node that is rebooted, and one whose kubelet is.
+//! A node that is rebooted, and a node whose kubelet is restarted.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -32,7 +32,7 @@ fn a_rebooted_node_gets_no_pod_before_its_reporter_has_reported_again() {
         let what = "the node is NotReady";
         within(Duration::from_mins(2), what, || (!is_ready(node)).then_some(()));
         rule.await_held(true);
-        // It waits for the node to come back.
+        // The pod waits until the node is Ready again.
         exclusive.run_pod(&workload(node));
     };
     cluster().reboot(node, boot_id, while_down).unwrap();
@@ -40,7 +40,7 @@ fn a_rebooted_node_gets_no_pod_before_its_reporter_has_reported_again() {
     eventually("the node is held because it was rebooted", || {
         claim(&rule).filter(|claim| claim.cause == Some(HoldCause::Rebooted))
     });
-    assert_eq!(scheduled(), None, "it came before the node was held");
+    assert_eq!(scheduled(), None, "the pod was scheduled before the node was held");
 
     let released = within(Duration::from_mins(2), "the node is released", || {
         claim(&rule).filter(|claim| claim.cause.is_none())
@@ -71,7 +71,7 @@ fn a_restart_of_kubelet_holds_nothing() {
     assert_eq!(claim(&rule), Some(before));
 }
 
-/// What is recorded on the node of the rule.
+/// Returns the rule's claim on its node.
 fn claim(rule: &Rule) -> Option<Claim> {
     let annotations = rule.node().metadata.annotations?;
     let claims: Claims = serde_json::from_str(annotations.get("readiness.k8s.io/rules")?).unwrap();
@@ -84,7 +84,7 @@ fn boot_of(rule: &Rule) -> String {
     node.status.unwrap().node_info.unwrap().boot_id
 }
 
-/// When the workload got a node.
+/// Returns the time at which the workload was scheduled.
 fn scheduled() -> Option<Timestamp> {
     let pod: Pod = get(&["pod", WORKLOAD]);
     let conditions = pod.status?.conditions?;
@@ -93,7 +93,7 @@ fn scheduled() -> Option<Timestamp> {
     (scheduled.status == "True").then_some(time)
 }
 
-/// An ordinary pod for the node, but that it tolerates the taint that this cluster's nodes join with.
+/// Returns an ordinary pod for the node, except that it tolerates the startup taint of this cluster's nodes.
 fn workload(node: &str) -> Value {
     json!({
         "apiVersion": "v1",

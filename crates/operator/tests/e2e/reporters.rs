@@ -1,4 +1,4 @@
-//! Rules of tests whose reporters run on one node, and what those report.
+//! Rules of tests whose reporters run on one node, and the conditions that those write.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
@@ -13,18 +13,18 @@ pub const REPORTERS: &str = "nrr-reporters";
 /// Status, reason and message of a condition.
 pub type Report = (&'static str, &'static str, String);
 
-/// A condition type of these tests.
+/// Returns a condition type of these tests.
 pub fn type_of(condition: &str) -> String {
     format!("e2e.example.com/{condition}")
 }
 
-/// Waits until exactly these are in the node's conditions.
+/// Waits until the node has exactly these conditions.
 pub fn await_reports(node: &str, expected: &[(&str, Report)]) {
     let mut last = Vec::new();
     eventually(&format!("{node} has these conditions: {expected:#?}"), || {
         let node: Node = get(&["node", node]);
         let found = node.status.unwrap().conditions.unwrap();
-        // Shown if the test fails.
+        // libtest shows this if the test fails.
         if found != last {
             println!("{found:#?}");
             last.clone_from(&found);
@@ -50,7 +50,7 @@ pub fn forget(node: &str, types: &[&str]) {
     kubectl(&["patch", "node", node, "--subresource=status", "-p", &patch]);
 }
 
-/// A rule of one test for one node, or for all. Its probes run every second and decide at once.
+/// A rule of one test for one node or for all nodes. Its probes run every second, and one result changes the condition.
 #[derive(Clone)]
 pub struct Rule {
     name: String,
@@ -77,7 +77,7 @@ impl Rule {
         }
     }
 
-    /// It covers all nodes; what is awaited is still awaited of the one.
+    /// Covers all nodes. Waits still concern the one node.
     pub fn on_all_nodes(mut self) -> Self {
         self.selector = json!({"matchLabels": {"kubernetes.io/os": "linux"}});
         self
@@ -93,7 +93,7 @@ impl Rule {
         self
     }
 
-    /// After so many seconds without a heartbeat all of its conditions count as unknown.
+    /// Sets the seconds without a heartbeat after which all of its conditions count as Unknown.
     pub fn stale_after(mut self, seconds: u32) -> Self {
         for condition in &mut self.conditions {
             condition["staleAfterSeconds"] = seconds.into();
@@ -119,7 +119,7 @@ impl Rule {
         self
     }
 
-    /// Creates it until the end of the turn, on a node that has none of its conditions.
+    /// Creates the rule until the end of the test, after removing its conditions from the node.
     pub fn apply(&self, exclusive: &mut Exclusive) {
         let types = self.conditions.iter().map(|condition| condition["type"].as_str().unwrap());
         forget(self.node, &types.collect::<Vec<_>>());
@@ -141,19 +141,19 @@ impl Rule {
         apply(&rule);
     }
 
-    /// Waits until exactly this was reported in the node's condition.
+    /// Waits until the node's condition is exactly this.
     pub fn await_reported(&self, condition: &str, expected: &Report) {
         await_reports(self.node, &[(condition, expected.clone())]);
     }
 
-    /// The node's conditions that this rule is about, as they are now.
+    /// Returns the node's current conditions that this rule names.
     pub fn conditions(&self) -> Vec<NodeCondition> {
         let mut conditions = self.node().status.unwrap().conditions.unwrap();
         conditions.retain(|c| self.conditions.iter().any(|own| own["type"] == c.type_.as_str()));
         conditions
     }
 
-    /// Waits until the node carries the rule's taint, or no more.
+    /// Waits until the node has the rule's taint, or does not.
     pub fn await_held(&self, held: bool) {
         eventually(&format!("{} is held by {}: {held}", self.node, self.name), || {
             let taints = self.node().spec.and_then(|spec| spec.taints).unwrap_or_default();
@@ -161,7 +161,7 @@ impl Rule {
         });
     }
 
-    /// The rule as it is now.
+    /// Returns the current rule.
     pub fn now(&self) -> NodeReadinessRule {
         get(&["nodereadinessrule", &self.name])
     }
@@ -172,7 +172,7 @@ impl Rule {
         eventually(&what, || self.ready_pods().into_iter().next())
     }
 
-    /// Its reporters that are ready.
+    /// Returns its ready reporters.
     pub fn ready_pods(&self) -> Vec<Pod> {
         let label = format!("-l{RULE_UID_LABEL}={}", self.now().metadata.uid.unwrap());
         let mut pods: Vec<Pod> = get_all(&["pods", "-n", REPORTERS, &label]);
@@ -183,7 +183,7 @@ impl Rule {
         pods
     }
 
-    /// The DaemonSet that the operator made of it.
+    /// Returns its generated DaemonSet.
     pub fn daemon_set(&self) -> Value {
         get(&["daemonset", "-n", REPORTERS, &account(&self.name)])
     }
@@ -197,7 +197,7 @@ impl Rule {
     }
 }
 
-/// What the rule's reporter logged.
+/// Returns the log of the rule's reporter.
 pub fn log_of(rule: &str) -> String {
     kubectl(&["-n", REPORTERS, "logs", &format!("daemonset/{}", account(rule)), "--tail=-1"])
 }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::harness::{Exclusive, eventually, image};
 use crate::shell::{get, kubectl};
 
-/// A container for each: its name, the endpoint it is told to probe, the condition it is told to
-/// report, and what it should say is wrong.
+/// A container for each wrong setting: its name, the endpoint that it probes, the condition that it reports, and the
+/// expected error.
 const WRONG: [(&str, Option<&str>, &str, &str); 3] = [
     ("no-endpoint", None, "example.com/Ready", "CHECK_ENDPOINT is not set"),
     ("no-url", Some("localhost:9099"), "example.com/Ready", "CHECK_ENDPOINT is \"localhost:9099\""),
@@ -16,7 +16,7 @@ const WRONG: [(&str, Option<&str>, &str, &str); 3] = [
 
 #[test]
 fn a_wrong_setting_is_named_in_the_termination_message() {
-    // The operator is not needed, but the images that come with it.
+    // The test needs the images that are loaded with the operator.
     let mut exclusive = Exclusive::with_operator();
     let containers = WRONG.map(|(name, endpoint, type_, _)| container(name, endpoint, type_));
     exclusive.run_pod(&json!({
@@ -34,7 +34,7 @@ fn a_wrong_setting_is_named_in_the_termination_message() {
         (pod.status?.phase? == "Failed").then_some(())
     });
     for (name, _, _, said) in WRONG {
-        // As a user asks.
+        // This is a user's command.
         let path = format!(
             "jsonpath={{.status.containerStatuses[?(@.name==\"{name}\")].state.terminated.message}}"
         );
@@ -52,7 +52,7 @@ fn container(name: &str, endpoint: Option<&str>, condition: &str) -> Value {
         "env": [
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "CONDITION_TYPE", "value": condition},
-            // An empty one counts as not set.
+            // An empty variable counts as not set.
             {"name": "CHECK_ENDPOINT", "value": endpoint.unwrap_or_default()},
         ],
     })

@@ -1,4 +1,4 @@
-//! Running commands as a user types them. Nothing here knows what they mean.
+//! Runs commands as a user types them.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,17 +9,17 @@ use std::process::{Command, Output, Stdio};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// How long one command may take, in seconds. The longest, `make deploy`, has a shorter limit of
-/// its own, so this is only for what hangs.
+/// The timeout of one command, in seconds, for commands that hang. The longest command, `make deploy`, has its own,
+/// shorter timeout.
 const LIMIT: &str = "240";
 
-/// What a user's shell does not have: what the `make` above us tells its own `make`s, and variables
-/// that would have the Makefile make something else than by default.
+/// Variables that a user's shell does not have: those that the calling `make` passes on, and those that change the
+/// Makefile's defaults.
 const NOT_THE_USERS: [&str; 8] =
     ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "NODES", "KUBE", "KUBECTL", "IMG_PREFIX", "IMG_TAG"];
 
-/// How the variables begin that cargo sets for this test alone. A cargo below us would take them for
-/// a change, and build ring and what depends on it anew.
+/// The prefixes of the variables that cargo sets for this test. With them a cargo that a command starts would see a
+/// change, and build ring and its dependents again.
 const CARGOS: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 /// A command that has ended.
@@ -34,19 +34,19 @@ impl Ran {
         self.output.status.code()
     }
 
-    /// What it printed, without what it said on standard error.
+    /// Returns its standard output.
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    /// What it printed, provided that it succeeded.
+    /// Returns its standard output, and fails the test if the command failed.
     pub fn expect_success(&self) -> String {
         assert!(self.output.status.success(), "{self}");
         self.stdout()
     }
 }
 
-/// As in a terminal, and how it ended.
+/// Shows the command, its output and its exit status.
 impl fmt::Display for Ran {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stderr = String::from_utf8_lossy(&self.output.stderr);
@@ -54,7 +54,7 @@ impl fmt::Display for Ran {
     }
 }
 
-/// The checkout.
+/// Returns the root of the checkout.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
@@ -64,18 +64,18 @@ pub fn sh(directory: &Path, line: &str) -> Ran {
     run(line.to_owned(), command("sh").args(["-c", line]).current_dir(directory), "")
 }
 
-/// Runs kubectl, whatever comes of it.
+/// Runs kubectl, which may fail.
 pub fn try_kubectl(arguments: &[&str]) -> Ran {
     let line = format!("kubectl {}", arguments.join(" "));
     run(line, command("kubectl").args(arguments), "")
 }
 
-/// Runs kubectl, which must succeed, and returns what it printed.
+/// Runs kubectl, which must succeed, and returns its output.
 pub fn kubectl(arguments: &[&str]) -> String {
     try_kubectl(arguments).expect_success()
 }
 
-/// Gets something as JSON.
+/// Gets an object as JSON.
 pub fn get<T: DeserializeOwned>(arguments: &[&str]) -> T {
     let json = kubectl(&[&["get", "--output=json"], arguments].concat());
     serde_json::from_str(&json).unwrap()
@@ -83,7 +83,7 @@ pub fn get<T: DeserializeOwned>(arguments: &[&str]) -> T {
 
 /// Gets all objects of a kind that the arguments select, as JSON.
 pub fn get_all<T: DeserializeOwned>(arguments: &[&str]) -> Vec<T> {
-    /// kubectl's own list, which is of no kind that the API has.
+    /// kubectl's own list, whose kind is not part of the API.
     #[derive(serde::Deserialize)]
     struct List<T> {
         items: Vec<T>,
@@ -98,7 +98,7 @@ pub fn apply(object: &Value) {
     run(line, kubectl.args(["apply", "-f", "-"]), &object.to_string()).expect_success();
 }
 
-/// A program under the time limit, with the cluster that the tests are for.
+/// Returns a command with the timeout and with the kubeconfig of the tests' cluster.
 fn command(program: &str) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", LIMIT, program]);
@@ -112,8 +112,8 @@ fn command(program: &str) -> Command {
     command
 }
 
-/// It has to be named explicitly: who runs `cargo test` in a shell with a KUBECONFIG did not mean
-/// that these tests may have that cluster.
+/// Returns the kubeconfig of the tests' cluster. It has its own variable, because these tests must not change the
+/// cluster of a user's `KUBECONFIG`.
 pub fn kubeconfig() -> OsString {
     let path = std::env::var_os("NRR_E2E_KUBECONFIG");
     path.expect("NRR_E2E_KUBECONFIG must name a local cluster's kubeconfig; run make test")
@@ -122,7 +122,7 @@ pub fn kubeconfig() -> OsString {
 fn run(line: String, command: &mut Command, input: &str) -> Ran {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A program that does not read its input has no use for it.
+    // The write fails if the program does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     Ran { command: line, output: child.wait_with_output().unwrap() }
 }

@@ -1,5 +1,4 @@
-//! What probes of every kind look at on a node, in the testkit's image, and how to tell it to
-//! behave.
+//! The testkit's test servers for probes of every kind, in a pod on a node, and requests that set their behavior.
 
 use serde_json::json;
 
@@ -7,7 +6,7 @@ use crate::harness::{Exclusive, eventually, image};
 use crate::http::request;
 use crate::nodes::address;
 
-/// Where they listen: HTTP, HTTPS, TCP and gRPC on the ports after this one.
+/// The control port. HTTP, HTTPS, TCP and gRPC are on the next four ports.
 const CONTROL: u16 = 9180;
 
 /// The test servers on one node.
@@ -16,7 +15,7 @@ pub struct TestServers {
 }
 
 impl TestServers {
-    /// Starts them until the end of the turn, all of them ready.
+    /// Starts the test servers, which run until the end of the test. All of them are ready.
     pub fn start(exclusive: &mut Exclusive, node: &str) -> Self {
         exclusive.run_pod(&json!({
             "apiVersion": "v1",
@@ -30,7 +29,7 @@ impl TestServers {
                     "name": "test-servers",
                     "image": image("testkit"),
                     "args": ["test-servers", "--dir", "/run/e2e"],
-                    // As node agents do, for the directory is root's.
+                    // It runs as root like most node agents, because root owns the directory.
                     "securityContext": {"runAsUser": 0},
                     "volumeMounts": [{"name": "dir", "mountPath": "/run/e2e"}],
                 }],
@@ -45,14 +44,14 @@ impl TestServers {
         Self { address }
     }
 
-    /// Has these behave so from now on.
+    /// Sets the behavior of these test servers.
     pub fn be(&self, behaviors: &[(&str, &str)]) {
         for (test_server, behavior) in behaviors {
             request(&self.address, "PUT", &format!("/{test_server}/{behavior}")).unwrap();
         }
     }
 
-    /// The certificate that the HTTPS server can be verified with.
+    /// Returns the certificate with which clients can verify the HTTPS server.
     pub fn certificate(&self) -> String {
         request(&self.address, "GET", "/ca").unwrap()
     }

@@ -1,5 +1,5 @@
-//! What a stolen token of a reporter is good for, and for how long. All that is tried with one is in
-//! the testkit's matrix; here are the rules that tests steal tokens of.
+//! The lifetime of a stolen token of a reporter, and rules whose tokens tests steal. The testkit's matrix lists all
+//! attempts with a token.
 
 use std::path::Path;
 
@@ -30,9 +30,9 @@ fn a_reporters_token_expires_with_its_pod() {
 
         let Reporter { namespace, pod, .. } = &reporter;
         kubectl(&["-n", namespace, "delete", "pod", pod, "--timeout=60s"]);
-        // The API server remembers for about ten seconds that it knew the token.
+        // The API server caches the authentication of a token for about ten seconds.
         let unauthorized = Expected::Refused("Unauthorized".to_owned());
-        eventually("the token of a pod that is gone is refused", || {
+        eventually("the token of a deleted pod is refused", || {
             let answer = ask();
             assert!(answer == Answer::Allowed || unauthorized.is(&answer), "{answer}");
             unauthorized.is(&answer).then_some(())
@@ -40,7 +40,7 @@ fn a_reporters_token_expires_with_its_pod() {
     }
 }
 
-/// Tries the whole matrix with the token of a reporter on node-a that somebody runs with constrained
+/// Tries the whole matrix with the token of a reporter on node-a that was deployed by hand, with constrained
 /// impersonation and the default guard.
 pub fn assert_as_the_matrix_says(layout: &Layout, reporter: &Reporter) {
     let setting = Setting { access: Access::ConstrainedImpersonation, guard: Guard::Records };
@@ -50,8 +50,7 @@ pub fn assert_as_the_matrix_says(layout: &Layout, reporter: &Reporter) {
     assert!(wrong.is_empty(), "not as expected: {wrong:#?}");
 }
 
-/// Lets the operator run reporters for a rule that no other test has, and returns the one on node-a
-/// once it has done its work.
+/// Creates a rule with a unique name, and returns its reporter on node-a after it has written its condition.
 pub fn reporter_on_node_a(
     exclusive: &mut Exclusive,
     layout: &Layout,
@@ -67,13 +66,13 @@ pub fn reporter_on_node_a(
     Reporter::on_node(layout, "nrr-reporters", &account, "node-a", &condition).unwrap()
 }
 
-/// Makes a rule until the end of the turn, and returns the condition that it probes.
+/// Creates a rule until the end of the test, and returns the condition that it probes.
 pub fn rule(exclusive: &mut Exclusive, name: &str, access: Access) -> String {
     exclusive.remove_at_the_end(&["nodereadinessrule", name]);
     apply_rule(name, access)
 }
 
-/// Makes or changes such a rule.
+/// Creates or changes such a rule.
 pub fn apply_rule(name: &str, access: Access) -> String {
     let condition = format!("e2e.example.com/{name}");
     apply(&json!({
@@ -88,7 +87,7 @@ pub fn apply_rule(name: &str, access: Access) -> String {
             "reporter": {"access": access.to_string()},
             "probes": [{
                 "conditionType": condition,
-                // Nothing listens there.
+                // No server listens on this port.
                 "httpGet": {"port": 9098},
                 "periodSeconds": 1,
                 "failureThreshold": 1,
@@ -98,18 +97,18 @@ pub fn apply_rule(name: &str, access: Access) -> String {
     condition
 }
 
-/// The cluster, as the testkit knows it.
+/// Returns the cluster of the tests.
 pub fn cluster() -> Cluster {
     let kubeconfig = kubeconfig();
     Cluster::attach(Path::new(&kubeconfig).parent().unwrap()).unwrap()
 }
 
-/// The cluster's files, as the testkit wants them.
+/// Returns the layout of the cluster's files.
 pub fn layout() -> Layout {
     cluster().layout().clone()
 }
 
-/// The Kubernetes that this run is for.
+/// Returns the Kubernetes version of this run.
 pub fn version() -> KubernetesVersion {
     let version = std::env::var("NRR_E2E_KUBE").expect("NRR_E2E_KUBE must be set; run make test");
     version.parse().unwrap()

@@ -125,7 +125,7 @@ async fn a_value_that_the_api_server_normalizes_is_written_only_once() {
             "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1073741824"},
         })
     );
-    // The order of a list without an order changes, and another change makes the operator reconcile the rule again.
+    // The conditions change their order, which has no meaning, and a new one makes the operator reconcile the rule.
     rule["spec"]["conditions"] = json!([
         {"type": "example.com/Other", "requiredStatus": "True"},
         {"type": "example.com/Ready", "requiredStatus": "True"},
