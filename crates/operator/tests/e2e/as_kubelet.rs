@@ -101,8 +101,8 @@ impl Drop for Servers {
 }
 
 impl Servers {
-    /// Starts the servers from a thread that joins the network namespace. Threads and processes that it starts inherit the
-    /// namespace.
+    /// Starts the servers from a thread that joins the network namespace. Threads and processes that it starts
+    /// inherit the namespace.
     fn start(network: PathBuf) -> Self {
         let start = move || {
             let network = File::open(network).unwrap();

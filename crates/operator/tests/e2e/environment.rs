@@ -1,6 +1,6 @@
-//! Reporters that are deployed by hand and configured by their environment, as with the Go project's:
-//! one that asks over HTTP, one over HTTPS with a CA of its own, each with permissions of its own. The
-//! constrained one is the guide's.
+//! Reporters that are deployed by hand and configured by environment variables, as in the Go project. They probe
+//! over HTTP, over HTTPS with a CA, and over HTTPS without it, and write as their ServiceAccount. The test of the
+//! guide covers a reporter with constrained impersonation.
 
 use serde_json::{Value, json};
 

@@ -80,8 +80,8 @@ fn as_kubelet(node: &str, arguments: &[&str]) -> Ran {
     try_kubectl(&[&[option.as_str()], arguments].concat())
 }
 
-/// Checks that a kubelet's requests name its credential, by which the strict guard distinguishes it from an impersonated
-/// node.
+/// Checks that a kubelet's requests name its credential, by which the strict guard distinguishes it from an
+/// impersonated node.
 fn kubelets_requests_name_their_credential() {
     for node in NODES {
         let said = as_kubelet(node, &["auth", "whoami", "-o", "json"]).expect_success();

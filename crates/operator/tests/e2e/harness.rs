@@ -1,7 +1,8 @@
 //! One cluster for all tests, and the lock with which a test uses it exclusively.
 //!
-//! libtest runs tests in parallel, but these tests share things of which a cluster has only one: the operator, which some
-//! tests install and remove, and port 9099, the taint and the condition of the two examples on the two nodes.
+//! libtest runs tests in parallel, but these tests share things of which a cluster has only one: the operator,
+//! which some tests install and remove, and port 9099, the taint and the condition of the two examples on the two
+//! nodes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -16,8 +16,8 @@ use crate::shell::{Ran, apply, get, try_kubectl};
 
 const COPY: &str = "reporter-copy";
 
-/// The timeout of the check's failure. A reporter counts as stuck after a minute, and its last sign of life may be up to
-/// 15 s older than the moment when it got stuck.
+/// The timeout of the check's failure. A reporter counts as stuck after a minute, and its last sign of life may be
+/// up to 15 s older than the moment when it got stuck.
 const NOTICED: Duration = Duration::from_mins(2);
 
 #[test]

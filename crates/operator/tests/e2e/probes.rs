@@ -56,8 +56,8 @@ fn ready() -> Round {
     }
 }
 
-/// Returns the rounds with failures. Between two of them all test servers are ready again, because a reporter delays the
-/// write of a changed message whose status is unchanged.
+/// Returns the rounds with failures. Between two of them all test servers are ready again, because a reporter
+/// delays the write of a changed message whose status is unchanged.
 fn bad_rounds() -> [Round; 4] {
     let fails = Round {
         behaviors: &[

@@ -1,5 +1,5 @@
-//! Tests on a Kubernetes without constrained impersonation. A rule that needs it gets no permission, and its status names
-//! the other access.
+//! Tests on a Kubernetes without constrained impersonation. A rule that needs it gets no permission, and its status
+//! names the other access.
 
 use k8s_openapi::api::core::v1::Node;
 use node_readiness_api::NodeReadinessRule;
