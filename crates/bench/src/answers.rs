@@ -32,7 +32,7 @@ pub(crate) fn latencies(log: &str, changes: &[Change], rules: usize) -> anyhow::
     let seen = changes.len() * rules;
     ensure!(
         reported == seen,
-        "the operator's log tells of {reported} changed taints, and the watch of {seen}"
+        "the operator's log has {reported} changed taints, and the watch has {seen}"
     );
     // A node's changes are in the same order in both, and all of its taints change at once.
     let mut answers: HashMap<_, _> = answers
@@ -42,8 +42,7 @@ pub(crate) fn latencies(log: &str, changes: &[Change], rules: usize) -> anyhow::
     let (mut answered, mut shown) = (Vec::new(), Vec::new());
     for Change { node, seen, since } in changes {
         let answer = answers.get_mut(node.as_str()).and_then(Iterator::next);
-        let answer =
-            answer.with_context(|| format!("the operator's log does not tell of {node}"))?;
+        let answer = answer.with_context(|| format!("the operator's log does not have {node}"))?;
         if let Some(since) = since {
             answered.push(between(*since, answer));
             shown.push(between(*since, *seen));

@@ -165,7 +165,7 @@ fn reads_after_start(results: &Results) -> Row {
 fn events(results: &Results) -> Row {
     let found = results.events;
     Row {
-        figure: "events before the taint that they tell of",
+        figure: "events before the taint that they report",
         found: format!("{} of {}", found.early, found.written),
         bar: "none",
         met: (found.written > 0).then_some(found.early == 0),

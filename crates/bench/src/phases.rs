@@ -210,7 +210,7 @@ impl Stage<'_> {
         }
         let found = answers::latencies(log, changes, self.rules);
         if let Err(error) = &found {
-            self.environment.say(&format!("  latency cannot be told: {error}"));
+            self.environment.say(&format!("  the latency is unknown: {error}"));
         }
         found.ok()
     }

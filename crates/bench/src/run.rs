@@ -59,7 +59,7 @@ async fn main_part(
         reset(&stage).await?;
         baseline::measure(environment, &watching, &compiled).await
     };
-    environment.say("warming up: what the API server does first it does slowly");
+    environment.say("warming up, because the API server is slow at first");
     baseline().await?;
     let mut rounds = Vec::new();
     let mut events = None;

@@ -1,8 +1,8 @@
 //! Heartbeats of conditions, by observed time.
 //!
 //! Staleness depends only on the operator's own watch: on the time in which it watched without interruption and
-//! saw no new heartbeat. So neither a node's clock, nor an outage of the API server, nor
-//! a restart makes a condition stale. Kubernetes' node lifecycle controller also works on observed time.
+//! saw no new heartbeat. So neither a node's clock, nor an outage of the API server, nor a restart makes a condition
+//! stale. Kubernetes' node lifecycle controller also works on observed time.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;

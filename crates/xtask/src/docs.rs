@@ -12,15 +12,12 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    language,
+    language::{self, SUMMARY},
     workspace::{self, Progress},
 };
 
 /// The version of mdBook. The first run installs it from source.
 const MDBOOK: &str = "0.5.4";
-
-/// The table of contents, whose links are relative to `docs`.
-const SUMMARY: &str = "docs/SUMMARY.md";
 
 /// Builds the book into `dist/book/html`.
 ///

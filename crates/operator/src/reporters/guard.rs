@@ -136,7 +136,8 @@ impl PolicyController {
         }
     }
 
-    /// Applies the policies, and reports the guard as in force when the propagation delay is over.
+    /// Applies the policies. When their propagation delay is over, deletes outdated ones and reports the guard as
+    /// in force. So an upgrade that renames a policy leaves no time without either.
     async fn apply(
         &self,
         rules: &RuleSet,
@@ -151,16 +152,16 @@ impl PolicyController {
             propagation.start(GUARD, &placed);
             placed?;
         }
-        self.delete_outdated(&policies, stores).await?;
         let in_force = GuardState::InForce(types);
-        if *state.borrow() == in_force {
-            return Ok(());
-        }
-        if let Some(left) = propagation.left(GUARD) {
+        let changes = *state.borrow() != in_force;
+        if changes && let Some(left) = propagation.left(GUARD) {
             sleep(left).await;
             info!(strength = ?self.strength, "the guard is in force");
         }
-        state.send_replace(in_force);
+        self.delete_outdated(&policies, stores).await?;
+        if changes {
+            state.send_replace(in_force);
+        }
         Ok(())
     }
 

@@ -6,20 +6,24 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Client, Config, ResourceExt};
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_testkit::{
     Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes,
 };
 use serde_json::{Value, json};
 
-use crate::harness::{REPORTERS, eventually, poll};
+use crate::harness::{REPORTERS, eventually, gone, poll};
 
 const NODES: usize = 200;
 const KEY: &str = "readiness.k8s.io/restart";
@@ -278,6 +282,36 @@ async fn another_image_rolls_reporters_once(environment: &Environment) {
     assert_eq!((maps.get(set).await.unwrap(), roles.get(role).await.unwrap()), others);
 }
 
+/// Checks an upgrade that renames a guard policy: the old one stays until the new one is in force.
+async fn a_guard_policy_of_an_earlier_version_is_deleted_last(environment: &Environment) {
+    let (former, present) = ("nrr-former-records", "nrr-guard-records");
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(environment.client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(environment.client.clone());
+    let renamed = |metadata: ObjectMeta| ObjectMeta {
+        name: Some(former.to_owned()),
+        labels: metadata.labels,
+        annotations: metadata.annotations,
+        ..ObjectMeta::default()
+    };
+    let mut policy = policies.get(present).await.unwrap();
+    policy.metadata = renamed(policy.metadata);
+    policies.create(&PostParams::default(), &policy).await.unwrap();
+    let mut binding = bindings.get(present).await.unwrap();
+    binding.metadata = renamed(binding.metadata);
+    binding.spec.policy_name = former.to_owned();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    bindings.delete(present, &DeleteParams::default()).await.unwrap();
+    policies.delete(present, &DeleteParams::default()).await.unwrap();
+
+    let _operator = environment.operator();
+    let created = eventually(&bindings, present, |_| true).await.creation_timestamp().unwrap().0;
+    gone(&bindings, former).await;
+    gone(&policies, former).await;
+    // The creation time is in whole seconds, and the delay is three.
+    let kept = Timestamp::now().duration_since(created);
+    assert!(kept.as_secs() >= 2, "deleted {kept:?} after the new one was created");
+}
+
 /// Kills the operator at several numbers of held nodes, while a rule holds its nodes and while it releases them, and
 /// expects the same result as without kills.
 #[tokio::test]
@@ -320,6 +354,7 @@ async fn killing_the_operator_at_any_point_does_not_change_the_result() {
     environment.await_count(|counts| counts == (0, 0)).await;
     drop(operator);
     another_image_rolls_reporters_once(&environment).await;
+    a_guard_policy_of_an_earlier_version_is_deleted_last(&environment).await;
 }
 
 /// Returns a rule whose own probe writes the condition, so the default heartbeat applies: 300 s, and stale after 900 s.

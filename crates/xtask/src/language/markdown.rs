@@ -7,11 +7,8 @@ use std::{
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use super::{LINE, too_long};
+use super::{LINE, SUMMARY, too_long};
 use crate::workspace;
-
-/// The table of contents.
-const SUMMARY: &str = "docs/SUMMARY.md";
 
 /// The links and the link targets of a page.
 struct Page {

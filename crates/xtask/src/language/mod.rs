@@ -9,6 +9,9 @@ use anyhow::{Context as _, bail};
 
 use crate::workspace;
 
+/// The table of contents, whose links are relative to `docs`.
+pub(crate) const SUMMARY: &str = "docs/SUMMARY.md";
+
 /// The maximum number of characters in a line of prose.
 const LINE: usize = 120;
 

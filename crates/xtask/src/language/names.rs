@@ -161,7 +161,8 @@ impl<'ast> Visit<'ast> for Names<'_> {
     fn visit_lit_str(&mut self, node: &'ast syn::LitStr) {
         let text = node.value();
         let flag = text.trim_start_matches('-');
-        if flag.contains('-') && flag.chars().all(|c| c.is_ascii_lowercase() || c == '-') {
+        let is_flag = text.starts_with("--") || flag.contains('-');
+        if is_flag && flag.chars().all(|c| c.is_ascii_lowercase() || c == '-') {
             self.check_text(&text, node.span().start().line);
         }
     }
@@ -187,6 +188,7 @@ mod tests {
             "fn a() { let ledger = 1; }",
             "fn a(ledger: u8) {}",
             r#"const FLAG: &str = "--ledger-file";"#,
+            r#"const FLAG: &str = "--ledger";"#,
         ];
         for source in sources {
             assert_eq!(problems(source).len(), 1, "{source}: {:?}", problems(source));
