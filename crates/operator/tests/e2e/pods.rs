@@ -54,8 +54,10 @@ fn pods_mount_their_own_token_and_ignore_proxy_variables() {
     sh(&root(), "hack/await-operator.sh 90s kubectl").expect_success();
 
     let node = node_without_leader();
-    let rule =
-        Rule::of_node("proxied", node).probe("Proxied", &json!({"tcpSocket": {"port": 10248}}));
+    // Times have whole seconds: the first heartbeat may be in the second in which the pod was created.
+    let rule = Rule::of_node("proxied", node)
+        .reporter("heartbeatSeconds", 10)
+        .probe("Proxied", &json!({"tcpSocket": {"port": 10248}}));
     rule.apply(&mut exclusive);
     let first = rule.await_pod();
     let set = format!("kubectl -n {REPORTERS} set env daemonset/reporter-proxied {PROXY}");
@@ -66,7 +68,7 @@ fn pods_mount_their_own_token_and_ignore_proxy_variables() {
     let container = &pod.spec.unwrap().containers[0];
     assert!(container.env.as_ref().unwrap().iter().any(|env| env.name == "HTTPS_PROXY"));
     let started = pod.metadata.creation_timestamp.unwrap().0;
-    eventually("the reporter has reported", || {
+    eventually("a heartbeat in a later second than the pod", || {
         let condition = rule.conditions().into_iter().next()?;
         let at = condition.last_heartbeat_time?.0;
         (condition.status == "True" && at > started).then_some(())
