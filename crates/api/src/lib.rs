@@ -5,6 +5,7 @@
 //! and the CRD can be generated from it.
 
 mod crd;
+pub mod host_path;
 mod max_unavailable;
 mod names;
 mod ownership;
@@ -22,7 +23,7 @@ pub use probe::{
     BODY_PATTERN_MEMORY, ExecAction, FileAction, GrpcAction, Handler, HttpGetAction, HttpHeader,
     Probe, ProbeAddress, Scheme, TcpSocketAction, UnixSocketAction, is_host, single_stars,
 };
-pub use reporter_config::ReporterConfig;
+pub use reporter_config::{ReporterConfig, RuleProbes};
 pub use resources::ReporterResources;
 pub use rule::{
     AfterReboot, ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode,

@@ -36,21 +36,16 @@ pub const MANAGED_BY: &str = "node-readiness-operator";
 /// The recommended label for the tool that manages an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
-/// Label with the rule's uid on every generated object. A uid always fits into a label value, but a rule's
-/// name may not.
+/// Label with the name of the reporter set on every generated object of one.
+pub const REPORTER_SET_LABEL: &str = "readiness.k8s.io/reporter-set";
+
+/// Label with a rule's uid on every object that version 0.1 generated. It generated reporters for each rule.
 pub const RULE_UID_LABEL: &str = "readiness.k8s.io/rule-uid";
 
-/// Annotation with the rule's name on every generated object, for people.
-pub const RULE_NAME_ANNOTATION: &str = "readiness.k8s.io/rule-name";
-
-/// Annotation with a digest of the generated object. It shows edits, and on a pod template it restarts the pods
-/// when their configuration changes.
+/// Annotation with a digest of the generated object. It shows edits.
 pub const DIGEST_ANNOTATION: &str = "readiness.k8s.io/digest";
 
-/// The directory of a reporter's [`ReporterConfig`](crate::ReporterConfig).
-pub const REPORTER_CONFIG_DIR: &str = "/etc/node-readiness";
-
-/// File name of the [`ReporterConfig`](crate::ReporterConfig) in its ConfigMap and directory.
+/// The key of the [`ReporterConfig`](crate::ReporterConfig) in its ConfigMap.
 pub const REPORTER_CONFIG_FILE: &str = "config.json";
 
 /// The directory in a reporter's container below which the node's directories are mounted, with the same paths

@@ -1,44 +1,62 @@
-//! The contract between operator and reporter: the file that the operator writes and the reporter reads.
+//! The contract between operator and reporter: what the operator writes into a ConfigMap and reporters follow.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConditionStatus, Probe, ReporterAccess};
+use crate::{ConditionStatus, Probe};
 
-/// The configuration of a generated reporter. It is written as JSON to
-/// [`REPORTER_CONFIG_FILE`](crate::REPORTER_CONFIG_FILE), so the reporter needs no YAML parser.
+/// The configuration of the reporters of one set, which may run the probes of several rules. It is JSON under the
+/// key [`REPORTER_CONFIG_FILE`](crate::REPORTER_CONFIG_FILE) of the set's ConfigMap, so the reporter needs no YAML
+/// parser.
 ///
-/// Unknown fields are refused: operator and reporter are released together, and a reporter that ignored a field
-/// would not do what the rule states.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+/// Unknown fields are refused: a reporter that ignored a field would not do what the rule states. A reporter that
+/// refuses a configuration keeps the last one.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReporterConfig {
+    /// The rules, oldest first. The first rule that covers a node decides a condition there.
+    pub rules: Vec<RuleProbes>,
+}
+
+/// The probes of one rule.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RuleProbes {
     /// Name of the rule, for logs.
-    pub rule: String,
-    /// The access of the reporter.
-    #[serde(default)]
-    pub access: ReporterAccess,
+    pub name: String,
+    /// Uid of the rule.
+    pub uid: String,
+    /// The nodes that the rule covers.
+    pub node_selector: LabelSelector,
     /// Seconds after which an unchanged condition is renewed.
     pub heartbeat_seconds: u32,
-    /// Port of the metrics; none by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metrics_port: Option<u16>,
     /// The probes, one for each condition type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<Probe>,
     /// By condition type, the required status. Until a condition has it, its probe runs every
     /// `startupPeriodSeconds`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub required: BTreeMap<String, ConditionStatus>,
-    /// By condition type, selectors of the nodes on which reporters of older rules write the condition. On
-    /// these nodes this reporter does not.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub yields: BTreeMap<String, Vec<LabelSelector>>,
+    /// The conditions that reporters of another set write for this rule. Where it covers the node, no younger rule
+    /// decides them either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub written_by_other_set: Vec<String>,
 }
 
 impl ReporterConfig {
-    /// Returns the file's text, with a newline at the end.
+    /// Returns the rules whose probes run in this set, oldest first.
+    pub fn own_rules(&self) -> impl Iterator<Item = &RuleProbes> {
+        self.rules.iter().filter(|rule| !rule.probes.is_empty())
+    }
+
+    /// Returns the rule with this uid, if its probes run in this set.
+    pub fn own(&self, uid: &str) -> Option<&RuleProbes> {
+        self.own_rules().find(|rule| rule.uid == uid)
+    }
+
+    /// Returns the text, with a newline at the end.
     ///
     /// # Errors
     ///
@@ -47,7 +65,7 @@ impl ReporterConfig {
         serde_json::to_string_pretty(self).map(|json| json + "\n")
     }
 
-    /// Parses the file's text.
+    /// Parses the text.
     ///
     /// # Errors
     ///
@@ -61,13 +79,13 @@ impl ReporterConfig {
 mod tests {
     use super::*;
 
+    const CONFIG: &str = r#"{"rules":[{"name":"cni","uid":"u","nodeSelector":{},"heartbeatSeconds":300,
+        "probes":[{"conditionType":"example.com/Ready","httpGet":{"port":9099}}]}]}"#;
+
     #[test]
     fn defaults_are_those_of_a_pod_probe() {
-        let config = ReporterConfig::from_json(
-            r#"{"rule":"cni","heartbeatSeconds":300,"probes":[{"conditionType":"example.com/Ready","httpGet":{"port":9099}}]}"#,
-        )
-        .unwrap();
-        let probe = &config.probes[0];
+        let config = ReporterConfig::from_json(CONFIG).unwrap();
+        let probe = &config.rules[0].probes[0];
         assert_eq!(
             (probe.initial_delay_seconds, probe.period_seconds, probe.timeout_seconds),
             (0, 10, 1)
@@ -78,30 +96,25 @@ mod tests {
 
     #[test]
     fn a_config_is_equal_after_writing_and_reading() {
-        let written = ReporterConfig {
-            rule: "cni".into(),
-            access: ReporterAccess::AdmissionPolicy,
-            metrics_port: Some(9_200),
-            heartbeat_seconds: 300,
-            probes: vec![
-                serde_json::from_str(
-                    r#"{"conditionType":"a","httpGet":{"port":1,"path":"/x","scheme":"HTTPS"}}"#,
-                )
-                .unwrap(),
-            ],
-            required: [("a".into(), ConditionStatus::True)].into(),
-            yields: [("a".into(), vec![LabelSelector::default()])].into(),
+        let mut written = ReporterConfig::from_json(CONFIG).unwrap();
+        written.rules[0].required = [("example.com/Ready".into(), ConditionStatus::True)].into();
+        let elsewhere = RuleProbes {
+            probes: Vec::new(),
+            required: BTreeMap::new(),
+            written_by_other_set: vec!["example.com/Ready".into()],
+            ..written.rules[0].clone()
         };
+        written.rules.insert(0, elsewhere);
         let read = ReporterConfig::from_json(&written.to_json().unwrap()).unwrap();
         assert_eq!(read, written);
     }
 
     #[test]
     fn an_unknown_field_is_refused_by_name() {
-        let error = ReporterConfig::from_json(
-            r#"{"rule":"cni","heartbeatSeconds":1,"probes":[],"extra":1}"#,
-        )
-        .unwrap_err();
-        assert!(error.to_string().contains("extra"), "{error}");
+        for json in [r#"{"rules":[],"extra":1}"#, &CONFIG.replace("\"uid\"", "\"extra\":1,\"uid\"")]
+        {
+            let error = ReporterConfig::from_json(json).unwrap_err();
+            assert!(error.to_string().contains("extra"), "{error}");
+        }
     }
 }

@@ -329,14 +329,14 @@ impl fmt::Display for TaintEffect {
     }
 }
 
-/// How the reporters of a rule run.
+/// How the reporters of a rule run. Rules whose options are equal, except for the heartbeat, share their reporters.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReporterOptions {
     /// How the reporters are permitted to write conditions. With `ConstrainedImpersonation` (KEP-5284) each
     /// reporter acts as its own Node; the cluster must have the feature of that name. With `AdmissionPolicy`, for
     /// clusters without the feature, the reporters act as their ServiceAccount, and a
-    /// `ValidatingAdmissionPolicy` limits each to the rule's conditions of its own Node.
+    /// `ValidatingAdmissionPolicy` limits each to conditions of its own Node that rules with this access probe.
     #[serde(default)]
     pub access: ReporterAccess,
 
@@ -346,7 +346,8 @@ pub struct ReporterOptions {
     #[schemars(length(min = 1, max = 512), regex(pattern = "^[!-~]+$"))]
     pub image: Option<String>,
 
-    /// Seconds after which an unchanged condition is renewed.
+    /// Seconds after which an unchanged condition is renewed. On a node that several rules cover, the shortest
+    /// applies to all of their conditions.
     #[serde(default = "ReporterOptions::default_heartbeat_seconds")]
     #[schemars(range(min = 10, max = 86400))]
     pub heartbeat_seconds: u32,
@@ -403,8 +404,8 @@ pub enum ReporterAccess {
     #[default]
     ConstrainedImpersonation,
     /// The reporters act as their ServiceAccount, which may update the status of every Node. A
-    /// `ValidatingAdmissionPolicy` limits each to the rule's conditions of its own Node. For clusters without
-    /// the feature.
+    /// `ValidatingAdmissionPolicy` limits each to conditions of its own Node that rules with this access probe. For
+    /// clusters without the feature.
     AdmissionPolicy,
 }
 

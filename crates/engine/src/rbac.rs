@@ -16,20 +16,34 @@ pub fn impersonate_own_node() -> Vec<PolicyRule> {
     vec![rule("authentication.k8s.io", "nodes", &["impersonate:associated-node"])]
 }
 
-/// The permissions of a reporter as its node: read it, and update its status.
+/// The permissions of a reporter as its node: read it, watch its labels, and update its status.
 ///
-/// KEP-5284: an action needs this permission and the node's own permission.
+/// KEP-5284: an action needs this permission and the node's own permission. The Node authorizer permits a node to
+/// watch only itself.
 pub fn update_own_status() -> Vec<PolicyRule> {
     vec![
-        rule("", "nodes", &["impersonate-on:associated-node:get"]),
+        rule(
+            "",
+            "nodes",
+            &["impersonate-on:associated-node:get", "impersonate-on:associated-node:watch"],
+        ),
         rule("", "nodes/status", &["impersonate-on:associated-node:update"]),
     ]
 }
 
-/// The permissions of a reporter as its ServiceAccount, if nodes cannot be impersonated: read nodes, and update
-/// their status. A [policy](crate::admission::own_conditions) limits that to its own node.
+/// The permissions of a reporter as its ServiceAccount, if nodes cannot be impersonated: read nodes, and update their
+/// status. A [policy](crate::admission::own_conditions) limits the updates to its own node. Nothing could limit a watch
+/// to its own node, so it reads its labels now and then.
 pub fn update_any_status() -> Vec<PolicyRule> {
     vec![rule("", "nodes", &["get"]), rule("", "nodes/status", &["update"])]
+}
+
+/// The permission of a reporter to follow the configuration of its set: one ConfigMap by its name. It cannot list.
+pub fn follow_config(config_map: &str) -> Vec<PolicyRule> {
+    vec![PolicyRule {
+        resource_names: Some(vec![config_map.to_owned()]),
+        ..rule("", "configmaps", &["watch"])
+    }]
 }
 
 /// The operator's permissions in the whole cluster.
@@ -64,6 +78,8 @@ pub fn operator_reporters_rules() -> Vec<PolicyRule> {
         rule("", "serviceaccounts", &verbs),
         rule("", "configmaps", &verbs),
         rule("apps", "daemonsets", &verbs),
+        rule("rbac.authorization.k8s.io", "roles", &verbs),
+        rule("rbac.authorization.k8s.io", "rolebindings", &verbs),
         // For the status, which reports why reporters do not run.
         rule("", "pods", &["list", "watch"]),
         rule("", "events", &["list"]),

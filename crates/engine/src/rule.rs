@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::Selector;
@@ -16,7 +15,6 @@ use thiserror::Error;
 
 use crate::Node;
 use crate::labels::CompiledSelector;
-use crate::reporter::NodeSet;
 
 /// The number of heartbeats after which a condition becomes stale, unless the rule sets a time.
 const HEARTBEATS: u32 = 3;
@@ -64,10 +62,6 @@ pub struct Rule {
     pub deleting: bool,
     /// When it was created.
     pub created: Timestamp,
-    /// The nodes that it covers unless it is being deleted, in the form for its reporters' affinity.
-    pub nodes: NodeSet,
-    /// The selector of the spec.
-    pub node_selector: LabelSelector,
     selector: CompiledSelector,
 }
 
@@ -126,9 +120,7 @@ impl Rule {
             dry_run: spec.dry_run,
             suspend: spec.suspend,
             max_unavailable: spec.max_unavailable.clone(),
-            node_selector: spec.node_selector.clone(),
             deleting: metadata.deletion_timestamp.is_some(),
-            nodes: NodeSet::of(selector.clone()),
             selector: CompiledSelector::new(selector),
             created: metadata
                 .creation_timestamp

@@ -1,15 +1,13 @@
-//! The objects that are generated for a rule with probes.
+//! The objects that are generated for a reporter set of one rule.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
 
-use common::{TestNode, TestRule};
+use common::TestRule;
 use k8s_openapi::api::core::v1::PodSpec;
-use node_readiness_api::DIGEST_ANNOTATION;
 use node_readiness_engine::reporter::{
-    Allowances, MaxUnavailable, Outcome, ReporterObjects, Settings, Share, generate,
+    Allowances, MaxUnavailable, Member, ReporterObjects, ReporterSets, Settings, generate,
 };
-use node_readiness_engine::{Node, RuleSet};
 use serde_json::{Value, json};
 
 fn probing() -> TestRule {
@@ -25,13 +23,14 @@ fn settings() -> Settings {
     }
 }
 
-fn generated(rule: &TestRule) -> Option<ReporterObjects> {
-    generate(&rule.object(), &settings(), &Share::alone(&rule.compile()), MaxUnavailable::default())
-        .unwrap()
+fn generated(rule: &TestRule) -> ReporterObjects {
+    let object = rule.object();
+    let sets = ReporterSets::of(&[Member::Current(&object)], &[].into()).unwrap().sets;
+    generate(&sets[0], &settings(), MaxUnavailable::default()).unwrap()
 }
 
 fn pod(rule: &TestRule) -> PodSpec {
-    generated(rule).unwrap().daemon_set.spec.template.spec.unwrap()
+    generated(rule).daemon_set.spec.template.spec.unwrap()
 }
 
 fn pod_of_selector(selector: &Value) -> PodSpec {
@@ -55,25 +54,6 @@ fn on_machines(requirements: &[Value]) -> Value {
     json!(all)
 }
 
-fn template_digest(rule: &TestRule) -> String {
-    let template = generated(rule).unwrap().daemon_set.spec.template;
-    template.metadata.unwrap().annotations.unwrap()[DIGEST_ANNOTATION].clone()
-}
-
-#[test]
-fn a_rule_without_probes_and_a_deleted_rule_have_no_reporters() {
-    assert!(generated(&TestRule::new("cni")).is_none());
-    assert!(generated(&probing().deleting()).is_none());
-    // No node can match, and the API server refuses an affinity without terms.
-    let nowhere = probing().spec(
-        "nodeSelector",
-        json!({"matchLabels": {"a": "x"}, "matchExpressions": [
-            {"key": "a", "operator": "NotIn", "values": ["x"]},
-        ]}),
-    );
-    assert!(generated(&nowhere).is_none());
-}
-
 #[test]
 fn pods_have_only_what_they_need() {
     let pod = pod(&probing());
@@ -88,7 +68,6 @@ fn pods_have_only_what_they_need() {
     assert_eq!(all.seccomp_profile.unwrap().type_, "RuntimeDefault");
     let volumes = serde_json::to_value(&pod.volumes).unwrap();
     let expected = json!([
-        {"name": "config", "configMap": {"name": "reporter-cni"}},
         {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
     ]);
     assert_eq!(volumes, expected);
@@ -133,10 +112,10 @@ fn every_option_of_the_reporter_is_applied() {
             "podAnnotations": {"a": "b"},
         }),
     );
-    let objects = generated(&rule).unwrap();
+    let objects = generated(&rule);
     let config: Value =
         serde_json::from_str(&objects.config_map.data.unwrap()["config.json"]).unwrap();
-    assert_eq!(config["heartbeatSeconds"], 60);
+    assert_eq!(config["rules"][0]["heartbeatSeconds"], 60);
     let template = objects.daemon_set.spec.template;
     let metadata = template.metadata.unwrap();
     let labels = metadata.labels.unwrap();
@@ -155,185 +134,43 @@ fn every_option_of_the_reporter_is_applied() {
 }
 
 #[test]
-fn pods_restart_when_their_configuration_changes_and_only_then() {
-    let before = template_digest(&probing());
-    assert_eq!(template_digest(&probing().spec("dryRun", json!(true))), before);
+fn an_edit_of_probes_changes_the_configuration_and_no_pod() {
     let probes = json!([{"conditionType": "Ready1", "httpGet": {"port": 9100}}]);
-    assert_ne!(template_digest(&probing().spec("probes", probes)), before);
-}
-
-/// A rule that selects nodes by this and probes these conditions.
-fn rule(name: &str, selector: &Value, conditions: &[&str]) -> TestRule {
-    let probe = |type_: &&str| json!({"conditionType": type_, "httpGet": {"port": 9099}});
-    TestRule::new(name)
-        .spec("nodeSelector", json!({"matchExpressions": selector}))
-        .spec("probes", conditions.iter().map(probe).collect())
-}
-
-fn linux() -> Value {
-    json!([{"key": "os", "operator": "Exists"}])
-}
-
-fn pool() -> Value {
-    json!([{"key": "pool", "operator": "Exists"}])
-}
-
-/// What is left to a rule by older ones.
-fn share(younger: &TestRule, older: &[TestRule], nodes: &[TestNode]) -> Share {
-    let older = older.iter().map(|rule| rule.clone().created("2025-01-01T00:00:00Z").compile());
-    let rules = RuleSet::new(older.chain([younger.compile()]), []);
-    let nodes: Vec<Node> = nodes.iter().map(TestNode::view).collect();
-    Share::of(&younger.compile(), rules.iter(), &nodes.iter().collect::<Vec<_>>())
-}
-
-fn outcomes(share: &Share) -> Vec<(&str, Outcome)> {
-    share.conflicts.iter().map(|(condition, c)| (condition.as_str(), c.outcome)).collect()
-}
-
-fn terms(share: &Share) -> Value {
-    let affinity = serde_json::to_value(share.nodes.affinity()).unwrap();
-    affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-        .clone()
-}
-
-#[test]
-fn of_two_rules_that_probe_one_condition_only_the_younger_gives_way() {
-    let (cni, csi) = (rule("cni", &linux(), &["A"]), rule("csi", &linux(), &["A"]));
-    let rules = RuleSet::new([cni.compile(), csi.compile()], []);
-    let of = |rule: &TestRule| Share::of::<&Node>(&rule.compile(), rules.iter(), &[]);
-    // They are of the same second, so the name decides.
-    assert!(outcomes(&of(&cni)).is_empty());
-    assert_eq!(outcomes(&of(&csi)), [("A", Outcome::LeftOut)]);
-}
-
-#[test]
-fn a_probe_that_older_rules_make_wherever_the_rule_applies_is_left_out() {
-    let older = [rule("cni", &linux(), &["A"])];
-    let both = json!([{"key": "os", "operator": "Exists"}, {"key": "pool", "operator": "Exists"}]);
-    let younger = rule("csi", &both, &["A"]);
-    let left = share(&younger, &older, &[]);
-    assert_eq!(outcomes(&left), [("A", Outcome::LeftOut)]);
-    assert!(
-        generate(&younger.object(), &settings(), &left, MaxUnavailable::default())
-            .unwrap()
-            .is_none()
-    );
-
-    let younger = rule("csi", &both, &["A", "B"]);
-    let left = share(&younger, &older, &[]);
-    assert_eq!(outcomes(&left), [("A", Outcome::LeftOut)]);
-    let objects = generate(&younger.object(), &settings(), &left, MaxUnavailable::default())
-        .unwrap()
-        .unwrap();
-    let config = objects.config_map.data.unwrap().remove("config.json").unwrap();
-    let config: Value = serde_json::from_str(&config).unwrap();
-    assert_eq!(config["probes"].as_array().unwrap().len(), 1);
-    assert_eq!(config["probes"][0]["conditionType"], "B");
-}
-
-#[test]
-fn a_rules_reporters_keep_off_nodes_where_older_rules_make_all_of_its_probes() {
-    let younger = rule("csi", &pool(), &["A", "B"]);
-    let left = share(&younger, &[rule("cni", &linux(), &["A", "B", "C"])], &[]);
-    assert_eq!(outcomes(&left), [("A", Outcome::Apart), ("B", Outcome::Apart)]);
-    let expected = json!([{"matchExpressions": [
-        {"key": "os", "operator": "DoesNotExist"}, {"key": "pool", "operator": "Exists"},
-    ]}]);
-    assert_eq!(terms(&left), expected);
-    let objects = generate(&younger.object(), &settings(), &left, MaxUnavailable::default())
-        .unwrap()
-        .unwrap();
-    let pod = objects.daemon_set.spec.template.spec.unwrap();
-    let requirements = expected[0]["matchExpressions"].as_array().unwrap();
-    let expected = json!([{"matchExpressions": on_machines(requirements)}]);
-    assert_eq!(terms_of_pod(&pod), expected);
-}
-
-#[test]
-fn a_rule_with_another_probe_to_make_runs_everywhere_and_leaves_the_shared_one_to_the_older() {
-    let younger = rule("csi", &pool(), &["A", "B"]);
-    let left = share(&younger, &[rule("cni", &linux(), &["A"])], &[]);
-    assert_eq!(outcomes(&left), [("A", Outcome::Yields)]);
-    assert_eq!(terms(&left), json!([{"matchExpressions": pool()}]));
-    let objects = generate(&younger.object(), &settings(), &left, MaxUnavailable::default())
-        .unwrap()
-        .unwrap();
-    let config: Value =
-        serde_json::from_str(&objects.config_map.data.unwrap()["config.json"]).unwrap();
-    assert_eq!(config["yields"], json!({"A": [{"matchExpressions": linux()}]}));
-    assert_eq!(config["probes"].as_array().unwrap().len(), 2);
-}
-
-#[test]
-fn older_rules_that_share_the_probes_between_them_are_avoided_where_they_meet() {
-    let gpu = json!([{"key": "gpu", "operator": "Exists"}]);
-    let older = [rule("cni", &linux(), &["A"]), rule("gpu", &gpu, &["B"])];
-    let left = share(&rule("csi", &pool(), &["A", "B"]), &older, &[]);
-    assert_eq!(outcomes(&left), [("A", Outcome::Yields), ("B", Outcome::Yields)]);
-    let expected = json!([
-        {"matchExpressions": [
-            {"key": "os", "operator": "DoesNotExist"}, {"key": "pool", "operator": "Exists"},
-        ]},
-        {"matchExpressions": [
-            {"key": "gpu", "operator": "DoesNotExist"}, {"key": "pool", "operator": "Exists"},
-        ]},
-    ]);
-    assert_eq!(terms(&left), expected);
-}
-
-#[test]
-fn an_empty_or_deleted_rule_is_no_conflict() {
-    let apart = json!([{"key": "pool", "operator": "DoesNotExist"}]);
-    let younger = rule("csi", &pool(), &["A"]);
-    assert!(outcomes(&share(&younger, &[rule("cni", &apart, &["A"])], &[])).is_empty());
-    assert!(outcomes(&share(&younger, &[rule("cni", &linux(), &["B"])], &[])).is_empty());
-    let deleting = rule("cni", &linux(), &["A"]).deleting();
-    assert!(outcomes(&share(&younger, &[deleting], &[])).is_empty());
-}
-
-#[test]
-fn only_nodes_decide_which_conflict_is_reported() {
-    let (younger, older) = (rule("csi", &pool(), &["A"]), [rule("cni", &linux(), &["A"])]);
-    let both = TestNode::new("a").label("os", "linux").label("pool", "x");
-    let (none, some) = (share(&younger, &older, &[]), share(&younger, &older, &[both]));
-    assert_eq!(none.nodes, some.nodes);
-    assert!(!none.conflicts["A"].met && some.conflicts["A"].met);
-    assert_eq!(some.conflicts["A"].older, ["cni"]);
-}
-
-#[test]
-fn an_affinity_that_is_too_large_is_left_to_the_reporters() {
-    let keys = |letter: char| -> Value {
-        let key = |n: usize| json!({"key": format!("{letter}{n}"), "operator": "Exists"});
-        (0..9).map(key).collect()
-    };
-    let older = [rule("cni", &keys('a'), &["A"]), rule("csi", &keys('b'), &["A"])];
-    let left = share(&rule("gpu", &pool(), &["A"]), &older, &[]);
-    assert_eq!(outcomes(&left), [("A", Outcome::Yields)]);
-    assert_eq!(terms(&left), json!([{"matchExpressions": pool()}]));
-    assert_eq!(left.yields["A"].len(), 2);
+    let edited = probing().spec("probes", probes);
+    let (before, after) = (generated(&probing()), generated(&edited));
+    assert_ne!(before.config_map, after.config_map);
+    assert_eq!(before.daemon_set, after.daemon_set);
+    let (role, binding) = (after.role, after.role_binding);
+    let rules = serde_json::to_value(&role.rules).unwrap();
+    let expected = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["watch"],
+        "resourceNames": ["reporter"]}]);
+    assert_eq!(rules, expected);
+    assert_eq!(binding.role_ref.name, "reporter");
+    assert_eq!(role.metadata.namespace.as_deref(), Some("reporters"));
 }
 
 #[test]
 fn without_impersonation_a_policy_limits_what_rbac_grants() {
     let rule = probing().spec("reporter", json!({"access": "AdmissionPolicy"}));
-    let objects = generated(&rule).unwrap();
+    let objects = generated(&rule);
     let bound = objects.policy.unwrap();
-    assert_eq!(bound.policy.metadata.name.as_deref(), Some("nrr-reporter-cni-own-conditions"));
-    assert_eq!(bound.binding.spec.policy_name, "nrr-reporter-cni-own-conditions");
+    let set = objects.daemon_set.metadata.name.unwrap();
+    let name = format!("nrr-{set}-own-conditions");
+    assert_eq!(bound.policy.metadata.name.as_ref(), Some(&name));
+    assert_eq!(bound.binding.spec.policy_name, name);
     let policy = serde_json::to_value(&bound.policy.spec).unwrap();
-    let whose = "request.userInfo.username == 'system:serviceaccount:reporters:reporter-cni'";
+    let whose = format!("request.userInfo.username == 'system:serviceaccount:reporters:{set}'");
     assert_eq!(policy["matchConditions"][0]["expression"], whose);
     assert_eq!(policy["variables"][0], json!({"name": "types", "expression": "[\"Ready1\"]"}));
     assert_eq!(policy["failurePolicy"], "Fail");
-    let [granted] = &objects.roles[..] else { panic!("{:?}", objects.roles) };
+    let [granted] = &objects.cluster_roles[..] else { panic!("{:?}", objects.cluster_roles) };
     let rules = serde_json::to_value(&granted.rules).unwrap();
     let expected = json!([
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
         {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["update"]},
     ]);
     assert_eq!(rules, expected);
-    assert!(generated(&probing()).unwrap().policy.is_none());
+    assert!(generated(&probing()).policy.is_none());
 }
 
 #[test]
@@ -367,6 +204,8 @@ fn only_needed_directories_of_the_node_are_mounted_and_read_only() {
     let mounts = serde_json::to_value(&pod.containers[0].volume_mounts).unwrap();
     let mount = mounts.as_array().unwrap().iter().find(|m| m["name"] == "host-0").unwrap();
     assert_eq!(mount["mountPath"], "/host/run/gpu");
+    let arguments = pod.containers[0].args.as_ref().unwrap();
+    assert!(arguments.contains(&"--host-path=/run/gpu".to_owned()), "{arguments:?}");
     assert_eq!(mount["readOnly"], true);
 }
 
@@ -397,8 +236,8 @@ fn a_port_for_metrics_on_the_host_network_blocks_no_other_pod() {
     let ports = |host_network| {
         pod(&probing().spec("reporter", options(host_network))).containers[0].ports.clone()
     };
-    // The scheduler never places two pods with the same host port on a node, so the reporters of a second rule
-    // with that port would never start.
+    // The scheduler never places two pods with the same host port on a node, so the reporters of a second set with
+    // that port would never start.
     assert_eq!(ports(true), None);
     let of_the_pod = &ports(false).unwrap()[0];
     assert_eq!((of_the_pod.container_port, of_the_pod.host_port), (9200, None));

@@ -5,13 +5,13 @@ mod common;
 
 use common::{TestNode, TestRule, at, plan};
 use node_readiness_api::{NodeReadinessRuleStatus, ReporterStatus, TaintPresence};
-use node_readiness_engine::reporter::{Conflict, Conflicts, Outcome};
+use node_readiness_engine::reporter::{Overlap, Overlaps};
 use node_readiness_engine::status::{MAX_NODES, ReporterReport, Reporters, fold, rejected};
 use node_readiness_engine::{Evaluations, Failure, RuleSet};
 use serde_json::json;
 
 fn applied(desired: i32, ready: i32, trouble: Option<&str>) -> Reporters {
-    let daemon_set = "nrr-reporters/reporter-cni".to_owned();
+    let daemon_set = "nrr-reporters/reporter".to_owned();
     Reporters::Applied {
         status: ReporterStatus { daemon_set, desired, ready },
         changed: None,
@@ -64,7 +64,7 @@ impl Scene {
             &rule,
             covered,
             self.evaluations.of(&rule.uid),
-            &ReporterReport { reporters, conflicts: &Conflicts::new(), unsupported: &[] },
+            &ReporterReport { reporters, overlaps: &Overlaps::new(), unsupported: &[] },
             previous,
             at(seconds),
         )
@@ -148,7 +148,7 @@ fn neither_a_rule_nor_its_nodes_are_ready_before_all_of_them_were_evaluated() {
         let entries = scene.evaluations.of(&rule.uid);
         let report = ReporterReport {
             reporters: &Reporters::None,
-            conflicts: &Conflicts::new(),
+            overlaps: &Overlaps::new(),
             unsupported: &[],
         };
         fold(rule, covered, entries, &report, None, at(1))
@@ -179,7 +179,7 @@ fn single_nodes_and_reporters_do_not_change_whether_a_rule_is_in_effect() {
     scene.node("held", Some("False"), None);
     scene.node("failing", None, Some("refused"));
     assert_eq!(in_effect(&scene, &broken), yes("InEffect"));
-    let starting = Reporters::Starting("nrr-reporters/reporter-cni".to_owned());
+    let starting = Reporters::Starting("nrr-reporters/reporter".to_owned());
     assert_eq!(in_effect(&scene, &starting), no("ReportersNotReady"));
     assert_eq!(in_effect(&scene, &Reporters::AwaitingPolicy), no("AwaitingPolicy"));
     assert_eq!(in_effect(&scene, &Reporters::Failed("refused".to_owned())), no("ApplyFailed"));
@@ -279,7 +279,7 @@ fn unready_reporters_are_reported_with_a_command() {
     let counted = |ready| applied(2, ready, None);
     let (status, reason, text) = message(&scene.status_with(&counted(1), None, 1), "ReporterReady");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "ReportersNotReady"));
-    assert!(text.contains("kubectl -n nrr-reporters describe daemonset reporter-cni"), "{text}");
+    assert!(text.contains("kubectl -n nrr-reporters describe daemonset reporter "), "{text}");
     let (status, ..) = message(&scene.status_with(&counted(2), None, 1), "ReporterReady");
     assert_eq!(status, "True");
 }
@@ -303,7 +303,7 @@ fn nodes_on_which_no_reporter_can_run_are_named_with_the_reason() {
     let unsupported = [("win".to_owned(), "kubernetes.io/os is windows".to_owned())];
     let reported = |reporters: &Reporters| {
         let report =
-            ReporterReport { reporters, conflicts: &Conflicts::new(), unsupported: &unsupported };
+            ReporterReport { reporters, overlaps: &Overlaps::new(), unsupported: &unsupported };
         let status = fold(&rule, 2, std::iter::empty(), &report, None, at(0));
         message(&status, "ReporterReady")
     };
@@ -317,46 +317,24 @@ fn nodes_on_which_no_reporter_can_run_are_named_with_the_reason() {
     assert_eq!(reported(&Reporters::Failed("refused".to_owned())).1, "ApplyFailed");
 }
 
-/// The status of a rule whose condition an older rule probes too.
-fn reported(conflict: Conflict, reporters: &Reporters) -> Option<(String, String, String)> {
+#[test]
+fn an_overlap_names_the_older_rule_a_node_and_the_remedy() {
     let rule = TestRule::new("cni").compile();
-    let conflicts = Conflicts::from([("Ready1".to_owned(), conflict)]);
-    let report = ReporterReport { reporters, conflicts: &conflicts, unsupported: &[] };
-    let status = fold(&rule, 0, std::iter::empty(), &report, None, at(0));
-    let reported = status.conditions.iter().any(|condition| condition.type_ == "ReporterReady");
-    reported.then(|| message(&status, "ReporterReady"))
-}
-
-fn conflict(outcome: Outcome) -> Conflict {
-    Conflict { older: vec!["csi".to_owned()], met: true, outcome }
-}
-
-#[test]
-fn a_conflict_names_the_older_rule_and_the_remedy() {
-    let applied = applied(2, 1, None);
-    for (outcome, what) in [
-        (Outcome::LeftOut, "wherever this rule applies, and there only the older one's reporters"),
-        (Outcome::Apart, "on some of this rule's nodes, and there only the older one's reporters"),
-        (Outcome::Yields, "on some of this rule's nodes, and there only the older one's reporters"),
-    ] {
-        let (status, reason, text) = reported(conflict(outcome), &applied).unwrap();
-        assert_eq!((status.as_str(), reason.as_str()), ("False", "ProbeConflict"));
-        assert!(text.starts_with("condition Ready1 is probed by the older NodeReadinessRule csi"));
-        assert!(text.contains(what), "{text}");
-        assert!(text.contains("remove the probe from one of them, or make their nodeSelectors"));
-        assert!(text.ends_with("1 of 2 reporters of this rule are ready"), "{text}");
-    }
-}
-
-#[test]
-fn a_conflict_is_reported_where_a_node_is_shared_or_nothing_is_left_to_probe() {
-    let unmet = |outcome| Conflict { met: false, ..conflict(outcome) };
-    assert!(reported(unmet(Outcome::Apart), &Reporters::None).is_none());
-    assert!(reported(unmet(Outcome::Yields), &Reporters::None).is_none());
-    assert!(reported(unmet(Outcome::LeftOut), &Reporters::None).is_some());
+    let reported = |reporters: &Reporters| {
+        let overlap =
+            Overlap { older: vec!["csi".to_owned()], nodes: 3, first: "node-a".to_owned() };
+        let overlaps = Overlaps::from([("Ready1".to_owned(), overlap)]);
+        let report = ReporterReport { reporters, overlaps: &overlaps, unsupported: &[] };
+        let status = fold(&rule, 0, std::iter::empty(), &report, None, at(0));
+        message(&status, "ReporterReady")
+    };
+    let (status, reason, text) = reported(&applied(2, 1, None));
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "ProbeConflict"));
+    assert!(text.contains("Ready1 by csi on 3 nodes (first node-a)"), "{text}");
+    assert!(text.contains("remove the probe from one of them, or make their nodeSelectors"));
+    assert!(text.ends_with("1 of 2 reporters of this rule are ready"), "{text}");
     // What keeps the reporters from running comes first.
-    let failed = Reporters::Failed("refused".to_owned());
-    assert_eq!(reported(conflict(Outcome::Apart), &failed).unwrap().1, "ApplyFailed");
+    assert_eq!(reported(&Reporters::Failed("refused".to_owned())).1, "ApplyFailed");
 }
 
 #[test]

@@ -1,24 +1,25 @@
 //! Builds the caches and controllers, and runs them.
 
-use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use kube::Config;
 use node_readiness_engine::reporter::ConstrainedImpersonation;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::cache::{Caches, Changes};
+use crate::cache::{Caches, Changes, RuleSets};
 use crate::cli::{Args, BindAddress};
 use crate::client;
 use crate::error::Fatal;
 use crate::evaluations::EvaluationStore;
 use crate::leader::{self, Election, Leadership, Lost};
 use crate::node::{NodeController, Planner};
-use crate::reporters::{Applier, Guard, PolicyController, ReporterManager, impersonation};
+use crate::reporters::{
+    Applier, CreationFailures, Guard, PolicyController, ReporterController, ReporterStates,
+    Triggers, impersonation,
+};
 use crate::rule::RuleController;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::{Events, Telemetry, health};
@@ -51,11 +52,8 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         move |event, store| observer.observe(event, store),
     );
     let Changes { rules: rule_changes, nodes: node_changes, pods: pod_changes, owned } = changes;
-    let notified = Arc::clone(&evaluations);
-    let notify_pods = pod_changes.for_each(move |rule_uid| {
-        notified.notify(rule_uid);
-        ready(())
-    });
+    let notify_pods =
+        notify_pods(pod_changes.clone(), caches.rule_sets.clone(), Arc::clone(&evaluations));
 
     let settings = args.reporter.settings();
     let applier = Applier::new(
@@ -86,9 +84,20 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         telemetry: telemetry.clone(),
         leadership: leadership.clone(),
     };
+    let creation_failures = CreationFailures::new(client.clone(), &settings.namespace);
+    let reporters = ReporterController {
+        applier,
+        settings,
+        guard,
+        impersonation,
+        events: telemetry.events.clone(),
+        leadership: leadership.clone(),
+    };
+    let (publish_states, reporter_states) = watch::channel(ReporterStates::default());
     let rules = RuleController {
-        client: client.clone(),
-        reporters: ReporterManager::new(client, settings, applier, guard, impersonation),
+        client,
+        reporters: reporter_states,
+        creation_failures,
         evaluations,
         telemetry,
         leadership,
@@ -97,13 +106,14 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let background =
         tokio::spawn(async move { tokio::join!(sync, write_events, detect, notify_pods) });
     let synced = caches.synced.clone();
-    let policies_changed = Arc::clone(&owned.policies);
+    let triggers = Triggers { owned: owned.clone(), pods: pod_changes };
     let (node_cache, rule_sets) = (caches.nodes.clone(), caches.rule_sets.clone());
     let controllers = async {
         tokio::join!(
             nodes.run(node_cache, rule_sets, node_changes, requeue, end.clone()),
-            policies.run(caches.clone(), policies_changed, guard_state, end.clone()),
-            rules.run(caches.clone(), rule_changes, owned, notifications, end.clone()),
+            policies.run(caches.clone(), owned, guard_state, end.clone()),
+            reporters.run(caches.clone(), triggers, publish_states, end.clone()),
+            rules.run(caches.clone(), rule_changes, notifications, end.clone()),
         )
     };
     let serve = serve(args.health_probe_bind_address, synced.clone(), metrics, &end);
@@ -121,6 +131,20 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         election.release().await;
     }
     Ok(())
+}
+
+/// Notifies the rule controller of changed pods. Any of the rules with probes may have one.
+async fn notify_pods(
+    mut pods: watch::Receiver<()>,
+    rules: RuleSets,
+    evaluations: Arc<EvaluationStore>,
+) {
+    while pods.changed().await.is_ok() {
+        let Some(rules) = rules.borrow().clone() else { continue };
+        for rule in rules.iter().filter(|rule| !rule.probed.is_empty()) {
+            evaluations.notify(Arc::clone(&rule.uid));
+        }
+    }
 }
 
 /// Serves health and metrics, and returns only on failure.

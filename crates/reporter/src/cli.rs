@@ -1,7 +1,7 @@
 //! The command line, parsed with lexopt. clap's completions and suggestions are of no use in a pod and would
 //! cost memory on every node.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, num::NonZeroU16, path::PathBuf, str::FromStr};
 
 use lexopt::{Arg, Parser, ValueExt as _};
 use node_readiness_api::HOST_ROOT;
@@ -16,12 +16,16 @@ Runs probes on a node and writes the results into the conditions of that node.
 Usage: node-readiness-reporter [OPTIONS]
 
 Options:
-      --config <FILE>           Configuration of the operator (JSON). Without it, the reporter reads
-                                environment variables: CONDITION_TYPE, CHECK_ENDPOINT,
+      --config-map <NAMESPACE/NAME>
+                                Follow the operator's configuration in this ConfigMap. Without it, the
+                                reporter reads environment variables: CONDITION_TYPE, CHECK_ENDPOINT,
                                 CHECK_INTERVAL, HEARTBEAT_PERIOD, IMPERSONATE_NODE, CHECK_CA_FILE,
-                                METRICS_BIND_ADDRESS
+                                METRICS_BIND_ADDRESS. The next four options need it
+      --impersonate-node        Read and write the Node as that Node (KEP-5284)
+      --metrics-port <PORT>     Serve metrics on this port
       --host-root <DIR>         Directory with the node's directories for file and unixSocket probes
                                 [default: /host]
+      --host-path <DIR>         A directory of the node that is mounted there. May be repeated
       --liveness-file <FILE>    Write the time to this file every 15 seconds, for --check-liveness
       --log-format <FORMAT>     text or json [default: text]
       --log-level <LEVEL>       error, warn, info, debug or trace [default: info]
@@ -41,10 +45,16 @@ NODE_NAME must be the name of the node (spec.nodeName) in both forms.
 /// The command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Args {
-    /// The configuration file; none for environment variables.
-    pub config: Option<PathBuf>,
+    /// The ConfigMap to follow; none for environment variables.
+    pub config_map: Option<ConfigMapName>,
+    /// Whether to act as the Node.
+    pub impersonate_node: bool,
+    /// The port of the metrics.
+    pub metrics_port: Option<NonZeroU16>,
     /// The node's root directory in the container.
     pub host_root: PathBuf,
+    /// The directories of the node that are mounted there.
+    pub host_paths: Vec<String>,
     /// The liveness file, if there is one.
     pub liveness_file: Option<PathBuf>,
     /// The format of the log.
@@ -53,6 +63,33 @@ pub struct Args {
     pub log_level: Level,
     /// The termination log.
     pub termination_log: PathBuf,
+}
+
+/// The name of a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigMapName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl FromStr for ConfigMapName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Both are used in a path, and are DNS subdomains at most.
+        let is_name = |name: &str| {
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+            !name.is_empty() && name.bytes().all(plain)
+        };
+        match text.split_once('/') {
+            Some((namespace, name)) if is_name(namespace) && is_name(name) => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err("--config-map takes NAMESPACE/NAME"),
+        }
+    }
 }
 
 /// What to do.
@@ -83,8 +120,11 @@ pub struct ArgsError(#[from] lexopt::Error);
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsError> {
     let mut parser = Parser::from_args(arguments);
     let mut args = Args {
-        config: None,
+        config_map: None,
+        impersonate_node: false,
+        metrics_port: None,
         host_root: PathBuf::from(HOST_ROOT),
+        host_paths: Vec::new(),
         liveness_file: None,
         log_format: Format::Text,
         log_level: Level::INFO,
@@ -92,8 +132,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
     };
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("config") => args.config = Some(parser.value()?.into()),
+            Arg::Long("config-map") => args.config_map = Some(parser.value()?.parse()?),
+            Arg::Long("impersonate-node") => args.impersonate_node = true,
+            Arg::Long("metrics-port") => args.metrics_port = Some(parser.value()?.parse()?),
             Arg::Long("host-root") => args.host_root = parser.value()?.into(),
+            Arg::Long("host-path") => args.host_paths.push(parser.value()?.string()?),
             Arg::Long("liveness-file") => args.liveness_file = Some(parser.value()?.into()),
             Arg::Long("check-liveness") => {
                 return Ok(Command::CheckLiveness(parser.value()?.into()));
@@ -141,17 +184,24 @@ mod tests {
     #[test]
     fn every_flag_is_read() {
         let expected = Args {
-            config: Some("/etc/c.json".into()),
+            config_map: Some(ConfigMapName { namespace: "r".into(), name: "reporter".into() }),
+            impersonate_node: true,
+            metrics_port: NonZeroU16::new(9200),
             host_root: "/node".into(),
+            host_paths: vec!["/run/a".into(), "/run/b".into()],
             liveness_file: Some("/run/liveness".into()),
             log_format: Format::Json,
             log_level: Level::DEBUG,
             termination_log: "/tmp/log".into(),
         };
         let arguments = [
-            "--config",
-            "/etc/c.json",
+            "--config-map",
+            "r/reporter",
+            "--impersonate-node",
+            "--metrics-port=9200",
             "--host-root=/node",
+            "--host-path=/run/a",
+            "--host-path=/run/b",
             "--liveness-file=/run/liveness",
             "--log-format=json",
             "--log-level",
@@ -181,7 +231,10 @@ mod tests {
     fn a_wrong_argument_is_named() {
         for (arguments, named) in [
             (&["--confg", "x"][..], "--confg"),
-            (&["--config"], "--config"),
+            (&["--config-map"], "--config-map"),
+            (&["--config-map", "reporter"], "NAMESPACE/NAME"),
+            (&["--config-map", "a/b/c"], "NAMESPACE/NAME"),
+            (&["--metrics-port", "0"], "0"),
             (&["--check-liveness"], "--check-liveness"),
             (&["--install"], "--install"),
             (&["--log-format", "xml"], "--log-format"),

@@ -1,4 +1,4 @@
-//! The client of the API server, and the reporter's identity there.
+//! The client of the API server.
 //!
 //! It uses only what kubelet mounts into a pod: no kubeconfig, and none of the variables with which kube's
 //! `Config::infer` permits to override the server or identity. The token and the CA are files that rotate. kube
@@ -14,7 +14,7 @@ use kube::{
 };
 use tower::util::{MapRequestLayer, option_layer};
 
-use crate::{probe::install_crypto, settings::Settings};
+use crate::probe::install_crypto;
 
 const USER_AGENT: &str = concat!("node-readiness-reporter/", env!("CARGO_PKG_VERSION"));
 
@@ -49,22 +49,17 @@ pub enum ClusterError {
 /// # Errors
 ///
 /// When the process does not run in a pod, or its ServiceAccount's files are missing or invalid.
-pub fn client(settings: &Settings) -> Result<Client, ClusterError> {
-    connect(Config::incluster()?, settings)
+pub fn client() -> Result<Client, ClusterError> {
+    connect(Config::incluster()?)
 }
 
-/// Returns a client with this configuration and the identity of the settings.
+/// Returns a client with this configuration.
 ///
 /// # Errors
 ///
 /// When the configuration's credentials cannot be used.
-pub fn connect(mut config: Config, settings: &Settings) -> Result<Client, ClusterError> {
+pub fn connect(mut config: Config) -> Result<Client, ClusterError> {
     install_crypto();
-    if settings.impersonate {
-        // Only the user: the API server adds a node's groups itself, and refuses a node together with groups,
-        // uid or extra (KEP-5284).
-        config.auth_info.impersonate = Some(format!("system:node:{}", settings.node));
-    }
     config.headers.push((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
     // kube would retry a request 15 times, up to 1000 s. The writer retries with the latest verdicts.
     config.default_retry = false;

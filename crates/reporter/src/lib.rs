@@ -1,16 +1,20 @@
-//! The node agent: runs a rule's probes on its node and writes the results into the conditions of its own Node.
+//! The node agent: runs the probes of rules on its node and writes the results into the conditions of its own Node.
 //!
-//! Data flows one way: `probe → outcome → thresholds → verdict → condition → write or skip`.
+//! Data flows one way: `configuration, labels → assignment → probe → outcome → thresholds → verdict → condition → write
+//! or skip`.
 //!
 //! | module | what it is | does I/O |
 //! | --- | --- | --- |
 //! | [`cli`] | the command line | no |
-//! | [`settings`] | the settings in two forms, validated | reads files and variables |
+//! | [`settings`] | the settings in two forms, and the configuration, validated | reads variables |
+//! | [`follow`] | follows one object by a watch | to the API server |
+//! | [`configuration`] | follows the configuration and the Node's labels | by `follow` |
+//! | [`assignment`] | which probes the node gets | no |
+//! | [`supervisor`] | starts and stops probes | no |
 //! | [`probe`] | probes and their schedule | to the probed agent |
 //! | [`threshold`] | how many equal outcomes make a verdict | no |
 //! | [`verdicts`] | the latest verdict of each condition | no |
 //! | [`node`] | a Node's JSON and the conditions in it | no |
-//! | [`yields`] | the conditions that other rules' reporters write | no |
 //! | [`writer`] | the one task that reads and writes the Node | to the API server |
 //! | [`metrics`] | metrics for Prometheus | serves them on request |
 //! | [`liveness`] | how kubelet notices that the process is stuck | a file |
@@ -18,11 +22,18 @@
 //!
 //! Invariants: one task writes. A write has the `resourceVersion` and every field that was read. A condition
 //! never has what a probe received. Memory does not depend on how long a failure lasts. There is no request
-//! while nothing changes and no heartbeat is due. A probe has one blocking call, one process or one connection
-//! at a time (several attempts if an address does not answer), and none of them blocks the one thread.
+//! while nothing changes and no heartbeat or watch is due. A probe has one blocking call, one process or one
+//! connection at a time (several attempts if an address does not answer), and none of them blocks the one thread.
 
+mod api_error;
+pub mod assignment;
+mod backoff;
 pub mod cli;
 pub mod cluster;
+pub mod configuration;
+mod failure_log;
+pub mod follow;
+pub mod identity;
 pub mod install;
 pub mod liveness;
 pub mod logging;
@@ -30,25 +41,29 @@ pub mod metrics;
 pub mod node;
 pub mod probe;
 pub mod settings;
+pub mod supervisor;
 pub mod termination;
 pub mod threshold;
 pub mod verdicts;
 pub mod writer;
-pub mod yields;
 
 use std::time::Duration;
 
-use tokio::{task::JoinSet, time};
+use tokio::{sync::watch, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use crate::{api_error::ApiError, backoff::BackoffRange};
 use crate::{
+    assignment::Assignment,
     cli::Args,
     cluster::ClusterError,
+    identity::Identity,
     install::InstallError,
     metrics::Metrics,
-    probe::{Jitter, Prober, TrustError},
-    settings::{MetricsEndpoint, Settings, SettingsError},
+    probe::{Jitter, TrustError},
+    settings::{MetricsEndpoint, Settings, SettingsError, Work},
+    supervisor::Supervisor,
     writer::{NodeApi, Timing, Writer},
 };
 
@@ -84,9 +99,6 @@ pub enum FatalError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// A task ended unexpectedly.
-    #[error("a probe's task ended unexpectedly ({0}): please report this as a bug")]
-    Task(tokio::task::JoinError),
 }
 
 impl FatalError {
@@ -98,7 +110,7 @@ impl FatalError {
             | Self::Trust(_)
             | Self::Cluster(_)
             | Self::Install(_) => 2,
-            Self::System { .. } | Self::Task(_) => 1,
+            Self::System { .. } => 1,
         }
     }
 }
@@ -112,8 +124,8 @@ pub fn load_settings(
     args: &Args,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
-    if let Some(path) = &args.config {
-        return settings::file::load(path, &args.host_root, variable);
+    if let Some(config_map) = &args.config_map {
+        return settings::follow(config_map, args, variable);
     }
     let settings::env::FromEnv { settings, notes } = settings::env::load(variable)?;
     for note in notes {
@@ -126,35 +138,48 @@ pub fn load_settings(
 ///
 /// # Errors
 ///
-/// When a probe cannot be prepared, or a task ends unexpectedly.
+/// When a probe cannot be prepared.
 pub async fn run(
     settings: Settings,
     client: kube::Client,
     stop: CancellationToken,
 ) -> Result<(), FatalError> {
-    let Settings { node, impersonate, heartbeat, metrics: endpoint, probes, yields } = settings;
-    let acting_as = if impersonate { "its node" } else { "its ServiceAccount" };
-    info!(node, acting_as, ?heartbeat, probes = probes.len(), "starting");
+    let Settings { node, identity, metrics: endpoint, work } = settings;
+    let acting_as = match identity {
+        Identity::Node(_) => "its node",
+        Identity::ServiceAccount => "its ServiceAccount",
+    };
+    info!(node, acting_as, "starting");
     let metrics = Metrics::default();
-    let (publisher, verdicts) = verdicts::channel();
-    let mut tasks = JoinSet::new();
-    for settings in probes {
-        let prober = Prober::new(settings.check.clone())?;
-        let (publisher, metrics) = (publisher.clone(), metrics.clone());
-        tasks.spawn(probe::run(prober, settings, Jitter::of(&node), publisher, metrics));
-    }
+    let mut background = JoinSet::new();
     if let Some(MetricsEndpoint { address, setting }) = endpoint {
-        tasks.spawn(metrics::serve(address, setting, metrics.clone()));
+        background.spawn(metrics::serve(address, setting, metrics.clone()));
     }
-    let api = NodeApi::new(client, node, REQUEST_DEADLINE);
-    let writer = Writer::new(api, Timing::new(heartbeat), metrics).yielding(yields);
-    let writer = writer.run(verdicts, stop.clone());
-    let mut writer = std::pin::pin!(writer);
+    let (publish, assignments) = watch::channel(Assignment::default());
+    match work {
+        Work::Fixed(assignment) => {
+            metrics.config_read(true);
+            publish.send_replace(assignment);
+        }
+        Work::Followed(source) => {
+            let (client, node, identity) = (client.clone(), node.clone(), identity.clone());
+            let metrics = metrics.clone();
+            background.spawn(async move {
+                configuration::publish(source, client, &node, identity, metrics, publish).await;
+            });
+        }
+    }
+    let (publisher, verdicts) = verdicts::channel();
+    let (set_heartbeat, heartbeat) = watch::channel(assignments.borrow().heartbeat);
+    let supervisor = Supervisor::new(Jitter::of(&node), publisher, metrics.clone());
+    let supervise = supervise(supervisor, assignments, set_heartbeat);
+    let api = NodeApi::new(client, node, identity, REQUEST_DEADLINE);
+    let writer = Writer::new(api, Timing::default(), heartbeat, metrics);
+    let mut writer = std::pin::pin!(writer.run(verdicts, stop.clone()));
     tokio::select! {
         () = &mut writer => {}
-        Some(Err(error)) = tasks.join_next() => return Err(FatalError::Task(error)),
+        Err(error) = supervise => return Err(error.into()),
         () = stop.cancelled() => {
-            tasks.abort_all();
             if time::timeout(STOP_DEADLINE, writer).await.is_err() {
                 warn!("stopping although a write is under way: it took too long");
             }
@@ -162,4 +187,21 @@ pub async fn run(
     }
     info!("stopped");
     Ok(())
+}
+
+/// Runs the probes of each assignment.
+async fn supervise(
+    mut supervisor: Supervisor,
+    mut assignments: watch::Receiver<Assignment>,
+    heartbeat: watch::Sender<Duration>,
+) -> Result<(), TrustError> {
+    loop {
+        let assignment = assignments.borrow_and_update().clone();
+        heartbeat.send_replace(assignment.heartbeat);
+        supervisor.apply(&assignment).await?;
+        if assignments.changed().await.is_err() {
+            // A fixed assignment does not change. The probes run as long as the supervisor lives.
+            std::future::pending::<()>().await;
+        }
+    }
 }

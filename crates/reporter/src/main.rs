@@ -46,21 +46,20 @@ fn main() -> ExitCode {
 fn report(args: &cli::Args) -> Result<(), FatalError> {
     logging::init(args.log_format, args.log_level);
     let settings = load_settings(args, |name| std::env::var(name).ok())?;
-    let runtime = runtime(settings.probes.len())?;
+    let runtime = runtime()?;
     let result = runtime.block_on(async {
         // A container's first process receives only signals that it handles.
         let stop = stop_on_signal()?;
         if let Some(file) = &args.liveness_file {
             tokio::spawn(liveness::beat(file.clone()));
         }
-        if settings.runs_programs() {
-            tokio::spawn(async {
-                if let Err(error) = reap_orphans().await {
-                    warn!("processes that probes leave behind are not reaped: {error}");
-                }
-            });
-        }
-        let client = cluster::client(&settings)?;
+        // A configuration with programs may come at any time.
+        tokio::spawn(async {
+            if let Err(error) = reap_orphans().await {
+                warn!("processes that probes leave behind are not reaped: {error}");
+            }
+        });
+        let client = cluster::client()?;
         run(settings, client, stop).await
     });
     // A thread that a file system blocks is not waited for.
@@ -70,12 +69,12 @@ fn report(args: &cli::Args) -> Result<(), FatalError> {
 
 /// One thread does everything, because there is little to do and each further one would cost memory on every
 /// node. Blocking calls run on temporary threads, at most one for each probe.
-fn runtime(probes: usize) -> Result<Runtime, FatalError> {
-    /// For calls of no probe, such as resolving the API server's name.
-    const SPARE_THREADS: usize = 4;
+fn runtime() -> Result<Runtime, FatalError> {
+    /// More than there are probes that can hang at once, so none of them delays a call of another.
+    const BLOCKING_THREADS: usize = 4096;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(probes + SPARE_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|source| FatalError::System { what: "the runtime cannot start", source })
 }

@@ -3,7 +3,7 @@
 //! A write is a PUT of the whole object, which removes missing fields. So the Node is kept as JSON and not as a
 //! type of this release, and only the reporter's conditions change.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -71,14 +71,6 @@ impl Node {
     /// Returns the age of the condition's heartbeat; none if it has none or one in the future.
     pub fn heartbeat_age(&self, condition_type: &str, now: Timestamp) -> Option<Duration> {
         now.duration_since(heartbeat(self.condition(condition_type)?)?).try_into().ok()
-    }
-
-    /// Returns the Node's labels.
-    pub fn labels(&self) -> BTreeMap<String, String> {
-        let labels = self.0["metadata"]["labels"].as_object().into_iter().flatten();
-        let text =
-            labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-        text.collect()
     }
 
     fn conditions(&self) -> &[Value] {

@@ -33,6 +33,11 @@ impl Publisher {
             true
         })
     }
+
+    /// Retracts a condition's verdict. The writer then leaves the condition as it is.
+    pub fn retract(&self, condition_type: &str) {
+        self.0.send_if_modified(|verdicts| verdicts.remove(condition_type).is_some());
+    }
 }
 
 #[cfg(test)]
@@ -58,5 +63,9 @@ mod tests {
         assert!(!receiver.has_changed().unwrap());
         assert!(publisher.publish("b", &verdict));
         assert_eq!(receiver.borrow_and_update().len(), 2);
+        publisher.retract("a");
+        assert_eq!(receiver.borrow_and_update().keys().collect::<Vec<_>>(), ["b"]);
+        publisher.retract("a");
+        assert!(!receiver.has_changed().unwrap());
     }
 }

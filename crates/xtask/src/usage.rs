@@ -7,37 +7,18 @@ use anyhow::Context as _;
 /// The resource usage of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
-    /// Resident memory now and at its highest, in bytes.
+    /// Resident memory, in bytes.
     pub(crate) resident: u64,
-    pub(crate) peak: u64,
-    /// Ticks of processor time: its own, and of its child processes.
-    own_ticks: u64,
-    children_ticks: u64,
-}
-
-/// Time on a processor.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cpu {
-    pub(crate) own: Duration,
-    pub(crate) children: Duration,
+    /// Ticks of processor time.
+    ticks: u64,
 }
 
 impl Usage {
     /// Returns an upper bound of the time between two readings. It adds a tick, because Linux counts full ticks only.
-    pub(crate) fn cpu_since(later: &Self, earlier: &Self) -> Cpu {
+    pub(crate) fn cpu_since(later: &Self, earlier: &Self) -> Duration {
         // Linux uses this unit on every architecture (proc(5), USER_HZ).
         let tick = Duration::from_millis(10);
-        let time = |ticks: u64| tick * u32::try_from(ticks).unwrap_or(u32::MAX);
-        Cpu {
-            own: time(later.own_ticks - earlier.own_ticks + 1),
-            children: time(later.children_ticks - earlier.children_ticks + 1),
-        }
-    }
-
-    /// Creates a usage of memory alone.
-    #[cfg(test)]
-    pub(crate) fn of_memory(bytes: u64) -> Self {
-        Self { resident: bytes, peak: bytes, own_ticks: 0, children_ticks: 0 }
+        tick * u32::try_from(later.ticks - earlier.ticks + 1).unwrap_or(u32::MAX)
     }
 
     /// Reads the usage of a running process.
@@ -51,16 +32,11 @@ impl Usage {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
         };
-        // The program's name, field 2, may have spaces; fields 14 to 17 are times.
+        // The program's name, field 2, may have spaces; fields 14 and 15 are times.
         let (_, after_name) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = after_name.split_whitespace().collect();
         let ticks = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        Some(Self {
-            resident: kib("VmRSS:")? * 1024,
-            peak: kib("VmHWM:")? * 1024,
-            own_ticks: ticks(14)? + ticks(15)?,
-            children_ticks: ticks(16)? + ticks(17)?,
-        })
+        Some(Self { resident: kib("VmRSS:")? * 1024, ticks: ticks(14)? + ticks(15)? })
     }
 }
 
@@ -72,14 +48,12 @@ mod tests {
 
     #[test]
     fn proc_files_are_parsed() {
-        let status = "Name:\tx\nVmHWM:\t    5000 kB\nVmRSS:\t    4000 kB\n";
+        let status = "Name:\tx\nVmRSS:\t    4000 kB\n";
         let stat = "42 (a) b) S 1 42 42 0 -1 4194560 100 0 0 0 7 5 2 1 20 0 1 0 987654 1000 10";
         let earlier = Usage::parse(status, stat).unwrap();
-        assert_eq!((earlier.resident, earlier.peak), (4_096_000, 5_120_000));
-        assert_eq!((earlier.own_ticks, earlier.children_ticks), (12, 3));
-        let later = Usage { own_ticks: 14, ..earlier };
-        let cpu = Usage::cpu_since(&later, &earlier);
-        assert_eq!((cpu.own, cpu.children), (Duration::from_millis(30), Duration::from_millis(10)));
+        assert_eq!((earlier.resident, earlier.ticks), (4_096_000, 12));
+        let later = Usage { ticks: 14, ..earlier };
+        assert_eq!(Usage::cpu_since(&later, &earlier), Duration::from_millis(30));
         assert!(Usage::parse("Name:\tx\n", stat).is_none());
     }
 }

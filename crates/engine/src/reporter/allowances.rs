@@ -5,10 +5,8 @@
 
 use node_readiness_api::{
     BODY_PATTERN_MEMORY, FileAction, Handler, HttpGetAction, NodeReadinessRule, Probe,
-    ReporterAccess, TcpSocketAction, UnixSocketAction, is_host, single_stars,
+    ReporterAccess, TcpSocketAction, UnixSocketAction, host_path, is_host, single_stars,
 };
-
-use super::host_paths;
 
 /// What the operator's flags allow. The default allows nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,8 +137,8 @@ fn admit_path(
     field: impl Fn() -> String,
     allowances: &Allowances,
 ) -> Result<(), Refusal> {
-    let directory = host_paths::directory(path);
-    let allowed = |prefix: &String| host_paths::is_below(directory, prefix);
+    let directory = host_path::directory(path);
+    let allowed = |prefix: &String| host_path::is_below(directory, prefix);
     if allowances.host_paths.iter().any(allowed) {
         return Ok(());
     }

@@ -1,83 +1,103 @@
 //! Names of generated objects.
 
+use node_readiness_api::ReporterOptions;
+use serde_json::Value;
+
 use super::digest;
 
-/// The maximum number of characters of a rule's name that are used. With prefix and suffix a name is a DNS label,
-/// which is the tightest limit of these objects.
-const MAX_STEM: usize = 35;
+/// Name of the reporter set with default pod settings, and the start of the names of all others.
+const DEFAULT: &str = "reporter";
 
-/// Names of the objects of one rule.
+/// Names of the objects of one reporter set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReporterNames {
-    /// The ServiceAccount, ConfigMap and DaemonSet.
-    pub namespaced: String,
-    /// The role that permits a reporter to impersonate its node, and its binding.
+    /// The set itself. Its namespaced objects have the same name.
+    pub set: String,
+    /// The cluster role that permits a reporter to impersonate its node, and its binding.
     pub impersonator: String,
-    /// The role that permits this identity to update the node's status, and its binding.
+    /// The cluster role that permits this identity to update the node's status, and its binding.
     pub status_updater: String,
     /// The policy that limits the permissions, and its binding.
     pub policy: String,
 }
 
 impl ReporterNames {
-    /// Returns the names for a rule. Different rules get different names.
-    pub fn of(rule: &str) -> Self {
-        let stem = stem(rule);
+    /// Returns the names for a set.
+    pub fn of(set: &str) -> Self {
         Self {
-            namespaced: format!("reporter-{stem}"),
-            impersonator: format!("nrr-reporter-{stem}-impersonator"),
-            status_updater: format!("nrr-reporter-{stem}-status-updater"),
-            policy: format!("nrr-reporter-{stem}-own-conditions"),
+            set: set.to_owned(),
+            impersonator: format!("nrr-{set}-impersonator"),
+            status_updater: format!("nrr-{set}-status-updater"),
+            policy: format!("nrr-{set}-own-conditions"),
         }
     }
 }
 
-/// Returns the rule's name if it is a short DNS label. Otherwise, and if it looks like a generated one, returns
-/// the start of the name and a digest of the whole.
-fn stem(rule: &str) -> String {
-    if rule.len() <= MAX_STEM && !rule.contains('.') && !ends_in_digest(rule) {
-        return rule.to_owned();
+/// Returns the name of the set with these pod settings: all options except the heartbeat.
+///
+/// Only options that differ from the default count. So an option that a later version adds does not rename the
+/// sets that do not use it.
+///
+/// # Errors
+///
+/// When the options cannot be written as JSON, which plain values always can.
+pub fn set_name(options: &ReporterOptions) -> serde_json::Result<String> {
+    let defaults = ReporterOptions::default();
+    let heartbeat_seconds = defaults.heartbeat_seconds;
+    let settings = ReporterOptions { heartbeat_seconds, ..options.clone() };
+    let (mut settings, defaults) =
+        (serde_json::to_value(settings)?, serde_json::to_value(defaults)?);
+    if let Value::Object(settings) = &mut settings {
+        settings.retain(|option, value| defaults.get(option) != Some(value));
+        if settings.is_empty() {
+            return Ok(DEFAULT.to_owned());
+        }
     }
-    let digest = digest(rule);
-    // Rule names are DNS subdomains, so they are ASCII.
-    let cut: String = rule.replace('.', "-").chars().take(MAX_STEM - digest.len() - 1).collect();
-    format!("{}-{digest}", cut.trim_end_matches('-'))
-}
-
-fn ends_in_digest(rule: &str) -> bool {
-    rule.rsplit_once('-').is_some_and(|(_, end)| {
-        end.len() == digest("").len() && end.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
+    Ok(format!("{DEFAULT}-{}", digest(&settings.to_string())))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    #[test]
-    fn a_short_rule_name_is_used_unchanged() {
-        assert_eq!(ReporterNames::of("cni").namespaced, "reporter-cni");
-        assert_eq!(ReporterNames::of("cni").impersonator, "nrr-reporter-cni-impersonator");
+    fn name(options: Value) -> String {
+        set_name(&serde_json::from_value(options).unwrap()).unwrap()
     }
 
     #[test]
-    fn names_are_dns_labels_for_a_rule_name_of_any_length() {
-        let names = ReporterNames::of(&"a.".repeat(126));
-        let ReporterNames { namespaced, impersonator, status_updater, policy } = names;
-        for name in [namespaced, impersonator, status_updater, policy] {
-            assert!(name.len() <= 63, "{name} is too long");
-            assert!(!name.contains('.') && !name.contains("--"), "{name}");
+    fn default_pod_settings_have_the_plain_name() {
+        let same = json!({"heartbeatSeconds": 10, "access": "ConstrainedImpersonation"});
+        for options in [json!({}), same, json!({"hostNetwork": true, "podLabels": {}})] {
+            assert_eq!(name(options), "reporter");
+        }
+        assert_eq!(ReporterNames::of("reporter").impersonator, "nrr-reporter-impersonator");
+    }
+
+    #[test]
+    fn different_pod_settings_have_different_names_and_the_heartbeat_is_none() {
+        let image = name(json!({"image": "a"}));
+        assert_eq!(name(json!({"image": "a", "heartbeatSeconds": 10})), image);
+        let names = [
+            image,
+            name(json!({})),
+            name(json!({"image": "b"})),
+            name(json!({"access": "AdmissionPolicy"})),
+            name(json!({"tolerations": []})),
+            name(json!({"metricsPort": 9200})),
+        ];
+        for (index, name) in names.iter().enumerate() {
+            assert!(!names[index + 1..].contains(name), "{names:?}");
         }
     }
 
     #[test]
-    fn different_rules_have_different_names() {
-        let long = "a".repeat(60);
-        let dotted = stem("a.b");
-        let rules = ["a.b", "a-b", &dotted, &long, &format!("{long}b"), &stem(&long)];
-        let mut stems: Vec<_> = rules.iter().map(|rule| stem(rule)).collect();
-        stems.sort();
-        stems.dedup();
-        assert_eq!(stems.len(), rules.len(), "{stems:?}");
+    fn names_are_dns_labels() {
+        let ReporterNames { set, impersonator, status_updater, policy } =
+            ReporterNames::of(&name(json!({"image": "a"})));
+        for name in [set, impersonator, status_updater, policy] {
+            assert!(name.len() <= 63, "{name} is too long");
+        }
     }
 }

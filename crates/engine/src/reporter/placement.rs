@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, Toleration,
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Toleration,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use node_readiness_api::ReporterOptions;
 
-use super::NodeSet;
 use crate::{Node, Taint};
+
+/// The maximum size of an affinity's keys and values, in bytes. Every pod has a copy.
+const MAX_AFFINITY: usize = 8 << 10;
 
 /// The reporter's program is for Linux. kubelet sets this label on every node.
 const OS: (&str, &str) = ("kubernetes.io/os", "linux");
@@ -23,25 +26,53 @@ pub(super) fn node_selector() -> BTreeMap<String, String> {
     BTreeMap::from([(key.to_owned(), value.to_owned())])
 }
 
-/// Returns the affinity of pods that run on the non-virtual nodes among these.
-pub(super) fn affinity(nodes: &NodeSet) -> Affinity {
-    let mut affinity = nodes.affinity().unwrap_or_default();
-    let node_affinity = affinity.node_affinity.get_or_insert_with(NodeAffinity::default);
-    let required = node_affinity
-        .required_during_scheduling_ignored_during_execution
-        .get_or_insert_with(Default::default);
-    if required.node_selector_terms.is_empty() {
-        required.node_selector_terms.push(NodeSelectorTerm::default());
+/// Returns the affinity of pods that run on the non-virtual nodes that one of these selectors matches.
+///
+/// It only spares other nodes a pod: which rules cover its node, each reporter sees by itself. So pods run on every
+/// node if one selector is empty, and if the affinity would be too large.
+pub(super) fn affinity<'a>(selectors: impl Iterator<Item = &'a LabelSelector>) -> Affinity {
+    let mut terms: Vec<_> = selectors.map(requirements).collect();
+    terms.sort_by_cached_key(|term| format!("{term:?}"));
+    terms.dedup();
+    let size: usize = terms.iter().flatten().map(size).sum();
+    if size > MAX_AFFINITY || terms.iter().any(Vec::is_empty) {
+        terms = vec![Vec::new()];
     }
-    for term in &mut required.node_selector_terms {
-        let excluded = VIRTUAL.map(|(key, value)| NodeSelectorRequirement {
-            key: key.to_owned(),
-            operator: "NotIn".to_owned(),
-            values: Some(vec![value.to_owned()]),
-        });
-        term.match_expressions.get_or_insert_default().extend(excluded);
+    let excluded =
+        VIRTUAL.map(|(key, value)| requirement(key, "NotIn", Some(vec![value.to_owned()])));
+    let terms = terms.into_iter().map(|mut term| {
+        term.extend(excluded.clone());
+        NodeSelectorTerm { match_expressions: Some(term), match_fields: None }
+    });
+    let required = NodeSelector { node_selector_terms: terms.collect() };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(required),
+            preferred_during_scheduling_ignored_during_execution: None,
+        }),
+        ..Affinity::default()
     }
-    affinity
+}
+
+/// Returns a label selector as requirements of a node affinity, whose operators mean the same: `NotIn` matches a
+/// node without the label too.
+fn requirements(selector: &LabelSelector) -> Vec<NodeSelectorRequirement> {
+    let labels = selector.match_labels.iter().flatten();
+    let labels = labels.map(|(key, value)| requirement(key, "In", Some(vec![value.clone()])));
+    let expressions = selector.match_expressions.iter().flatten();
+    let expressions = expressions.map(|expression| {
+        requirement(&expression.key, &expression.operator, expression.values.clone())
+    });
+    labels.chain(expressions).collect()
+}
+
+fn requirement(key: &str, operator: &str, values: Option<Vec<String>>) -> NodeSelectorRequirement {
+    NodeSelectorRequirement { key: key.to_owned(), operator: operator.to_owned(), values }
+}
+
+fn size(requirement: &NodeSelectorRequirement) -> usize {
+    let values = requirement.values.iter().flatten().map(String::len);
+    requirement.key.len() + values.sum::<usize>()
 }
 
 /// Returns why no reporter with these options can start on a node; `None` if one can.

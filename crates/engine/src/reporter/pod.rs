@@ -1,4 +1,4 @@
-//! The pods of a rule's reporters. They have only what they need to probe and to write.
+//! The pods of a set's reporters. They have only what they need to probe and to write.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use node_readiness_api::{
-    NODE_ADDRESS_ENV, NODE_NAME_ENV, REPORTER_CONFIG_DIR, REPORTER_CONFIG_FILE,
-    REPORTER_LIVENESS_FILE, REPORTER_PROGRAM, REPORTER_RUN_DIR, ReporterOptions, ReporterResources,
+    NODE_ADDRESS_ENV, NODE_NAME_ENV, REPORTER_LIVENESS_FILE, REPORTER_PROGRAM, REPORTER_RUN_DIR,
+    ReporterAccess, ReporterOptions, ReporterResources,
 };
 
 use super::volumes::{self, Mounted, PROGRAM_DIR};
-use super::{NodeSet, ReporterNames, Settings, placement};
+use super::{ReporterSet, Settings, host_paths, placement};
 
 /// Names of the container and the init container.
 const CONTAINER: &str = "reporter";
@@ -27,42 +27,30 @@ const PULL_POLICY: &str = "IfNotPresent";
 /// The user id of `nonroot` in distroless images, which needs no entry in a passwd file.
 const NON_ROOT: i64 = 65532;
 
-/// The parts of the pods.
-pub(super) struct Pod<'a> {
-    pub names: &'a ReporterNames,
-    pub options: &'a ReporterOptions,
-    pub settings: &'a Settings,
-    pub probes: &'a [node_readiness_api::Probe],
-    /// The nodes to run on.
-    pub nodes: &'a NodeSet,
-    pub rule_uid: &'a str,
-    /// Digest of the configuration; pods restart when it changes.
-    pub config_digest: String,
-}
-
-pub(super) fn pod_spec(pod: &Pod<'_>) -> PodSpec {
-    let options = pod.options;
+pub(super) fn pod_spec(set: &ReporterSet, settings: &Settings) -> PodSpec {
+    let options = &set.options;
     let pull_secrets =
         (!options.image_pull_secrets.is_empty()).then(|| options.image_pull_secrets.clone());
     let priority = options.priority_class_name.as_deref().unwrap_or("system-node-critical");
     let user = options.run_as_user.unwrap_or(NON_ROOT);
-    let mut mounted = vec![volumes::config(&pod.names.namespaced), volumes::run()];
+    let directories = host_paths::directories(set.probes());
+    let mut mounted = vec![volumes::run()];
     mounted.extend(options.image.is_some().then(volumes::program));
-    mounted.extend(volumes::of_host(pod.probes));
+    mounted.extend(volumes::of_host(&directories));
     let (volumes, mounts) =
         mounted.into_iter().map(|Mounted { volume, mount }| (volume, mount)).unzip();
     PodSpec {
-        service_account_name: Some(pod.names.namespaced.clone()),
+        service_account_name: Some(set.name.clone()),
         // The ServiceAccount turns this off, so that no other pod gets the token by accident.
         automount_service_account_token: Some(true),
-        init_containers: options.image.is_some().then(|| vec![installer(pod)]),
-        containers: vec![container(pod, mounts)],
+        init_containers: options.image.is_some().then(|| vec![installer(settings)]),
+        containers: vec![container(set, settings, &directories, mounts)],
         host_network: options.host_network.then_some(true),
         // With the node's network, the pod uses the node's resolver.
         dns_policy: Some(if options.host_network { "Default" } else { "ClusterFirst" }.to_owned()),
         enable_service_links: Some(false),
         node_selector: Some(placement::node_selector()),
-        affinity: Some(placement::affinity(pod.nodes)),
+        affinity: Some(placement::affinity(set.own_rules().map(|rule| &rule.node_selector))),
         tolerations: Some(options.tolerations.clone().unwrap_or_else(tolerate_everything)),
         priority_class_name: Some(priority.to_owned()),
         image_pull_secrets: pull_secrets,
@@ -81,20 +69,22 @@ pub(super) fn pod_spec(pod: &Pod<'_>) -> PodSpec {
     }
 }
 
-fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
-    let options = pod.options;
+fn container(
+    set: &ReporterSet,
+    settings: &Settings,
+    directories: &[&str],
+    mounts: Vec<VolumeMount>,
+) -> Container {
+    let options = &set.options;
     let directory = if options.image.is_some() { PROGRAM_DIR } else { "" };
     let program = format!("{directory}/{REPORTER_PROGRAM}");
     let liveness_file = format!("{REPORTER_RUN_DIR}/{REPORTER_LIVENESS_FILE}");
     Container {
         name: CONTAINER.to_owned(),
-        image: Some(options.image.clone().unwrap_or_else(|| pod.settings.image.clone())),
+        image: Some(options.image.clone().unwrap_or_else(|| settings.image.clone())),
         image_pull_policy: Some(PULL_POLICY.to_owned()),
         command: Some(vec![program.clone()]),
-        args: Some(vec![
-            format!("--config={REPORTER_CONFIG_DIR}/{REPORTER_CONFIG_FILE}"),
-            format!("--liveness-file={liveness_file}"),
-        ]),
+        args: Some(arguments(set, settings, directories, &liveness_file)),
         liveness_probe: Some(liveness(vec![program, format!("--check-liveness={liveness_file}")])),
         env: Some(vec![
             pod_field(NODE_NAME_ENV, "spec.nodeName"),
@@ -110,6 +100,26 @@ fn container(pod: &Pod<'_>, mounts: Vec<VolumeMount>) -> Container {
     }
 }
 
+/// Returns the program's arguments: what is the same for the whole life of a pod. What may change is in the
+/// configuration.
+fn arguments(
+    set: &ReporterSet,
+    settings: &Settings,
+    directories: &[&str],
+    liveness_file: &str,
+) -> Vec<String> {
+    let mut arguments = vec![
+        format!("--config-map={}/{}", settings.namespace, set.name),
+        format!("--liveness-file={liveness_file}"),
+    ];
+    if set.options.access == ReporterAccess::ConstrainedImpersonation {
+        arguments.push("--impersonate-node".to_owned());
+    }
+    arguments.extend(set.options.metrics_port.map(|port| format!("--metrics-port={port}")));
+    arguments.extend(directories.iter().map(|directory| format!("--host-path={directory}")));
+    arguments
+}
+
 /// Returns an environment variable with a field of the pod.
 fn pod_field(name: &str, field_path: &str) -> EnvVar {
     let field_ref = ObjectFieldSelector { field_path: field_path.to_owned(), api_version: None };
@@ -118,7 +128,7 @@ fn pod_field(name: &str, field_path: &str) -> EnvVar {
 }
 
 /// Returns the port for metrics, if it is the pod's own. On the host network the pod does not declare it: the
-/// scheduler never places two pods with the same host port on a node, so the reporters of a second rule with that
+/// scheduler never places two pods with the same host port on a node, so the reporters of a second set with that
 /// port would never start. The reporter itself runs without metrics if the port is in use.
 fn metrics_port(options: &ReporterOptions) -> Option<Vec<ContainerPort>> {
     let port = options.metrics_port.filter(|_| !options.host_network)?;
@@ -144,11 +154,11 @@ fn liveness(command: Vec<String>) -> Probe {
 }
 
 /// Returns the init container that copies the reporter's program into a custom image.
-fn installer(pod: &Pod<'_>) -> Container {
+fn installer(settings: &Settings) -> Container {
     let Mounted { mount, .. } = volumes::program();
     Container {
         name: INSTALLER.to_owned(),
-        image: Some(pod.settings.image.clone()),
+        image: Some(settings.image.clone()),
         image_pull_policy: Some(PULL_POLICY.to_owned()),
         args: Some(vec![format!("--install={PROGRAM_DIR}")]),
         resources: Some(resources()),
@@ -182,7 +192,7 @@ fn resources() -> ResourceRequirements {
             ("cpu".to_owned(), quantity("5m")),
             ("memory".to_owned(), quantity("16Mi")),
         ])),
-        limits: Some(BTreeMap::from([("memory".to_owned(), quantity("32Mi"))])),
+        limits: Some(BTreeMap::from([("memory".to_owned(), quantity("64Mi"))])),
         claims: None,
     }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use node_readiness_api::RULE_UID_LABEL;
+use node_readiness_api::{REPORTER_SET_LABEL, RULE_UID_LABEL};
 use serde::Deserialize;
 
 /// The maximum length of a pod's problem, in bytes.
@@ -20,10 +20,14 @@ const LONGEST: usize = 512;
 pub struct ReporterPod {
     /// Name, namespace and version, without labels.
     pub metadata: ObjectMeta,
-    /// Uid of the reporter's rule.
+    /// Name of the pod's reporter set.
+    pub set: Option<Box<str>>,
+    /// Uid of the pod's rule, if version 0.1 generated it.
     pub rule_uid: Option<Box<str>>,
     /// The node of the pod.
     pub node: Option<Box<str>>,
+    /// Whether it is ready.
+    pub ready: bool,
     /// Why it does not run, as Kubernetes reports it.
     pub trouble: Option<Box<str>>,
 }
@@ -58,8 +62,13 @@ struct ReadStatus {
 impl From<Read> for ReporterPod {
     fn from(read: Read) -> Self {
         let Read { metadata, spec, status } = read;
-        let ObjectMeta { name, namespace, uid, resource_version, labels, .. } = metadata;
-        let rule_uid = labels.unwrap_or_default().remove(RULE_UID_LABEL);
+        let ObjectMeta {
+            name, namespace, uid, resource_version, labels, deletion_timestamp, ..
+        } = metadata;
+        let mut labels = labels.unwrap_or_default();
+        let mut label = |key| labels.remove(key).map(String::into_boxed_str);
+        let is_ready =
+            |condition: &PodCondition| condition.type_ == "Ready" && condition.status == "True";
         Self {
             metadata: ObjectMeta {
                 name,
@@ -68,8 +77,10 @@ impl From<Read> for ReporterPod {
                 resource_version,
                 ..ObjectMeta::default()
             },
-            rule_uid: rule_uid.map(String::into_boxed_str),
+            set: label(REPORTER_SET_LABEL),
+            rule_uid: label(RULE_UID_LABEL),
             node: spec.node_name,
+            ready: deletion_timestamp.is_none() && status.conditions.iter().any(is_ready),
             trouble: trouble(&status).map(|mut trouble| {
                 trouble.truncate(trouble.floor_char_boundary(LONGEST));
                 trouble.into_boxed_str()
@@ -155,7 +166,7 @@ mod tests {
 
     fn pod(node: &str, status: &Value) -> ReporterPod {
         serde_json::from_value(json!({
-            "metadata": {"name": format!("p-{node}"), "labels": {"readiness.k8s.io/rule-uid": "u"}},
+            "metadata": {"name": format!("p-{node}"), "labels": {"readiness.k8s.io/reporter-set": "s"}},
             "spec": {"nodeName": node}, "status": status,
         }))
         .unwrap()
@@ -165,7 +176,7 @@ mod tests {
         let status = json!({"name": "reporter", "image": "i", "imageID": "", "ready": false,
             "restartCount": 1, "state": state, "lastState": last_state});
         let pod = pod("a", &json!({"phase": "Pending", "containerStatuses": [status]}));
-        assert_eq!(pod.rule_uid.as_deref(), Some("u"));
+        assert_eq!(pod.set.as_deref(), Some("s"));
         pod.trouble.map(String::from)
     }
 
@@ -179,6 +190,14 @@ mod tests {
             assert_eq!(container(&state, &json!({})), None);
         }
         assert_eq!(pod("a", &json!({})).trouble, None);
+    }
+
+    #[test]
+    fn a_pod_is_ready_as_its_condition_says() {
+        let condition = |status: &str| json!({"conditions": [{"type": "Ready", "status": status}]});
+        assert!(pod("a", &condition("True")).ready);
+        assert!(!pod("a", &condition("False")).ready);
+        assert!(!pod("a", &json!({})).ready);
     }
 
     #[test]

@@ -1,13 +1,9 @@
-//! The volumes of the reporters' pods: configuration, liveness file, the program for custom images, and the
-//! directories of the node that probes access.
+//! The volumes of the reporters' pods: the liveness file, the program for custom images, and the directories of the
+//! node that probes access.
 
-use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount,
-};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use node_readiness_api::{HOST_ROOT, Probe, REPORTER_CONFIG_DIR, REPORTER_RUN_DIR};
-
-use super::host_paths;
+use node_readiness_api::{HOST_ROOT, REPORTER_RUN_DIR};
 
 /// The directory of the reporter's program in a custom image.
 pub(super) const PROGRAM_DIR: &str = "/opt/node-readiness";
@@ -16,14 +12,6 @@ pub(super) const PROGRAM_DIR: &str = "/opt/node-readiness";
 pub(super) struct Mounted {
     pub volume: Volume,
     pub mount: VolumeMount,
-}
-
-/// Returns the volume of the rule's configuration.
-pub(super) fn config(config_map: &str) -> Mounted {
-    let source =
-        ConfigMapVolumeSource { name: config_map.to_owned(), ..ConfigMapVolumeSource::default() };
-    let volume = Volume { config_map: Some(source), ..named("config") };
-    Mounted { volume, mount: read_only("config", REPORTER_CONFIG_DIR) }
 }
 
 /// Returns the directory of the liveness file. It is in memory, so it uses no disk of the node.
@@ -48,9 +36,9 @@ pub(super) fn program() -> Mounted {
     Mounted { volume, mount: read_only("program", PROGRAM_DIR) }
 }
 
-/// Returns the directories of the node that probes access, and no others.
-pub(super) fn of_host(probes: &[Probe]) -> Vec<Mounted> {
-    let directories = host_paths::directories(probes).into_iter().enumerate();
+/// Returns these directories of the node, and no others.
+pub(super) fn of_host(directories: &[&str]) -> Vec<Mounted> {
+    let directories = directories.iter().enumerate();
     directories
         .map(|(index, directory)| of_directory(&format!("host-{index}"), directory))
         .collect()

@@ -3,7 +3,7 @@
 use node_readiness_api::ReporterStatus;
 
 use super::conditions::{Verdict, few};
-use crate::reporter::{Conflict, Conflicts, Outcome, Refusal};
+use crate::reporter::{Overlap, Overlaps, Refusal};
 
 /// The state of a rule's reporters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,18 +37,18 @@ pub enum Reporters {
 pub struct ReporterReport<'a> {
     /// The state of the reporters.
     pub reporters: &'a Reporters,
-    /// The rule's conditions that older rules probe too.
-    pub conflicts: &'a Conflicts,
+    /// Where older rules decide the rule's conditions.
+    pub overlaps: &'a Overlaps,
     /// The covered nodes on which no reporter can run, each with the reason.
     pub unsupported: &'a [(String, String)],
 }
 
 /// Returns the condition for a rule with probes. Failures of the objects take precedence.
 pub(super) fn ready(report: &ReporterReport<'_>) -> Option<Verdict> {
-    let ReporterReport { reporters, conflicts, unsupported } = *report;
+    let ReporterReport { reporters, overlaps, unsupported } = *report;
     match reporters {
         Reporters::Failed(_) | Reporters::NameTaken(_) | Reporters::Refused(_) => state(reporters),
-        _ => conflict(conflicts, reporters)
+        _ => overlap(overlaps, reporters)
             .or_else(|| no_place(unsupported, reporters))
             .or_else(|| state(reporters)),
     }
@@ -77,21 +77,19 @@ fn count(reporters: &Reporters) -> String {
     format!("; {ready} of {desired} reporters of this rule are ready{trouble}")
 }
 
-/// The condition of a rule whose conditions older rules probe on shared nodes. It names the most severe
-/// conflict.
-fn conflict(conflicts: &Conflicts, reporters: &Reporters) -> Option<Verdict> {
-    let reported = conflicts.iter().filter(|(_, c)| c.met || c.outcome == Outcome::LeftOut);
-    let (condition, Conflict { older, outcome, .. }) = reported.max_by_key(|(_, c)| c.outcome)?;
-    let older = few(older.iter(), Clone::clone);
-    let what = match outcome {
-        Outcome::LeftOut => "wherever this rule applies",
-        Outcome::Apart | Outcome::Yields => "on some of this rule's nodes",
-    };
+/// The condition of a rule of which older rules decide conditions on shared nodes.
+fn overlap(overlaps: &Overlaps, reporters: &Reporters) -> Option<Verdict> {
+    if overlaps.is_empty() {
+        return None;
+    }
+    let decided = few(overlaps.iter(), |(condition, Overlap { older, nodes, first })| {
+        let older = older.join(", ");
+        format!("{condition} by {older} on {nodes} nodes (first {first})")
+    });
     let own = count(reporters);
     let message = format!(
-        "condition {condition} is probed by the older NodeReadinessRule {older} as well, {what}, and \
-         there only the older one's reporters write it; remove the probe from one of them, or make \
-         their nodeSelectors disjoint{own}"
+        "older NodeReadinessRules decide conditions of this rule where both cover the node: {decided}; remove the \
+         probe from one of them, or make their nodeSelectors disjoint{own}"
     );
     Some(Verdict::new("ReporterReady", false, "ProbeConflict", message))
 }

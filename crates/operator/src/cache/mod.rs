@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 pub(crate) use nodes::NodeStore;
-pub(crate) use owned::{OwnedChanges, OwnedStores};
+pub(crate) use owned::OwnedStores;
 pub(crate) use pods::PodStore;
 pub(crate) use reflect::{NODE_WATCH_TIMEOUT_SECONDS, WATCH_TIMEOUT_SECONDS};
 pub(crate) use rules::{RuleSets, RuleStore, StoredRule};
@@ -50,10 +50,10 @@ pub(crate) struct Changes {
     pub rules: BoxStream<'static, watcher::Result<StoredRule>>,
     /// Nodes with a change that a decision can depend on.
     pub nodes: BoxStream<'static, Arc<Node>>,
-    /// Uids of rules with a changed reporter pod.
-    pub pods: BoxStream<'static, Arc<str>>,
+    /// Pods of reporters that changed.
+    pub pods: watch::Receiver<()>,
     /// Generated objects that changed.
-    pub owned: OwnedChanges,
+    pub owned: watch::Receiver<()>,
 }
 
 /// Clients whose read timeout fits the watches that they make.
@@ -65,8 +65,9 @@ pub(crate) struct WatchClients {
 }
 
 impl Caches {
-    /// Starts all watches, each of which runs while its changes are polled. `observe` handles every event
-    /// of the node watch, heartbeats too. The future completes when all caches have synced.
+    /// Starts all watches. Those of rules and nodes run while their changes are polled. `observe` handles every event
+    /// of the node watch, heartbeats too. The future runs the watches of pods
+    /// and generated objects.
     pub(crate) fn watch(
         clients: WatchClients,
         namespace: &str,
@@ -76,14 +77,14 @@ impl Caches {
         let WatchClients { nodes, others } = clients;
         let (rules, rule_sets, rule_changes) = rules::rules(others.clone(), sync.clone());
         let (nodes, node_changes) = nodes::nodes(nodes, sync.clone(), observe);
-        let (pods, pod_changes) = pods::pods(others.clone(), namespace, sync.clone());
-        let (owned, owned_changes) = owned::owned(&others, namespace, sync);
+        let (pods, pod_changes, watch_pods) = pods::pods(others.clone(), namespace, sync.clone());
+        let (owned, owned_changes, watch_owned) = owned::owned(&others, namespace, sync);
         let (synced_tx, synced) = watch::channel(false);
         let caches = Self { rules, rule_sets, nodes, pods, owned, synced };
         let changes = Changes {
             rules: rule_changes.boxed(),
             nodes: node_changes.boxed(),
-            pods: pod_changes.boxed(),
+            pods: pod_changes,
             owned: owned_changes,
         };
         let (rules, nodes) = (caches.rules.clone(), caches.nodes.clone());
@@ -92,6 +93,9 @@ impl Caches {
             info!(rules = rules.len(), nodes = nodes.len(), "the caches have synced");
             synced_tx.send_replace(true);
         };
-        (caches, changes, synced.boxed())
+        let background = async move {
+            tokio::join!(synced, watch_pods, watch_owned);
+        };
+        (caches, changes, background.boxed())
     }
 }

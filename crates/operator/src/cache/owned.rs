@@ -1,5 +1,8 @@
 //! The watches of generated objects.
 
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
 use futures::StreamExt;
 use futures::future::ready;
 use futures::stream::{BoxStream, SelectAll};
@@ -8,19 +11,17 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Client, Resource, ResourceExt};
-use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL, NodeReadinessRule};
+use kube::{Client, Resource};
+use node_readiness_api::{MANAGED_BY, MANAGED_BY_LABEL, REPORTER_SET_LABEL};
 use serde::de::DeserializeOwned;
-use std::fmt::Debug;
-use std::sync::Arc;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::reflect::{WATCH_TIMEOUT_SECONDS, persistent};
-use super::rules::StoredRule;
 use super::sync::CacheSync;
 
 /// The generated objects, by kind.
@@ -32,9 +33,13 @@ pub(crate) struct OwnedStores {
     pub config_maps: Store<ConfigMap>,
     /// Pods of reporters.
     pub daemon_sets: Store<DaemonSet>,
-    /// Permissions.
+    /// Permissions for configurations.
+    pub roles: Store<Role>,
+    /// Bindings of these permissions.
+    pub role_bindings: Store<RoleBinding>,
+    /// Permissions for Nodes.
     pub cluster_roles: Store<ClusterRole>,
-    /// Bindings of permissions.
+    /// Bindings of these permissions.
     pub cluster_role_bindings: Store<ClusterRoleBinding>,
     /// Policies that limit permissions.
     pub policies: Store<ValidatingAdmissionPolicy>,
@@ -42,52 +47,81 @@ pub(crate) struct OwnedStores {
     pub policy_bindings: Store<ValidatingAdmissionPolicyBinding>,
 }
 
-/// The changes of generated objects.
-pub(crate) struct OwnedChanges {
-    /// Rules with a changed or deleted object.
-    pub rules: BoxStream<'static, ObjectRef<StoredRule>>,
-    /// Notified when an object that belongs to no rule changed or was deleted: a guard policy.
-    pub policies: Arc<Notify>,
-    /// Changes whenever a kind was listed again. Changes during an interruption of the watch are in no
-    /// other member.
-    pub relisted: watch::Receiver<()>,
+impl OwnedStores {
+    /// Returns the metadata of all objects.
+    pub(crate) fn metadata(&self) -> Vec<ObjectMeta> {
+        fn of<K>(store: &Store<K>) -> Vec<ObjectMeta>
+        where
+            K: Resource<DynamicType = ()> + Clone,
+        {
+            store.state().iter().map(|object| object.meta().clone()).collect()
+        }
+        let Self {
+            service_accounts,
+            config_maps,
+            daemon_sets,
+            roles,
+            role_bindings,
+            cluster_roles,
+            cluster_role_bindings,
+            policies,
+            policy_bindings,
+        } = self;
+        [
+            of(service_accounts),
+            of(config_maps),
+            of(daemon_sets),
+            of(roles),
+            of(role_bindings),
+            of(cluster_roles),
+            of(cluster_role_bindings),
+            of(policies),
+            of(policy_bindings),
+        ]
+        .concat()
+    }
+
+    /// Returns the names of all reporter sets of which there is an object.
+    pub(crate) fn reporter_sets(&self) -> BTreeSet<String> {
+        let labels = self.metadata().into_iter().filter_map(|metadata| metadata.labels);
+        labels.filter_map(|mut labels| labels.remove(REPORTER_SET_LABEL)).collect()
+    }
 }
 
 /// Watches the objects with the operator's label: namespaced kinds in the reporters' namespace, and
-/// cluster-scoped kinds.
+/// cluster-scoped kinds. The receiver is notified when one was changed or deleted. The watches run while the future is
+/// polled.
 pub(super) fn owned(
     client: &Client,
     namespace: &str,
     sync: CacheSync,
-) -> (OwnedStores, OwnedChanges) {
-    let policies = Arc::new(Notify::new());
-    let (relisted_tx, relisted) = watch::channel(());
-    let mut watches = Watches {
-        streams: SelectAll::new(),
-        sync,
-        policies: Arc::clone(&policies),
-        relisted: relisted_tx,
-    };
+) -> (OwnedStores, watch::Receiver<()>, impl Future<Output = ()> + Send + 'static) {
+    let (notify, changes) = watch::channel(());
+    let mut watches = Watches { streams: SelectAll::new(), sync };
     let stores = OwnedStores {
         service_accounts: watches
             .watch("ServiceAccounts", Api::namespaced(client.clone(), namespace)),
         config_maps: watches.watch("ConfigMaps", Api::namespaced(client.clone(), namespace)),
         daemon_sets: watches.watch("DaemonSets", Api::namespaced(client.clone(), namespace)),
+        roles: watches.watch("Roles", Api::namespaced(client.clone(), namespace)),
+        role_bindings: watches.watch("RoleBindings", Api::namespaced(client.clone(), namespace)),
         cluster_roles: watches.watch("ClusterRoles", Api::all(client.clone())),
         cluster_role_bindings: watches.watch("ClusterRoleBindings", Api::all(client.clone())),
         policies: watches.watch("ValidatingAdmissionPolicies", Api::all(client.clone())),
         policy_bindings: watches
             .watch("ValidatingAdmissionPolicyBindings", Api::all(client.clone())),
     };
-    (stores, OwnedChanges { rules: watches.streams.boxed(), policies, relisted })
+    let watching = watches.streams.for_each(move |()| {
+        notify.send_replace(());
+        ready(())
+    });
+    (stores, changes, watching)
 }
 
-/// The watches of all kinds, whose changes become one stream of rules.
+/// The watches of all kinds, whose changes become one stream.
 struct Watches {
-    streams: SelectAll<BoxStream<'static, ObjectRef<StoredRule>>>,
+    streams: SelectAll<BoxStream<'static, ()>>,
     sync: CacheSync,
-    policies: Arc<Notify>,
-    relisted: watch::Sender<()>,
 }
 
 impl Watches {
@@ -96,24 +130,12 @@ impl Watches {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let (store, writer) = reflector::store();
-        let (policies, relisted) = (Arc::clone(&self.policies), self.relisted.clone());
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
         let ours = watcher::Config::default().labels(&ours).timeout(WATCH_TIMEOUT_SECONDS);
         let events = persistent(what, watcher(api, ours), writer, self.sync.clone());
-        let changed = events.filter_map(move |event| {
+        let changed = events.filter_map(|event| {
             ready(match event {
-                Ok(Event::Apply(object) | Event::Delete(object)) => {
-                    let rule = owner(&object);
-                    if rule.is_none() {
-                        policies.notify_one();
-                    }
-                    rule
-                }
-                Ok(Event::InitDone) => {
-                    policies.notify_one();
-                    relisted.send_replace(());
-                    None
-                }
+                Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => Some(()),
                 // The store keeps the old objects until a list is complete.
                 Ok(Event::Init | Event::InitApply(_)) | Err(_) => None,
             })
@@ -121,10 +143,4 @@ impl Watches {
         self.streams.push(changed.boxed());
         store
     }
-}
-
-fn owner<K: Resource>(object: &K) -> Option<ObjectRef<StoredRule>> {
-    let kind = NodeReadinessRule::kind(&());
-    let owner = object.owner_references().iter().find(|owner| owner.kind == kind)?;
-    Some(ObjectRef::new(&owner.name))
 }

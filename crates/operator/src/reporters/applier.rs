@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::applied_objects::{AppliedObjects, hash_of};
 use super::error::ApplyError;
-use super::ownership::{self, Ownership};
+use super::ownership;
 use crate::api_error;
 use crate::cache::OwnedStores;
 use crate::leader::{Leadership, NotWritten};
@@ -106,9 +106,8 @@ impl Applier {
         let known = store.get(&ObjectRef::from_obj(&wanted));
         let shown = known.as_ref().and_then(|live| live.resource_version());
         let mut field = "metadata".to_owned();
-        if let Some(live) = &known
-            && ownership::check(&**live, &wanted)? == Ownership::Own
-        {
+        if let Some(live) = &known {
+            ownership::check(&**live, &wanted)?;
             let found = differences(&as_json(live)?, &wanted_json);
             let as_it_is = |changed| Ensured { object: (**live).clone(), written: false, changed };
             let Some((first, _)) = found.first() else { return Ok(as_it_is(None)) };
@@ -121,10 +120,7 @@ impl Applier {
         if !is_unseen && !self.applied.write_backoff.wait(&key, content).is_zero() {
             return Err(ApplyError::Reverted { object: key, field });
         }
-        let replaces = match &known {
-            Some(live) => self.take_over(api, &**live, &wanted).await?,
-            None => None,
-        };
+        let replaces = known.as_ref().and_then(|live| live.uid());
         let applied = match self.send(api, &wanted, replaces.clone()).await {
             // The object exists and is not in the cache: it is foreign, its labels were edited, or it was
             // created a moment ago.
@@ -133,8 +129,8 @@ impl Applier {
             {
                 let read = self.leadership.write(api.get_metadata(&name)).await;
                 let there = read.map_err(|cause| refused::<K>(&name, "read", &cause))?;
-                let replaces = self.take_over(api, &there, &wanted).await?;
-                self.send(api, &wanted, replaces).await
+                ownership::check(&there, &wanted)?;
+                self.send(api, &wanted, there.uid()).await
             }
             other => other,
         };
@@ -154,33 +150,11 @@ impl Applier {
         let changed = changed_by_others(&key, field);
         if self.applied.accept(&key, content, &found) {
             warn!("{changed}");
-            if let Some(rule) = wanted.owner_references().first() {
+            for rule in wanted.owner_references() {
                 self.events.accepted(rule.name.clone(), Some(rule.uid.as_str().into()), &changed);
             }
         }
         Ok(Ensured { object, written: true, changed: Some(changed) })
-    }
-
-    /// Returns the uid of the rule's object if it exists. Deletes an abandoned object, because a DaemonSet's
-    /// selector contains the uid of the earlier rule and is immutable.
-    async fn take_over<K>(
-        &self,
-        api: &Api<K>,
-        there: &impl Resource,
-        wanted: &K,
-    ) -> Result<Option<String>, ApplyError>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        match ownership::check(there, wanted)? {
-            Ownership::Own => Ok(there.uid()),
-            Ownership::Abandoned => {
-                let name = there.name_any();
-                info!(kind = kind::<K>(), name, "replacing an object of an earlier rule");
-                self.delete_one(api, &name, there.uid()).await?;
-                Ok(None)
-            }
-        }
     }
 
     /// Deletes an object, unless another object has its name now.

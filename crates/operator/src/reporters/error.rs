@@ -20,8 +20,8 @@ pub enum ApplyError {
     },
     /// A foreign object has this name.
     #[error(
-        "{kind} {name} is {whose}, so the operator does not change it; delete it, or give the \
-         NodeReadinessRule another name"
+        "{kind} {name} is {whose}, so the operator does not change it; delete or rename it, because reporters \
+         need this name"
     )]
     Taken {
         /// Kind of the object.
@@ -30,17 +30,6 @@ pub enum ApplyError {
         name: String,
         /// Its owner.
         whose: String,
-    },
-    /// An object of a deleted rule has this name.
-    #[error(
-        "{kind} {name} belongs to an earlier NodeReadinessRule of this name; waiting until Kubernetes' \
-         garbage collector deletes it"
-    )]
-    Left {
-        /// Kind of the object.
-        kind: String,
-        /// Its namespace, if it has one, and name.
-        name: String,
     },
     /// Another client reverts the object repeatedly.
     #[error(
@@ -69,7 +58,7 @@ impl ApplyError {
     /// Returns the state of the reporters after this error.
     pub(crate) fn reporters(&self) -> Reporters {
         match self {
-            Self::Taken { .. } | Self::Left { .. } => Reporters::NameTaken(self.to_string()),
+            Self::Taken { .. } => Reporters::NameTaken(self.to_string()),
             Self::Refused { .. } | Self::Encode { .. } | Self::Reverted { .. } => {
                 Reporters::Failed(self.to_string())
             }

@@ -4,7 +4,6 @@
 //! wait until the guard admits their conditions.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{
@@ -13,11 +12,13 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
-use node_readiness_api::{NodeReadinessRule, REPORTER_CONFIG_FILE, RULE_UID_LABEL, ReporterAccess};
+use node_readiness_api::{
+    NodeReadinessRule, REPORTER_CONFIG_FILE, REPORTER_SET_LABEL, RULE_UID_LABEL, ReporterAccess,
+};
 use node_readiness_engine::RuleSet;
 use node_readiness_engine::admission::{BoundPolicy, Strength, guard};
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -85,16 +86,16 @@ fn admits(types: &BTreeSet<String>, rule: &NodeReadinessRule) -> bool {
 
 impl PolicyController {
     /// Keeps the guard in force until `end`, while this process leads. Applies the policies again when rules
-    /// change, and when `touched` is notified because a policy was changed or deleted.
+    /// change, and when `touched` is notified because a generated object was changed or deleted.
     pub(crate) async fn run(
         self,
         caches: Caches,
-        touched: Arc<Notify>,
+        touched: watch::Receiver<()>,
         state: watch::Sender<GuardState>,
         end: CancellationToken,
     ) {
         tokio::select! {
-            () = self.keep_in_force(caches, &touched, &state) => {}
+            () = self.keep_in_force(caches, touched, &state) => {}
             () = end.cancelled() => {}
         }
     }
@@ -102,7 +103,7 @@ impl PolicyController {
     async fn keep_in_force(
         self,
         mut caches: Caches,
-        touched: &Notify,
+        mut touched: watch::Receiver<()>,
         state: &watch::Sender<GuardState>,
     ) {
         if caches.synced.wait_for(|synced| *synced).await.is_err() {
@@ -112,6 +113,7 @@ impl PolicyController {
         let (backoff, propagation) = (Backoff::default(), PropagationDelay::default());
         loop {
             let rules = caches.rule_sets.borrow_and_update().clone();
+            touched.mark_unchanged();
             let applied = match rules {
                 Some(rules) => self.apply(&rules, &caches.owned, state, &propagation).await,
                 None => Ok(()),
@@ -130,7 +132,7 @@ impl PolicyController {
             };
             tokio::select! {
                 changed = caches.rule_sets.changed() => if changed.is_err() { return },
-                () = touched.notified() => {}
+                changed = touched.changed() => if changed.is_err() { return },
                 () = sleep(wait) => {}
             }
         }
@@ -174,11 +176,11 @@ impl PolicyController {
         let applier = &self.applier;
         let outdated = |name: &str| !policies.iter().any(|bound| bound.policy.name_any() == name);
         let bindings = |object: &ValidatingAdmissionPolicyBinding| {
-            is_no_rules(object) && outdated(&object.name_any())
+            is_of_guard(object) && outdated(&object.name_any())
         };
         applier.delete(&applier.cluster(), &stores.policy_bindings, bindings).await?;
         let policies = |object: &ValidatingAdmissionPolicy| {
-            is_no_rules(object) && outdated(&object.name_any())
+            is_of_guard(object) && outdated(&object.name_any())
         };
         applier.delete(&applier.cluster(), &stores.policies, policies).await?;
         Ok(())
@@ -186,33 +188,34 @@ impl PolicyController {
 }
 
 /// Returns the conditions that reporters write as their nodes. Reporters of a suspended or unreadable rule keep
-/// their configuration, so their conditions are taken from it.
+/// their configuration, so its conditions are taken from there.
 fn written_as_nodes(rules: &RuleSet, configs: &Store<ConfigMap>) -> BTreeSet<String> {
     let mut types = rules.written_as_nodes();
-    for config in configs.state() {
-        if config.labels().get(RULE_UID_LABEL).is_some_and(|uid| rules.keeps_reporters(uid)) {
-            types.extend(configured_types(&config));
+    for config_map in configs.state() {
+        let text = config_map.data.as_ref().and_then(|files| files.get(REPORTER_CONFIG_FILE));
+        // Another version may have written it, so unknown fields are ignored.
+        let config: Value =
+            text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let of_set = config["rules"].as_array().into_iter().flatten();
+        let of_set = of_set.filter_map(|rule| Some((rule["uid"].as_str()?, rule)));
+        // Version 0.1 configured each rule's reporters by themselves.
+        let of_rule = config_map.labels().get(RULE_UID_LABEL).map(|uid| (uid.as_str(), &config));
+        for (_, rule) in of_set.chain(of_rule).filter(|(uid, _)| rules.keeps_reporters(uid)) {
+            types.extend(probed(rule));
         }
     }
     types
 }
 
-/// Returns the conditions that reporters are configured to write as their nodes. Another version may have
-/// written the configuration, so unknown fields are ignored.
-fn configured_types(config: &ConfigMap) -> Vec<String> {
-    let text = config.data.as_ref().and_then(|files| files.get(REPORTER_CONFIG_FILE));
-    let config: Value = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let access: ReporterAccess =
-        serde_json::from_value(config["access"].clone()).unwrap_or_default();
-    if access != ReporterAccess::ConstrainedImpersonation {
-        return Vec::new();
-    }
-    let probes = config["probes"].as_array().into_iter().flatten();
-    probes.filter_map(|probe| Some(probe["conditionType"].as_str()?.to_owned())).collect()
+fn probed(rule: &Value) -> impl Iterator<Item = String> {
+    let probes = rule["probes"].as_array().into_iter().flatten();
+    probes.filter_map(|probe| Some(probe["conditionType"].as_str()?.to_owned()))
 }
 
-fn is_no_rules(object: &impl Resource) -> bool {
-    !object.labels().contains_key(RULE_UID_LABEL)
+/// Returns whether an object belongs to no reporters.
+fn is_of_guard(object: &impl Resource) -> bool {
+    !object.labels().contains_key(REPORTER_SET_LABEL)
+        && !object.labels().contains_key(RULE_UID_LABEL)
 }
 
 #[cfg(test)]
@@ -239,14 +242,16 @@ mod tests {
         Rule::compile(&serde_json::from_value(rule).unwrap()).unwrap()
     }
 
-    /// The configuration of a rule's reporters by a later version, which has more fields.
-    fn config(uid: &str, access: &str, condition: &str) -> ConfigMap {
+    /// A configuration by a later version, which has more fields.
+    fn config(set: &str, uids: &[&str]) -> ConfigMap {
+        let rule = |uid: &&str| json!({"uid": uid, "probes": [{"conditionType": format!("Of-{uid}"), "someDay": {}}]});
+        let config = json!({"later": true, "rules": uids.iter().map(rule).collect::<Vec<_>>()});
+        config_map(set, REPORTER_SET_LABEL, &config)
+    }
+
+    fn config_map(name: &str, label: &str, config: &Value) -> ConfigMap {
         let config = json!({
-            "access": access, "later": true,
-            "probes": [{"conditionType": condition, "someDay": {}}],
-        });
-        let config = json!({
-            "metadata": {"name": uid, "namespace": "n", "labels": {RULE_UID_LABEL: uid}},
+            "metadata": {"name": name, "namespace": "n", "labels": {label: name}},
             "data": {REPORTER_CONFIG_FILE: config.to_string()},
         });
         serde_json::from_value(config).unwrap()
@@ -255,21 +260,21 @@ mod tests {
     #[test]
     fn configured_conditions_of_reporters_are_admitted() {
         let (configs, mut writer) = reflector::store();
+        let of_rule =
+            json!({"access": "ConstrainedImpersonation", "probes": [{"conditionType": "Old"}]});
         for config in [
-            config("edited", "ConstrainedImpersonation", "Edited"),
-            config("suspended", "ConstrainedImpersonation", "Suspended"),
-            config("unreadable", "ConstrainedImpersonation", "Unreadable"),
-            config("elsewhere", "AdmissionPolicy", "Elsewhere"),
-            config("gone", "ConstrainedImpersonation", "Gone"),
+            config("reporter", &["edited", "suspended", "gone"]),
+            config("reporter-1", &["unreadable"]),
+            config_map("of-version-0.1", RULE_UID_LABEL, &of_rule),
         ] {
             writer.apply_watcher_event(&Event::Apply(config));
         }
         let unreadable = |name: &str| Unreadable { name: name.to_owned(), uid: name.to_owned() };
         let rules = RuleSet::new(
             [rule("edited", false), rule("suspended", true)],
-            [unreadable("unreadable"), unreadable("elsewhere")],
+            [unreadable("unreadable"), unreadable("of-version-0.1")],
         );
         let types: Vec<_> = written_as_nodes(&rules, &configs).into_iter().collect();
-        assert_eq!(types, ["Now", "Suspended", "Unreadable"]);
+        assert_eq!(types, ["Now", "Of-suspended", "Of-unreadable", "Old"]);
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// a slow watch.
 const DELAY: Duration = Duration::from_secs(3);
 
-/// The time of the last write, by the uid of the rule or by another key.
+/// The time of the last write, by the name of a reporter set or by another key.
 #[derive(Debug, Default)]
 pub(crate) struct PropagationDelay {
     written: Mutex<HashMap<String, Instant>>,
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_delays_only_its_own_rule() {
+    fn a_write_delays_only_its_own_set() {
         let propagation = PropagationDelay::default();
         propagation.start("a", &Ok::<_, ()>(true));
         assert!(propagation.left("a").is_some_and(|left| left <= DELAY));

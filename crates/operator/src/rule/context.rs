@@ -3,21 +3,23 @@
 use std::sync::Arc;
 
 use kube::Client;
+use tokio::sync::watch;
 
 use super::status::StatusWriter;
 use crate::backoff::Backoff;
 use crate::cache::Caches;
 use crate::evaluations::EvaluationStore;
 use crate::leader::Leadership;
-use crate::reporters::ReporterManager;
+use crate::reporters::{CreationFailures, ReporterStates};
 use crate::telemetry::Telemetry;
 
-/// The context of a rule's reconcile. Its steps read caches and evaluations, and write reporters, the finalizer
-/// and the status.
+/// The context of a rule's reconcile. Its steps read caches, evaluations and the state of reporters, and write the
+/// finalizer and the status.
 pub(super) struct Context {
     pub(super) caches: Caches,
     pub(super) evaluations: Arc<EvaluationStore>,
-    pub(super) reporters: ReporterManager,
+    pub(super) reporters: watch::Receiver<ReporterStates>,
+    pub(super) creation_failures: CreationFailures,
     /// For the finalizer.
     pub(super) client: Client,
     pub(super) status: StatusWriter,

@@ -10,6 +10,7 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use node_readiness_engine::Rule;
+use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -20,11 +21,11 @@ use super::finalizer::{self, Next};
 use super::reconcile::{self, Outcome};
 use super::status::StatusWriter;
 use crate::backoff::Backoff;
-use crate::cache::{Caches, OwnedChanges, RuleSets, StoredRule};
+use crate::cache::{Caches, RuleSets, StoredRule};
 use crate::clock;
 use crate::evaluations::EvaluationStore;
 use crate::leader::Leadership;
-use crate::reporters::ReporterManager;
+use crate::reporters::{CreationFailures, ReporterStates};
 use crate::telemetry::Telemetry;
 
 /// How many rules are reconciled at the same time.
@@ -36,7 +37,8 @@ const SYNC_RETRY: Duration = Duration::from_millis(100);
 /// The rule controller with its dependencies.
 pub(crate) struct RuleController {
     pub client: kube::Client,
-    pub reporters: ReporterManager,
+    pub reporters: watch::Receiver<ReporterStates>,
+    pub creation_failures: CreationFailures,
     pub evaluations: Arc<EvaluationStore>,
     pub telemetry: Telemetry,
     pub leadership: Leadership,
@@ -50,19 +52,18 @@ impl RuleController {
         self,
         caches: Caches,
         changes: BoxStream<'static, watcher::Result<StoredRule>>,
-        owned: OwnedChanges,
         notifications: impl Stream<Item = Arc<str>> + Send + 'static,
         end: CancellationToken,
     ) {
-        let Self { client, reporters, evaluations, telemetry, leadership } = self;
-        let OwnedChanges { rules: owned_changes, relisted, policies: _ } = owned;
-        let guard_changes = reporters.guard.changes();
-        let impersonation = reporters.impersonation.clone();
+        let Self { client, reporters, creation_failures, evaluations, telemetry, leadership } =
+            self;
+        let reporter_changes = reporters.clone();
         let (store, rule_sets) = (caches.rules.clone(), caches.rule_sets.clone());
         let context = Arc::new(Context {
             caches,
             evaluations,
             reporters,
+            creation_failures,
             status: StatusWriter::new(client.clone(), leadership.clone()),
             client,
             telemetry,
@@ -73,14 +74,10 @@ impl RuleController {
         let notified = notifications.flat_map(move |uid| stream::iter(concerned(&known, &uid)));
         Controller::for_stream(changes, store)
             .with_config(Config::default().concurrency(CONCURRENCY))
-            // A changed rule can conflict with others.
+            // A changed rule can probe the same conditions as others.
             .reconcile_all_on(WatchStream::from_changes(rule_sets).map(|_| ()))
             .reconcile_all_on(stream::once(leadership.acquired()))
-            // Reporters wait for the guard, and for the detection of constrained impersonation.
-            .reconcile_all_on(WatchStream::from_changes(guard_changes).map(|_| ()))
-            .reconcile_all_on(WatchStream::from_changes(impersonation).map(|_| ()))
-            .reconcile_all_on(WatchStream::from_changes(relisted))
-            .reconcile_on(owned_changes)
+            .reconcile_all_on(WatchStream::from_changes(reporter_changes).map(|_| ()))
             .reconcile_on(notified)
             .graceful_shutdown_on(end.cancelled_owned())
             .run(reconcile, error_policy, context)
@@ -117,16 +114,15 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
     if !stored.0.as_ref().is_ok_and(|rule| Rule::compile(rule).is_ok()) {
         context.telemetry.metrics.not_evaluable(&uid);
     }
-    let Outcome { backs_off, requeue_after } = match &stored.0 {
+    let Outcome { succeeded, requeue_after } = match &stored.0 {
         // Boxed because of its size.
         Ok(rule) => Box::pin(reconcile::reconcile(rule, &context)).await?,
         Err(invalid) => {
             context.status.reject(&stored, &invalid.error).await?;
-            Outcome { backs_off: false, requeue_after: None }
+            Outcome { succeeded: true, requeue_after: None }
         }
     };
-    // A rule in backoff has not succeeded, so its next failure has a longer wait.
-    if !backs_off {
+    if succeeded {
         context.backoff.succeeded(&stored.name_any());
         context.telemetry.metrics.reconciled(&uid, clock::now());
     }
@@ -137,9 +133,6 @@ async fn reconcile(stored: Arc<StoredRule>, context: Arc<Context>) -> Result<Act
 fn error_policy(rule: Arc<StoredRule>, error: &RuleError, context: Arc<Context>) -> Action {
     let name = rule.name_any();
     let wait = context.backoff.failed(&name);
-    if let RuleError::Apply(error) = error {
-        context.reporters.backoff.start(&*rule, wait, error.reporters());
-    }
     let uid = rule.uid().map(Arc::from);
     context.telemetry.events.rule_failed(name.clone(), uid, error.action(), &error.to_string());
     warn!(rule = name, "{error}; retrying in {wait:.1?}");

@@ -3,17 +3,9 @@
 use node_readiness_api::FINALIZER;
 use thiserror::Error;
 
-use crate::reporters::ApplyError;
-
 /// A failed reconcile of a rule. The controller retries it.
 #[derive(Debug, Error)]
 pub enum RuleError {
-    /// A generated object could not be encoded as JSON.
-    #[error("reporters could not be generated: {0}")]
-    Generate(#[from] serde_json::Error),
-    /// A generated object could not be applied or deleted.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
     /// The status could not be written.
     #[error(transparent)]
     Status(#[from] StatusError),
@@ -26,7 +18,6 @@ impl RuleError {
     /// Returns the failed action, as named in events.
     pub(super) fn action(&self) -> &'static str {
         match self {
-            Self::Generate(_) | Self::Apply(_) => "ApplyReporters",
             Self::Status(_) => "ReportStatus",
             Self::Finalizer(_) => "CleanUp",
         }

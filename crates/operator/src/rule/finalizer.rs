@@ -19,7 +19,6 @@ use crate::api_error;
 use crate::cache::StoredRule;
 use crate::clock;
 use crate::leader::NotWritten;
-use crate::reporters::{ApplyError, ReporterManager, apply};
 
 /// How soon a deleted rule is requeued.
 const NODES_RETRY: Duration = Duration::from_millis(500);
@@ -54,8 +53,10 @@ pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Nex
         // The operator's finalizer is removed, so the cleanup is complete.
         (false, true) => return Ok(Next::Nothing(Action::await_change())),
         (true, true) => {
-            if let Some(left) = delete_reporters(rule, context).await? {
-                return Ok(Next::Nothing(Action::requeue(left)));
+            // Policies must outlive the permissions that they limit. The garbage collector would delete the objects
+            // of reporters in any order.
+            if !context.reporters.borrow().is_released(&rule.uid().unwrap_or_default()) {
+                return Ok(Next::Nothing(Action::await_change()));
             }
         }
         (false, false) => {}
@@ -82,18 +83,6 @@ pub(super) async fn finalize(rule: &StoredRule, context: &Context) -> Result<Nex
         }
         Err(error) => Err(FinalizerError { rule: rule.name_any(), cause: words(&error) }.into()),
     }
-}
-
-/// Deletes a rule's reporters. Returns the remaining wait, or `None` when everything is deleted. The garbage
-/// collector would delete them in any order, but policies must outlive the permissions that they limit.
-async fn delete_reporters(
-    rule: &StoredRule,
-    context: &Context,
-) -> Result<Option<Duration>, ApplyError> {
-    let uid = rule.uid().unwrap_or_default();
-    let ReporterManager { applier, propagation, .. } = &context.reporters;
-    let gone = apply::delete_all(applier, &uid, &context.caches.owned, propagation).await?;
-    Ok((!gone).then(|| propagation.left(&uid).unwrap_or_default()))
 }
 
 /// Requeues a deleted rule. After some time the status names the nodes that it waits for.

@@ -1,7 +1,6 @@
-//! The rule controller, the only writer of reporters, finalizers and rules' status.
+//! The rule controller, the only writer of finalizers and rules' status.
 //!
-//! It reconciles a rule in four steps: finalize, generate, apply, report status. Generating reads caches
-//! only.
+//! It reconciles a rule in two steps: finalize, and report the status from caches.
 
 mod context;
 mod controller;

@@ -1,160 +1,132 @@
-//! Reconciles one rule: generates its reporters, applies them, and writes the status.
+//! Reconciles one rule: makes its status from the caches, and writes it.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::DaemonSet;
-use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use node_readiness_api::NodeReadinessRule;
-use node_readiness_engine::Rule;
 use node_readiness_engine::reporter::{
-    self, Conflicts, MaxUnavailable, Refusal, ReporterNames, ReporterObjects, Share,
-    most_frequent_trouble,
+    self, Overlaps, ReporterPod, most_frequent_trouble, overlaps,
 };
-use node_readiness_engine::status::Reporters;
+use node_readiness_engine::status::{self, ReporterReport, Reporters, fold};
+use node_readiness_engine::{Node, Rule};
 
 use super::context::Context;
 use super::error::RuleError;
-use super::status::Observed;
-use crate::reporters::{ApplyError, GuardState, REFRESH, ReporterManager, Wait, apply};
+use crate::clock;
+use crate::reporters::REFRESH;
 
 /// The outcome of a reconcile.
 pub(super) struct Outcome {
-    /// Whether its reporters are in backoff.
-    pub(super) backs_off: bool,
+    /// Whether the rule's reporters could be applied.
+    pub(super) succeeded: bool,
     /// When to requeue the rule although nothing changes.
     pub(super) requeue_after: Option<Duration>,
 }
 
-/// Generates and applies reporters, and writes the status.
+/// Makes and writes the status.
 pub(super) async fn reconcile(
     rule: &NodeReadinessRule,
     context: &Context,
 ) -> Result<Outcome, RuleError> {
-    let Ok(compiled) = Rule::compile(rule) else {
+    let succeeded = |requeue_after| Ok(Outcome { succeeded: true, requeue_after });
+    if let Some(wait) = context.status.rate_limited(rule) {
+        return succeeded(Some(wait));
+    }
+    let previous = rule.status.as_ref();
+    let compiled = match Rule::compile(rule) {
+        Ok(compiled) => compiled,
         // An unreadable rule keeps its taints and its reporters.
-        let status = &context.status;
-        let again =
-            status.report(rule, &Reporters::None, &Conflicts::new(), observed(context)).await?;
-        return Ok(Outcome { backs_off: false, requeue_after: again });
-    };
-    let share = share(&compiled, context);
-    let admitted = admitted(rule, context);
-    let desired = match &admitted {
-        Ok(()) => {
-            let max_unavailable = max_unavailable(&compiled, context);
-            reporter::generate(rule, &context.reporters.settings, &share, max_unavailable)?
+        Err(rejection) => {
+            let generation = rule.metadata.generation;
+            let next = status::rejected(&rejection.to_string(), generation, previous, clock::now());
+            return succeeded(context.status.report(rule, &next).await?);
         }
-        Err(_) => None,
     };
-    let waiting = context.reporters.backoff.of(rule);
-    let applied = if let Some(Wait { failure, .. }) = &waiting {
-        Ok(failure.clone())
-    } else if rule.spec.suspend {
-        Ok(apply::observe(desired.as_ref(), &context.caches.owned))
-    } else {
-        apply_reporters(rule, desired.as_ref(), context).await
+    // The reporter controller has not handled this generation yet. Its next state triggers a reconcile.
+    let Some(reporters) = context.reporters.borrow().of(rule).cloned() else {
+        return succeeded(None);
     };
-    let mut reporters = state(&applied, admitted);
-    let refresh = add_trouble(&mut reporters, &compiled, context).await;
-    // The status reports a failure before the rule is requeued.
-    let status = &context.status;
-    let rate_limited = status.report(rule, &reporters, &share.conflicts, observed(context)).await?;
-    applied?;
-    let left = waiting.map(|waiting| waiting.left());
-    let propagates = context.reporters.propagation.left(&rule.uid().unwrap_or_default());
-    let again = [rate_limited, left, propagates, refresh].into_iter().flatten().min();
-    Ok(Outcome { backs_off: left.is_some(), requeue_after: again })
-}
-
-/// Adds the reason why reporters do not run to their state. Returns the wait until the next check.
-async fn add_trouble(
-    reporters: &mut Reporters,
-    rule: &Rule,
-    context: &Context,
-) -> Option<Duration> {
-    let Reporters::Applied { status, trouble, .. } = reporters else { return None };
-    if status.ready >= status.desired {
-        return None;
-    }
-    let pods = context.caches.pods.state_filter(|pod| pod.rule_uid.as_deref() == Some(&*rule.uid));
-    *trouble = most_frequent_trouble(pods.iter().map(AsRef::as_ref));
-    if trouble.is_some() || pods.len() >= usize::try_from(status.desired).unwrap_or_default() {
-        return None;
-    }
-    let daemon_set = daemon_set(rule, context)?;
-    *trouble = context.reporters.creation_failures.of(&daemon_set).await;
-    Some(REFRESH)
-}
-
-fn observed(context: &Context) -> Observed<'_> {
-    let Context { caches, evaluations, .. } = context;
-    Observed { nodes: &caches.nodes, pods: &caches.pods, evaluations }
-}
-
-/// Checks whether the rule asks for no more than is allowed.
-fn admitted(rule: &NodeReadinessRule, context: &Context) -> Result<(), Refusal> {
-    let ReporterManager { settings, impersonation, .. } = &context.reporters;
-    reporter::admit(rule, &settings.allowances, *impersonation.borrow())
-}
-
-/// Applies a rule's reporters if the guard admits their conditions.
-async fn apply_reporters(
-    rule: &NodeReadinessRule,
-    desired: Option<&ReporterObjects>,
-    context: &Context,
-) -> Result<Reporters, ApplyError> {
-    if desired.is_some() {
-        match context.reporters.guard.state_for(rule) {
-            GuardState::InForce(_) => {}
-            GuardState::Pending => return Ok(Reporters::AwaitingPolicy),
-            GuardState::Failed(cause) => return Ok(Reporters::Failed(cause)),
-        }
-    }
-    let ReporterManager { applier, propagation, .. } = &context.reporters;
-    apply::apply(applier, rule, desired, &context.caches.owned, propagation).await
-}
-
-/// Returns the state of a rule's reporters.
-fn state(applied: &Result<Reporters, ApplyError>, admitted: Result<(), Refusal>) -> Reporters {
-    match (applied, admitted) {
-        (Err(error), _) => error.reporters(),
-        (Ok(_), Err(refusal)) => Reporters::Refused(refusal),
-        (Ok(reporters), Ok(())) => reporters.clone(),
-    }
-}
-
-/// Returns the rule's probes that no older rule makes.
-fn share(rule: &Rule, context: &Context) -> Share {
-    match context.caches.rule_sets.borrow().clone() {
-        // A rule without probes has no conflicts.
-        Some(rules) if !rule.probed.is_empty() => {
-            let others = rules.iter().filter(|other| has_reporters(other, context));
-            Share::of(rule, others, &context.caches.nodes.state())
-        }
-        _ => Share::alone(rule),
-    }
-}
-
-/// Returns whether a rule has reporters or will get them. Rules that were refused, or suspended before they had
-/// reporters, write no condition.
-fn has_reporters(rule: &Rule, context: &Context) -> bool {
-    let Some(stored) = context.caches.rules.get(&ObjectRef::new(&rule.name)) else { return false };
-    let Ok(object) = &stored.0 else { return false };
-    admitted(object, context).is_ok() && (!rule.suspend || daemon_set(rule, context).is_some())
-}
-
-/// Returns the DaemonSet of a rule in the cluster.
-fn daemon_set(rule: &Rule, context: &Context) -> Option<Arc<DaemonSet>> {
-    let names = ReporterNames::of(&rule.name);
-    let name = ObjectRef::new(&names.namespaced).within(&context.reporters.settings.namespace);
-    context.caches.owned.daemon_sets.get(&name)
-}
-
-fn max_unavailable(rule: &Rule, context: &Context) -> MaxUnavailable {
-    let live = daemon_set(rule, context);
-    MaxUnavailable::of(live.as_deref(), || {
-        context.caches.nodes.state_filter(|node| rule.selects(node) && !node.is_ready()).len()
+    let covered = context.caches.nodes.state_filter(|node| compiled.covers(node));
+    let OfNodes { reporters, unsupported, refresh } =
+        of_nodes(rule, reporters, &covered, context).await;
+    let overlaps = overlaps_of(&compiled, &covered, context);
+    let report =
+        ReporterReport { reporters: &reporters, overlaps: &overlaps, unsupported: &unsupported };
+    let next = context.evaluations.read(|evaluations| {
+        let entries = evaluations.of(&compiled.uid);
+        fold(&compiled, covered.len(), entries, &report, previous, clock::now())
+    });
+    let rate_limited = context.status.report(rule, &next).await?;
+    Ok(Outcome {
+        succeeded: !matches!(reporters, Reporters::Failed(_) | Reporters::NameTaken(_)),
+        requeue_after: [rate_limited, refresh].into_iter().flatten().min(),
     })
+}
+
+/// The reporters on a rule's nodes.
+struct OfNodes {
+    /// The state of the reporters, with counts.
+    reporters: Reporters,
+    /// The nodes on which no reporter can start, each with the reason. None of them has a reporter.
+    unsupported: Vec<(String, String)>,
+    /// When the reason why pods are not created is read again.
+    refresh: Option<Duration>,
+}
+
+/// Counts the reporters on the nodes that a rule covers. Those of the same set on other nodes do not concern it.
+async fn of_nodes(
+    rule: &NodeReadinessRule,
+    mut reporters: Reporters,
+    covered: &[Arc<Node>],
+    context: &Context,
+) -> OfNodes {
+    let Reporters::Applied { status, trouble, .. } = &mut reporters else {
+        return OfNodes { reporters, unsupported: Vec::new(), refresh: None };
+    };
+    let (namespace, set) = status.daemon_set.split_once('/').unwrap_or_default();
+    let names: HashSet<_> = covered.iter().map(|node| node.name()).collect();
+    let is_here = |pod: &ReporterPod| {
+        pod.set.as_deref() == Some(set)
+            && pod.node.as_deref().is_some_and(|node| names.contains(node))
+    };
+    let pods = context.caches.pods.state_filter(is_here);
+    let options = rule.spec.reporter.clone().unwrap_or_default();
+    let obstacles = covered
+        .iter()
+        .filter_map(|node| Some((node.name().to_owned(), reporter::obstacle(node, &options)?)));
+    let mut unsupported: BTreeMap<String, String> = obstacles.collect();
+    for pod in &pods {
+        pod.node.as_deref().and_then(|node| unsupported.remove(node));
+    }
+    let ready: HashSet<_> =
+        pods.iter().filter(|pod| pod.ready).filter_map(|pod| pod.node.as_deref()).collect();
+    let desired = covered.len() - unsupported.len();
+    let (ready, here) = (ready.len(), pods.len());
+    let daemon_set = ObjectRef::new(set).within(namespace);
+    status.desired = saturated(desired);
+    status.ready = saturated(ready);
+    let mut refresh = None;
+    if ready < desired {
+        *trouble = most_frequent_trouble(pods.iter().map(AsRef::as_ref));
+        let daemon_set = context.caches.owned.daemon_sets.get(&daemon_set);
+        if let (None, Some(daemon_set), true) = (&trouble, daemon_set, here < desired) {
+            *trouble = context.creation_failures.of(&daemon_set).await;
+            refresh = Some(REFRESH);
+        }
+    }
+    OfNodes { reporters, unsupported: unsupported.into_iter().collect(), refresh }
+}
+
+fn saturated(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Returns where older rules that have reporters decide the rule's conditions.
+fn overlaps_of(rule: &Rule, covered: &[Arc<Node>], context: &Context) -> Overlaps {
+    let Some(rules) = context.caches.rule_sets.borrow().clone() else { return Overlaps::new() };
+    let states = context.reporters.borrow();
+    let others = rules.iter().filter(|other| states.has_reporters(&other.uid));
+    overlaps(rule, others, covered)
 }

@@ -1,8 +1,8 @@
 //! Writes a rule's status: at most once a second, and only if it changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use json_patch::jsonptr::PointerBuf;
@@ -13,27 +13,16 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
 use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule, NodeReadinessRuleStatus};
-use node_readiness_engine::reporter::{self, Conflicts};
-use node_readiness_engine::status::{self, ReporterReport, Reporters, fold};
-use node_readiness_engine::{Node, Rule};
+use node_readiness_engine::status;
 use tracing::warn;
 
 use super::error::StatusError;
 use super::rate_limiter::RateLimiter;
 use crate::api_error;
-use crate::cache::{NodeStore, PodStore, StoredRule};
+use crate::cache::StoredRule;
 use crate::clock;
-use crate::evaluations::EvaluationStore;
 use crate::leader::{Leadership, NotWritten};
 use crate::write_backoff::WriteBackoff;
-
-/// The observations of a rule's nodes.
-#[derive(Clone, Copy)]
-pub(super) struct Observed<'a> {
-    pub(super) nodes: &'a NodeStore,
-    pub(super) pods: &'a PodStore,
-    pub(super) evaluations: &'a EvaluationStore,
-}
 
 /// The only writer of rules' status.
 pub(super) struct StatusWriter {
@@ -56,44 +45,28 @@ impl StatusWriter {
         }
     }
 
-    /// Writes the status of a rule. Returns the wait if the rate limit does not permit it yet.
+    /// Returns the wait if the rate limit does not permit a write yet.
+    pub(super) fn rate_limited(&self, rule: &NodeReadinessRule) -> Option<Duration> {
+        self.rate_limiter.wait(&rule.name_any(), Instant::now())
+    }
+
+    /// Writes the status of a rule unless it has this status. Returns the wait if another client reverts it.
     pub(super) async fn report(
         &self,
         rule: &NodeReadinessRule,
-        reporters: &Reporters,
-        conflicts: &Conflicts,
-        Observed { nodes, pods, evaluations }: Observed<'_>,
+        next: &NodeReadinessRuleStatus,
     ) -> Result<Option<Duration>, StatusError> {
         let name = rule.name_any();
-        if let Some(wait) = self.rate_limiter.wait(&name, Instant::now()) {
-            return Ok(Some(wait));
-        }
-        let previous = rule.status.as_ref();
-        let next = match Rule::compile(rule) {
-            Ok(compiled) => {
-                let covered = nodes.state_filter(|node| compiled.covers(node));
-                let unsupported = unsupported(rule, &covered, pods);
-                let report = ReporterReport { reporters, conflicts, unsupported: &unsupported };
-                evaluations.read(|evaluations| {
-                    let entries = evaluations.of(&compiled.uid);
-                    fold(&compiled, covered.len(), entries, &report, previous, clock::now())
-                })
-            }
-            Err(rejection) => {
-                let generation = rule.metadata.generation;
-                status::rejected(&rejection.to_string(), generation, previous, clock::now())
-            }
-        };
         self.rate_limiter.acquire(&name, Instant::now());
-        if previous == Some(&next) {
+        if rule.status.as_ref() == Some(next) {
             return Ok(None);
         }
-        let content = content(&next);
+        let content = content(next);
         let wait = self.write_backoff.wait(&name, content);
         if !wait.is_zero() {
             return Ok(Some(wait));
         }
-        self.write(&name, replacement(&name, &next)?).await?;
+        self.write(&name, replacement(&name, next)?).await?;
         if self.write_backoff.repeats(&name, content) == Some(0) {
             warn!(rule = name, "another client reverts the status; writing it with backoff");
         }
@@ -149,30 +122,6 @@ impl StatusWriter {
     fn lock_rejected(&self) -> MutexGuard<'_, HashMap<String, (String, Option<i64>)>> {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the nodes on which no reporter of a rule can start, each with the reason. A node with a running
-/// reporter is not among them.
-fn unsupported(
-    rule: &NodeReadinessRule,
-    covered: &[Arc<Node>],
-    pods: &PodStore,
-) -> Vec<(String, String)> {
-    if rule.spec.probes.is_empty() {
-        return Vec::new();
-    }
-    let options = rule.spec.reporter.clone().unwrap_or_default();
-    let without = covered
-        .iter()
-        .filter_map(|node| Some((node.name().to_owned(), reporter::obstacle(node, &options)?)));
-    let mut without: BTreeMap<String, String> = without.collect();
-    if !without.is_empty() {
-        let uid = rule.uid();
-        for pod in pods.state_filter(|pod| pod.rule_uid.as_deref() == uid.as_deref()) {
-            pod.node.as_deref().and_then(|node| without.remove(node));
-        }
-    }
-    without.into_iter().collect()
 }
 
 /// Returns a hash of a status without transition times, which change when another client reverts the status.

@@ -1,7 +1,7 @@
 //! The example with one file: a rule with a probe, for which the operator generates the reporters.
 
 use k8s_openapi::api::core::v1::Pod;
-use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
+use node_readiness_api::{NodeReadinessRule, REPORTER_SET_LABEL};
 use serde_json::json;
 
 use crate::harness::{Exclusive, eventually, image, stop_agent};
@@ -17,7 +17,7 @@ fn a_node_takes_pods_only_while_its_agent_answers() {
     sh(&root(), &format!("kubectl apply -f {RULE}")).expect_success();
 
     // Reporters of another test may still be terminating.
-    let generated = format!("-l{RULE_UID_LABEL}={}", rule().metadata.uid.unwrap());
+    let generated = format!("-l{REPORTER_SET_LABEL}=reporter");
     let reporters = running_reporters(&generated);
     for node in ["node-a", "node-b"] {
         await_node(node, "False", true);
@@ -49,7 +49,8 @@ fn a_node_takes_pods_only_while_its_agent_answers() {
     }
     // The garbage collector deletes the objects that the rule owned.
     eventually("all generated objects are deleted", || {
-        let kinds = "serviceaccounts,configmaps,daemonsets,pods,clusterroles,clusterrolebindings";
+        let kinds = "serviceaccounts,configmaps,daemonsets,pods,roles,rolebindings,clusterroles,\
+            clusterrolebindings";
         kubectl(&["get", kinds, "-A", &generated, "-o", "name"]).is_empty().then_some(())
     });
 }
@@ -63,10 +64,11 @@ fn running_reporters(generated: &str) -> Vec<Pod> {
             status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.status == "True");
         (ready && (reporter.desired, reporter.ready) == (2, 2)).then_some(())
     });
-    let pods: Vec<Pod> = get_all(&["pods", "-n", "nrr-reporters", generated]);
+    let mut pods: Vec<Pod> = get_all(&["pods", "-n", "nrr-reporters", generated]);
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     assert_eq!(pods.len(), 2);
     for pod in &pods {
-        assert!(pod.metadata.name.as_ref().unwrap().starts_with("reporter-cni-"));
+        assert!(pod.metadata.name.as_ref().unwrap().starts_with("reporter-"));
         let spec = pod.spec.as_ref().unwrap();
         assert_eq!(spec.host_network, Some(true));
         // With this setting kubelet refuses to run the container as root.

@@ -67,6 +67,13 @@ impl Exclusive {
             .push([&options, arguments].concat().iter().map(ToString::to_string).collect());
     }
 
+    /// Removes a label from a node at the end of the test.
+    pub fn unlabel_at_the_end(&mut self, node: &str, key: &str) {
+        let removed = format!("{key}-");
+        let arguments = ["label", "node", node, &removed];
+        self.clean_up.push(arguments.map(str::to_owned).to_vec());
+    }
+
     /// Runs a pod until the end of the test.
     pub fn run_pod(&mut self, pod: &Value) {
         let name = pod["metadata"]["name"].as_str().unwrap();

@@ -26,6 +26,7 @@ mod probes;
 mod process;
 mod reboots;
 mod reporters;
+mod sets;
 mod settings;
 mod shell;
 mod test_servers;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Exclusive, eventually};
 use crate::http::request;
 use crate::nodes::address;
-use crate::reporters::{Report, Rule, log_of};
+use crate::reporters::{Report, Rule};
 
 const PREFIX: &str = "node_readiness_reporter_";
 
@@ -22,7 +22,7 @@ pub fn scrape(node: &str, port: u16) -> Option<BTreeMap<String, u64>> {
 }
 
 #[test]
-fn two_rules_with_one_metrics_port_both_report_and_only_one_serves_metrics() {
+fn two_sets_with_one_metrics_port_both_report_and_only_one_serves_metrics() {
     const PORT: u16 = 9191;
     let mut exclusive = Exclusive::with_operator();
     let rule = |name| Rule::of_node(name, "node-a").reporter("metricsPort", PORT);
@@ -42,14 +42,16 @@ fn two_rules_with_one_metrics_port_both_report_and_only_one_serves_metrics() {
         assert!(samples.contains_key(name), "{name} is missing from {:?}", samples.keys());
     }
 
-    let second = rule("metrics-second").probe("Two", &probe(9193));
+    let second = rule("metrics-second")
+        .reporter("podLabels", json!({"set": "second"}))
+        .probe("Two", &probe(9193));
     second.apply(&mut exclusive);
     second.await_reported("Two", &refused(9193));
     let log = eventually("the second reporter logs why it serves no metrics", || {
-        Some(log_of("metrics-second")).filter(|log| log.contains("metricsPort"))
+        Some(second.log()).filter(|log| log.contains("--metrics-port"))
     });
-    assert!(log.contains("give each reporter on the host network a port of its own"), "{log}");
-    let reported = log.lines().filter(|line| line.contains("metricsPort")).count();
+    assert!(log.contains("give each reporter set on the host network a port of its own"), "{log}");
+    let reported = log.lines().filter(|line| line.contains("--metrics-port")).count();
     assert_eq!(reported, 1, "{log}");
     // The first reporter keeps running.
     eventually("the first rule's reporter keeps probing", || {

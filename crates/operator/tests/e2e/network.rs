@@ -7,13 +7,13 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_testkit::Cluster;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Exclusive, eventually, within};
 use crate::metrics::scrape;
 use crate::nodes::NODES;
 use crate::process::Process;
-use crate::reporters::{Rule, log_of};
+use crate::reporters::Rule;
 use crate::shell::{get, get_all, kubeconfig};
 use crate::test_servers::TestServers;
 
@@ -71,7 +71,7 @@ fn a_disconnected_node_is_held_and_recovers_by_itself() {
     // The limit is eight megabytes, in KiB.
     assert!(resident < 7812, "a reporter takes {resident} KiB");
     let failed_before = writes(node, "error");
-    let said_before = log_of("cut-off").lines().count();
+    let said_before = rule.log().lines().count();
 
     let cut = Cut::off(node);
     rule.await_held(true);
@@ -95,7 +95,7 @@ fn a_disconnected_node_is_held_and_recovers_by_itself() {
     // The reporter retried with backoff, and did not log every attempt.
     let failed = writes(node, "error") - failed_before;
     assert!((2..15).contains(&failed), "{failed} writes failed");
-    let log = log_of("cut-off");
+    let log = rule.log();
     let said = log.lines().count() - said_before;
     assert!((1..10).contains(&said), "{said} lines:\n{log}");
 }
@@ -106,24 +106,21 @@ fn reporters_are_rolled_out_on_the_other_nodes_while_one_is_not_ready() {
     let broken = node_without_leader();
     let _test_servers = TestServers::start(&mut exclusive, broken);
     let other = NODES.into_iter().find(|node| *node != broken).unwrap();
-    let port = |port: u16| json!({"tcpSocket": {"port": port}});
     let rule =
-        |probed| Rule::of_node("rolled-out", broken).on_all_nodes().probe("Out", &port(probed));
-    rule(9183).apply(&mut exclusive);
-    let reporter_of = |node: &str, pods: Vec<Pod>| {
-        pods.into_iter().find(|pod| pod.spec.as_ref().unwrap().node_name.as_deref() == Some(node))
-    };
+        |probe: Value| Rule::of_node("rolled-out", broken).on_all_nodes().probe("Out", &probe);
+    let before = rule(json!({"tcpSocket": {"port": 9183}}));
+    before.apply(&mut exclusive);
     let first = eventually("both nodes have a reporter", || {
-        let pods = rule(9183).ready_pods();
-        reporter_of(broken, pods.clone()).and(reporter_of(other, pods))
+        before.pod_on(broken).and(before.pod_on(other))
     });
 
     let _cut = Cut::off(broken);
     within(Duration::from_mins(2), "the node is NotReady", || (!is_ready(broken)).then_some(()));
-    rule(9184).apply(&mut exclusive);
+    // A new mount needs new pods.
+    let after = rule(json!({"file": {"path": "/run/e2e/rolled-out"}}));
+    after.apply(&mut exclusive);
     eventually("the other node has a new reporter that is ready", || {
-        let pod = reporter_of(other, rule(9184).ready_pods())?;
-        (pod.metadata.uid != first.metadata.uid).then_some(())
+        (after.pod_on(other)?.metadata.uid != first.metadata.uid).then_some(())
     });
 }
 

@@ -60,10 +60,10 @@ fn pods_mount_their_own_token_and_ignore_proxy_variables() {
         .probe("Proxied", &json!({"tcpSocket": {"port": 10248}}));
     rule.apply(&mut exclusive);
     let first = rule.await_pod();
-    let set = format!("kubectl -n {REPORTERS} set env daemonset/reporter-proxied {PROXY}");
+    let set = format!("kubectl -n {REPORTERS} set env daemonset/{} {PROXY}", rule.set());
     sh(&root(), &set).expect_success();
     let pod = eventually("a reporter with a proxy in its environment is ready", || {
-        rule.ready_pods().into_iter().find(|pod| pod.metadata.uid != first.metadata.uid)
+        rule.pod_on(node).filter(|pod| pod.metadata.uid != first.metadata.uid)
     });
     let container = &pod.spec.unwrap().containers[0];
     assert!(container.env.as_ref().unwrap().iter().any(|env| env.name == "HTTPS_PROXY"));

@@ -19,7 +19,7 @@ impl Process {
         let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
         let is_it = |process: &PathBuf| {
             let read = |file| fs::read_to_string(process.join(file)).unwrap_or_default();
-            read("cgroup").contains(id) && read("cmdline").contains("--config=")
+            read("cgroup").contains(id) && read("cmdline").contains("--config-map=")
         };
         Self(processes.into_iter().find(is_it).expect("the pod has a reporter's process"))
     }

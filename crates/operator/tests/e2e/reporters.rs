@@ -1,7 +1,8 @@
 //! Rules of tests whose reporters run on one node, and the conditions that those write.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
-use node_readiness_api::{NodeReadinessRule, RULE_UID_LABEL};
+use node_readiness_api::{NodeReadinessRule, REPORTER_SET_LABEL};
+use node_readiness_engine::reporter::set_name;
 use serde_json::{Map, Value, json};
 
 use crate::harness::{Exclusive, eventually};
@@ -78,9 +79,13 @@ impl Rule {
     }
 
     /// Covers all nodes. Waits still concern the one node.
-    pub fn on_all_nodes(mut self) -> Self {
-        self.selector = json!({"matchLabels": {"kubernetes.io/os": "linux"}});
-        self
+    pub fn on_all_nodes(self) -> Self {
+        self.selecting(json!({"matchLabels": {"kubernetes.io/os": "linux"}}))
+    }
+
+    /// Covers other nodes. Waits still concern the one node.
+    pub fn selecting(self, selector: Value) -> Self {
+        Self { selector, ..self }
     }
 
     /// Probes for a condition with one of the handlers.
@@ -123,7 +128,17 @@ impl Rule {
     pub fn apply(&self, exclusive: &mut Exclusive) {
         let types = self.conditions.iter().map(|condition| condition["type"].as_str().unwrap());
         forget(self.node, &types.collect::<Vec<_>>());
+        self.create(exclusive);
+    }
+
+    /// Creates the rule until the end of the test. Conditions that are there may be another rule's.
+    pub fn create(&self, exclusive: &mut Exclusive) {
         exclusive.remove_at_the_end(&["nodereadinessrule", &self.name]);
+        self.change();
+    }
+
+    /// Creates or changes the rule.
+    pub fn change(&self) {
         let mut rule = json!({
             "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
             "kind": "NodeReadinessRule",
@@ -166,26 +181,46 @@ impl Rule {
         get(&["nodereadinessrule", &self.name])
     }
 
-    /// Waits until its reporter runs.
-    pub fn await_pod(&self) -> Pod {
-        let what = format!("the reporter of {} runs", self.name);
-        eventually(&what, || self.ready_pods().into_iter().next())
+    /// Returns the name of its reporter set.
+    pub fn set(&self) -> String {
+        set_name(&serde_json::from_value(self.reporter.clone()).unwrap()).unwrap()
     }
 
-    /// Returns its ready reporters.
+    /// Waits until its reporter runs on its node.
+    pub fn await_pod(&self) -> Pod {
+        let what = format!("the reporter of {} runs", self.name);
+        eventually(&what, || self.pod_on(self.node))
+    }
+
+    /// Returns the ready reporter on a node.
+    pub fn pod_on(&self, node: &str) -> Option<Pod> {
+        let is_there = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.as_deref() == Some(node);
+        self.ready_pods().into_iter().find(is_there)
+    }
+
+    /// Returns the ready reporters of its set.
     pub fn ready_pods(&self) -> Vec<Pod> {
-        let label = format!("-l{RULE_UID_LABEL}={}", self.now().metadata.uid.unwrap());
+        let label = format!("-l{REPORTER_SET_LABEL}={}", self.set());
         let mut pods: Vec<Pod> = get_all(&["pods", "-n", REPORTERS, &label]);
         pods.retain(|pod| {
             let containers = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-            containers.clone().count() == 1 && containers.into_iter().all(|c| c.ready)
+            // Those of the test before may still be terminating.
+            pod.metadata.deletion_timestamp.is_none()
+                && containers.clone().count() == 1
+                && containers.into_iter().all(|c| c.ready)
         });
         pods
     }
 
-    /// Returns its generated DaemonSet.
+    /// Returns the DaemonSet of its set.
     pub fn daemon_set(&self) -> Value {
-        get(&["daemonset", "-n", REPORTERS, &account(&self.name)])
+        get(&["daemonset", "-n", REPORTERS, &self.set()])
+    }
+
+    /// Returns the log of its reporter.
+    pub fn log(&self) -> String {
+        let pod = self.await_pod().metadata.name.unwrap();
+        kubectl(&["-n", REPORTERS, "logs", &pod, "--tail=-1"])
     }
 
     pub fn node(&self) -> Node {
@@ -195,13 +230,4 @@ impl Rule {
     fn taint(&self) -> String {
         format!("readiness.k8s.io/{}", self.name)
     }
-}
-
-/// Returns the log of the rule's reporter.
-pub fn log_of(rule: &str) -> String {
-    kubectl(&["-n", REPORTERS, "logs", &format!("daemonset/{}", account(rule)), "--tail=-1"])
-}
-
-fn account(rule: &str) -> String {
-    format!("reporter-{rule}")
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use node_readiness_engine::reporter::set_name;
 use node_readiness_testkit::verification::{
     self, Access, Action, Answer, Expected, Guard, Identity, Reporter, Scene, Session, Setting,
 };
@@ -44,7 +45,7 @@ fn a_reporters_token_expires_with_its_pod() {
 /// impersonation and the default guard.
 pub fn assert_as_the_matrix_says(layout: &Layout, reporter: &Reporter) {
     let setting = Setting { access: Access::ConstrainedImpersonation, guard: Guard::Records };
-    let scene = Scene::of(reporter, setting, "node-b");
+    let scene = Scene::of(reporter, setting, "node-b").deployed_by_hand();
     let checks = verification::verify(layout, reporter, &scene).unwrap();
     let wrong: Vec<_> = checks.iter().filter(|check| !check.holds()).collect();
     assert!(wrong.is_empty(), "not as expected: {wrong:#?}");
@@ -62,7 +63,7 @@ pub fn reporter_on_node_a(
     kubectl(&["wait", "nodereadinessrule", name, run, "--timeout=60s"]);
     let reported = format!("--for=condition={condition}=False");
     kubectl(&["wait", "node", "node-a", &reported, "--timeout=60s"]);
-    let account = format!("reporter-{name}");
+    let account = set(access);
     Reporter::on_node(layout, "nrr-reporters", &account, "node-a", &condition).unwrap()
 }
 
@@ -95,6 +96,12 @@ pub fn apply_rule(name: &str, access: Access) -> String {
         },
     }));
     condition
+}
+
+/// Returns the name of the reporter set of rules with this access.
+pub fn set(access: Access) -> String {
+    let options = json!({"access": access.to_string()});
+    set_name(&serde_json::from_value(options).unwrap()).unwrap()
 }
 
 /// Returns the cluster of the tests.

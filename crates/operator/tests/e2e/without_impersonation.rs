@@ -2,12 +2,12 @@
 //! names the other access.
 
 use k8s_openapi::api::core::v1::Node;
-use node_readiness_api::NodeReadinessRule;
+use node_readiness_api::{NodeReadinessRule, REPORTER_SET_LABEL};
 use node_readiness_testkit::verification::Access;
 
 use crate::harness::{Exclusive, eventually};
 use crate::shell::{get, kubectl};
-use crate::tokens::{apply_rule, rule};
+use crate::tokens::{self, apply_rule, rule};
 
 #[test]
 fn a_rule_gets_no_permission_until_it_selects_the_other_access() {
@@ -21,7 +21,8 @@ fn a_rule_gets_no_permission_until_it_selects_the_other_access() {
             .then_some((condition.reason, condition.message))
     });
     assert!(message.contains("spec.reporter.access"), "{reason}: {message}");
-    assert_eq!(generated("unsupported"), "", "the rule has generated objects");
+    let set = tokens::set(Access::ConstrainedImpersonation);
+    assert_eq!(generated(&set), "", "the rule has generated objects");
     let node: Node = get(&["node", "node-a"]);
     let conditions = node.status.unwrap().conditions.unwrap();
     assert!(conditions.iter().all(|c| c.type_ != condition));
@@ -29,14 +30,13 @@ fn a_rule_gets_no_permission_until_it_selects_the_other_access() {
     apply_rule("unsupported", Access::AdmissionPolicy);
     let reported = format!("--for=condition={condition}=False");
     kubectl(&["wait", "node", "--all", &reported, "--timeout=60s"]);
-    assert!(generated("unsupported").contains("daemonset.apps/reporter-unsupported"));
+    let set = tokens::set(Access::AdmissionPolicy);
+    assert!(generated(&set).contains(&format!("daemonset.apps/{set}")));
 }
 
-/// Returns the names of the existing objects that were generated for a rule.
-fn generated(rule: &str) -> String {
-    let kinds = "serviceaccounts,configmaps,daemonsets,pods,clusterroles,clusterrolebindings,\
-        validatingadmissionpolicies,validatingadmissionpolicybindings";
-    let rule: NodeReadinessRule = get(&["nodereadinessrule", rule]);
-    let label = format!("-l{}={}", node_readiness_api::RULE_UID_LABEL, rule.metadata.uid.unwrap());
-    kubectl(&["get", kinds, "-A", &label, "-o", "name"])
+/// Returns the names of the existing objects of a reporter set.
+fn generated(set: &str) -> String {
+    let kinds = "serviceaccounts,configmaps,daemonsets,pods,roles,rolebindings,clusterroles,\
+        clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
+    kubectl(&["get", kinds, "-A", &format!("-l{REPORTER_SET_LABEL}={set}"), "-o", "name"])
 }

@@ -4,18 +4,20 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use node_readiness_api::NodeReadinessRule;
+use node_readiness_engine::reporter::ReporterNames;
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, REPORTERS, eventually, gone};
+use crate::harness::{Fixture, REPORTERS, configured, eventually, gone, reporter_set};
 
-fn probing(t: &Fixture) -> Value {
-    let mut rule = t.rule();
-    rule["spec"]["probes"] =
-        json!([{"conditionType": "example.com/Ready", "tcpSocket": {"port": 9099}}]);
+/// Returns a rule whose reporters act as their ServiceAccount.
+fn without_impersonation(t: &Fixture) -> Value {
+    let mut rule = t.probing_rule();
+    rule["spec"]["reporter"]["access"] = json!("AdmissionPolicy");
     rule
 }
 
@@ -29,6 +31,10 @@ fn bindings(t: &Fixture) -> Api<ValidatingAdmissionPolicyBinding> {
 
 fn roles(t: &Fixture) -> Api<ClusterRole> {
     Api::all(t.client.clone())
+}
+
+fn config_maps(t: &Fixture) -> Api<ConfigMap> {
+    Api::namespaced(t.client.clone(), REPORTERS)
 }
 
 fn daemon_sets(t: &Fixture) -> Api<DaemonSet> {
@@ -45,11 +51,11 @@ fn trouble(rule: &NodeReadinessRule) -> Option<(String, String)> {
 #[tokio::test]
 async fn a_policy_is_created_before_the_permission_that_it_limits_and_deleted_after_it() {
     let t = Fixture::new("guarded").await;
-    let mut rule = probing(&t);
-    rule["spec"]["reporter"] = json!({"access": "AdmissionPolicy"});
+    let rule = without_impersonation(&t);
     t.apply(&rule).await;
-    let name = "nrr-reporter-guarded-own-conditions";
-    let status_updater = "nrr-reporter-guarded-status-updater";
+    let set = reporter_set(&rule);
+    let names = ReporterNames::of(&set);
+    let (name, status_updater) = (names.policy.as_str(), names.status_updater.as_str());
     let granted = eventually(&roles(&t), status_updater, |_| true).await;
     let rules = serde_json::to_value(&granted.rules).unwrap();
     assert_eq!(
@@ -64,8 +70,8 @@ async fn a_policy_is_created_before_the_permission_that_it_limits_and_deleted_af
     for guard in [policy.metadata.creation_timestamp, binding.metadata.creation_timestamp] {
         assert!(created(guard) < created(granted.creation_timestamp()));
     }
-    eventually(&daemon_sets(&t), "reporter-guarded", |_| true).await;
-    assert!(roles(&t).get_opt("nrr-reporter-guarded-impersonator").await.unwrap().is_none());
+    eventually(&daemon_sets(&t), &set, |_| true).await;
+    assert!(roles(&t).get_opt(&names.impersonator).await.unwrap().is_none());
 
     t.delete_rule("guarded").await;
     gone(&roles(&t), status_updater).await;
@@ -79,30 +85,31 @@ async fn a_policy_is_created_before_the_permission_that_it_limits_and_deleted_af
 async fn a_rule_that_changes_its_access_keeps_no_object_of_the_earlier_access() {
     let t = Fixture::new("switched").await;
     let grants: Api<ClusterRoleBinding> = Api::all(t.client.clone());
-    let impersonator = "nrr-reporter-switched-impersonator";
-    let guard = "nrr-reporter-switched-own-conditions";
-    t.apply(&probing(&t)).await;
-    eventually(&grants, impersonator, |_| true).await;
-    let mut rule = probing(&t);
-    rule["spec"]["reporter"] = json!({"access": "AdmissionPolicy"});
-    t.apply(&rule).await;
-    eventually(&policies(&t), guard, |_| true).await;
-    gone(&grants, impersonator).await;
-    gone(&roles(&t), impersonator).await;
-    t.apply(&probing(&t)).await;
-    eventually(&grants, impersonator, |_| true).await;
-    // Both accesses use the same role, which has changed. The operator waits until all API servers have the change.
-    assert!(policies(&t).get_opt(guard).await.unwrap().is_some(), "the policy outlives the grant");
-    gone(&policies(&t), guard).await;
-    let granted = roles(&t).get("nrr-reporter-switched-status-updater").await.unwrap();
-    let rules = serde_json::to_string(&granted.rules).unwrap();
-    assert!(!rules.contains(r#""update""#), "{rules}");
+    let (as_node, as_account) = (t.probing_rule(), without_impersonation(&t));
+    let impersonating = ReporterNames::of(&reporter_set(&as_node));
+    let limited = ReporterNames::of(&reporter_set(&as_account));
+    t.apply(&as_node).await;
+    eventually(&grants, &impersonating.impersonator, |_| true).await;
+    t.apply(&as_account).await;
+    eventually(&grants, &limited.status_updater, |_| true).await;
+    gone(&grants, &impersonating.impersonator).await;
+    gone(&roles(&t), &impersonating.status_updater).await;
+    gone(&daemon_sets(&t), &impersonating.set).await;
+    t.apply(&as_node).await;
+    eventually(&grants, &impersonating.impersonator, |_| true).await;
+    gone(&roles(&t), &limited.status_updater).await;
+    // The operator waits until all API servers have the change.
+    let policy = policies(&t).get_opt(&limited.policy).await.unwrap();
+    assert!(policy.is_some(), "the policy outlives the grant");
+    gone(&policies(&t), &limited.policy).await;
+    gone(&bindings(&t), &limited.policy).await;
 }
 
 #[tokio::test]
 async fn a_rule_that_exceeds_the_allowances_has_no_reporters_and_reports_the_reason() {
     let t = Fixture::new("disallowed").await;
-    let mut rule = probing(&t);
+    let mut rule = t.probing_rule();
+    let names = ReporterNames::of(&reporter_set(&rule));
     rule["spec"]["probes"][0] =
         json!({"conditionType": "example.com/Ready", "exec": {"command": ["id"]}});
     t.apply(&rule).await;
@@ -110,18 +117,18 @@ async fn a_rule_that_exceeds_the_allowances_has_no_reporters_and_reports_the_rea
     let (reason, message) = trouble(&refused).unwrap();
     assert_eq!(reason, "NotAllowed");
     assert!(message.contains("--allow-exec-probes"), "{message}");
-    assert!(daemon_sets(&t).get_opt("reporter-disallowed").await.unwrap().is_none());
+    assert!(daemon_sets(&t).get_opt(&names.set).await.unwrap().is_none());
     // The flags of these tests' operator allow this probe.
     rule["spec"]["probes"][0] =
         json!({"conditionType": "example.com/Ready", "file": {"path": "/run/it/ready"}});
     t.apply(&rule).await;
-    eventually(&daemon_sets(&t), "reporter-disallowed", |_| true).await;
+    eventually(&daemon_sets(&t), &names.set, |_| true).await;
     // The reporters of a rule are deleted when it exceeds the allowances.
     rule["spec"]["probes"][0] =
         json!({"conditionType": "example.com/Ready", "file": {"path": "/etc/shadow"}});
     t.apply(&rule).await;
-    gone(&daemon_sets(&t), "reporter-disallowed").await;
-    gone(&roles(&t), "nrr-reporter-disallowed-impersonator").await;
+    gone(&daemon_sets(&t), &names.set).await;
+    gone(&roles(&t), &names.impersonator).await;
 }
 
 #[tokio::test]
@@ -130,12 +137,12 @@ async fn the_guard_follows_the_rules_and_is_repaired() {
     let types = |policy: &ValidatingAdmissionPolicy| {
         policy.spec.as_ref().unwrap().variables.as_ref().unwrap()[0].expression.clone()
     };
-    let mut rule = probing(&t);
+    let mut rule = t.probing_rule();
     rule["spec"]["conditions"][0]["type"] = json!("example.com/Guarded");
     rule["spec"]["probes"][0]["conditionType"] = json!("example.com/Guarded");
     t.apply(&rule).await;
     // The DaemonSet is created after the guard allows its pods to write.
-    let set = eventually(&daemon_sets(&t), "reporter-guarded", |_| true).await;
+    let set = eventually(&daemon_sets(&t), &reporter_set(&rule), |_| true).await;
     let policy = policies(&t).get("nrr-guard-impersonated").await.unwrap();
     assert!(types(&policy).contains(r#""example.com/Guarded""#), "{}", types(&policy));
     assert!(set.creation_timestamp().unwrap().0 >= policy.creation_timestamp().unwrap().0);
@@ -158,21 +165,27 @@ async fn the_guard_follows_the_rules_and_is_repaired() {
 }
 
 #[tokio::test]
-async fn a_younger_rules_reporters_run_while_those_of_an_older_rule_are_not_allowed() {
+async fn a_refused_rule_does_not_disturb_the_others_of_its_set() {
     let t = Fixture::new("elder").await;
-    let mut rule = probing(&t);
-    rule["spec"]["probes"][0] =
+    let set = reporter_set(&t.probing_rule());
+    let mut refused = t.probing_rule();
+    refused["spec"]["probes"][0] =
         json!({"conditionType": "example.com/Ready", "exec": {"command": ["id"]}});
-    t.apply(&rule).await;
+    t.apply(&refused).await;
     eventually(&t.rules(), "elder", |rule| trouble(rule).is_some()).await;
     // Creation times are in whole seconds. Of two rules of the same second, the one whose name sorts first counts as
     // older.
-    let mut younger = probing(&t);
+    let mut younger = t.probing_rule();
     younger["metadata"]["name"] = json!("elder-2");
     t.apply(&younger).await;
-    eventually(&daemon_sets(&t), "reporter-elder-2", |_| true).await;
-    // When the older rule's reporters are allowed, they write the condition.
-    t.apply(&probing(&t)).await;
-    eventually(&daemon_sets(&t), "reporter-elder", |_| true).await;
-    gone(&daemon_sets(&t), "reporter-elder-2").await;
+    let has = |rules: &'static [&str]| move |map: &ConfigMap| configured(map) == rules;
+    eventually(&config_maps(&t), &set, has(&["elder-2"])).await;
+    let daemon_set = eventually(&daemon_sets(&t), &set, |_| true).await;
+    // The older rule's reporters write the condition as soon as they are allowed to, in the same pods.
+    t.apply(&t.probing_rule()).await;
+    eventually(&config_maps(&t), &set, has(&["elder", "elder-2"])).await;
+    t.apply(&refused).await;
+    eventually(&config_maps(&t), &set, has(&["elder-2"])).await;
+    let later = daemon_sets(&t).get(&set).await.unwrap();
+    assert_eq!(later.metadata.uid, daemon_set.metadata.uid);
 }

@@ -1,6 +1,7 @@
 //! Tests of `examples/`. The API server accepts every rule, without unknown fields. Each scenario works with the
 //! operator flags of its README, and needs all of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,10 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::api::{Api, Patch, PatchParams};
 use node_readiness_api::{NodeReadinessRule, NodeReadinessRuleStatus};
-use node_readiness_engine::reporter::{ConstrainedImpersonation, Refusal, admit};
+use node_readiness_engine::reporter::{
+    Allowances, ConstrainedImpersonation, MaxUnavailable, Member, Refusal, ReporterSets, Settings,
+    admit, generate,
+};
 use node_readiness_operator::Args;
 use serde_json::{Value, json};
 
@@ -139,7 +143,7 @@ async fn comes_to_pass(t: &Fixture, scenario: &Path) {
         t.expect_taints(&node, taint_key, held).await;
     }
     if !spec.probes.is_empty() {
-        assert_reporters(t, rule_name, &readme(scenario)).await;
+        assert_reporters(t, &applied, &readme(scenario)).await;
     }
     let report = async |status: &str| {
         for condition in &applied.spec.conditions {
@@ -186,13 +190,21 @@ fn assert_flags(rule: &Value, flags: &[String], name: &str) {
     }
 }
 
-/// Checks that a rule has reporters, and that the README names the node's directories that they mount.
-async fn assert_reporters(t: &Fixture, rule: &str, readme: &str) {
+/// Checks that a rule has reporters, and that the README names the node's directories that they mount for it.
+async fn assert_reporters(t: &Fixture, rule: &NodeReadinessRule, readme: &str) {
+    let sets = ReporterSets::of(&[Member::Current(rule)], &BTreeMap::new()).unwrap().sets;
+    let [set] = &sets[..] else { panic!("{sets:?}") };
     let daemon_sets: Api<DaemonSet> = Api::namespaced(t.client.clone(), REPORTERS);
-    let set = eventually(&daemon_sets, &format!("reporter-{rule}"), |_| true).await;
-    let volumes = set.spec.template.spec.unwrap().volumes.unwrap();
+    eventually(&daemon_sets, &set.name, |_| true).await;
+    let settings = Settings {
+        namespace: REPORTERS.to_owned(),
+        image: "i".to_owned(),
+        allowances: Allowances::default(),
+    };
+    let objects = generate(set, &settings, MaxUnavailable::default()).unwrap();
+    let volumes = objects.daemon_set.spec.template.spec.unwrap().volumes.unwrap();
     for directory in volumes.into_iter().filter_map(|volume| volume.host_path) {
         let named = format!("`{}`", directory.path);
-        assert!(readme.contains(&named), "the README of {rule} does not name {named}");
+        assert!(readme.contains(&named), "the README of {rule:?} does not name {named}");
     }
 }

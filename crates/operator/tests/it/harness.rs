@@ -9,13 +9,14 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource};
-use node_readiness_api::NodeReadinessRule;
+use node_readiness_api::{NodeReadinessRule, ReporterConfig, RuleProbes};
+use node_readiness_engine::reporter::set_name;
 use node_readiness_operator::{Args, run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +78,16 @@ impl Fixture {
                 "taint": {"key": KEY, "value": "pending", "effect": "NoSchedule"},
             },
         })
+    }
+
+    /// Returns this rule with a probe. Its reporters have a label of this test, so they are a set of their own.
+    pub fn probing_rule(&self) -> Value {
+        let mut rule = self.rule();
+        rule["spec"]["probes"] = json!([{
+            "conditionType": "example.com/Ready", "httpGet": {"port": 9099, "path": "/readiness"},
+        }]);
+        rule["spec"]["reporter"] = json!({"podLabels": {"test": self.name}});
+        rule
     }
 
     /// Creates or changes a rule.
@@ -165,6 +176,24 @@ impl Fixture {
     ) -> NodeReadinessRule {
         eventually(&self.rules(), rule, |rule| rule.status.as_ref().is_some_and(&passes)).await
     }
+}
+
+/// Returns the name of a rule's reporter set.
+pub fn reporter_set(rule: &Value) -> String {
+    let options = rule["spec"].get("reporter").cloned().unwrap_or_else(|| json!({}));
+    set_name(&serde_json::from_value(options).unwrap()).unwrap()
+}
+
+/// Returns the rules of a set in the configuration of its reporters. The rules of all tests probe the same condition,
+/// so rules of other sets may be there too.
+pub fn own_rules(config_map: &ConfigMap) -> Vec<RuleProbes> {
+    let json = &config_map.data.as_ref().unwrap()["config.json"];
+    ReporterConfig::from_json(json).unwrap_or_default().own_rules().cloned().collect()
+}
+
+/// Returns the names of these rules.
+pub fn configured(config_map: &ConfigMap) -> Vec<String> {
+    own_rules(config_map).into_iter().map(|rule| rule.name).collect()
 }
 
 /// Waits for a warning about one of this test's nodes.

@@ -21,6 +21,8 @@ fn probing(name: &str) -> Value {
             "enforcementMode": "continuous",
             "taint": {"key": format!("readiness.k8s.io/{name}"), "effect": "NoSchedule"},
             "probes": [{"conditionType": format!("example.com/{name}"), "tcpSocket": {"port": 9}}],
+            // A set of its own.
+            "reporter": {"podLabels": {"test": name}},
         },
     })
 }
@@ -56,7 +58,7 @@ async fn pods_get_no_default_node_selector_and_the_status_reports_why_pods_are_r
     environment.node("n").await;
 
     environment.apply(&probing("placed")).await;
-    let selector = node_selector(&environment, REPORTERS, "reporter-placed-").await;
+    let selector = node_selector(&environment, REPORTERS, "reporter-").await;
     assert_eq!(selector, json!({"kubernetes.io/os": "linux"}));
     // Pods in other namespaces get the default node selector.
     environment.kubectl(&["run", "elsewhere", "--image=pause"]);
@@ -97,10 +99,7 @@ async fn nodes_on_which_no_reporter_can_run_are_excluded_and_named() {
         let node = serde_json::from_value(node).unwrap();
         t.nodes().create(&PostParams::default(), &node).await.unwrap();
     }
-    let mut rule = t.rule();
-    rule["spec"]["probes"] =
-        json!([{"conditionType": "example.com/Ready", "tcpSocket": {"port": 9}}]);
-    t.apply(&rule).await;
+    t.apply(&t.probing_rule()).await;
     let is_reported = |rule: &NodeReadinessRule| {
         message(rule, "ReporterReady").is_some_and(|message| {
             message.starts_with("no reporter can run on 2 of the rule's nodes: ")

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, REPORTERS, eventually};
+use crate::harness::{Fixture, REPORTERS, eventually, reporter_set};
 
 /// Returns the API server's answer to a pod of a rule with this probe in a `restricted` namespace.
 async fn admission(
@@ -23,10 +23,10 @@ async fn admission(
     rule["metadata"]["name"] = name.as_str().into();
     rule["spec"]["nodeSelector"] = json!({"matchLabels": {"test": name}});
     rule["spec"]["probes"] = json!([probe]);
-    rule["spec"]["reporter"] = json!({"hostNetwork": host_network});
+    rule["spec"]["reporter"] = json!({"hostNetwork": host_network, "podLabels": {"test": name}});
     t.apply(&rule).await;
     let daemon_sets: Api<DaemonSet> = Api::namespaced(t.client.clone(), REPORTERS);
-    let generated = eventually(&daemon_sets, &format!("reporter-{name}"), |_| true).await;
+    let generated = eventually(&daemon_sets, &reporter_set(&rule), |_| true).await;
     t.delete_rule(&name).await;
 
     let spec = generated.spec.template.spec.unwrap();

@@ -1,23 +1,29 @@
-//! The objects that the operator generates for a rule with probes.
+//! The objects that the operator generates for rules with probes.
 
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use node_readiness_api::{NodeReadinessRule, NodeReadinessRuleStatus};
+use node_readiness_engine::reporter::ReporterNames;
 use serde_json::{Value, json};
 
-use crate::harness::{Fixture, REPORTERS, event_of, eventually, gone, poll, warned};
+use crate::harness::{
+    Fixture, REPORTERS, configured, event_of, eventually, gone, own_rules, poll, reporter_set,
+    warned,
+};
 
 struct Generated {
     service_accounts: Api<ServiceAccount>,
     config_maps: Api<ConfigMap>,
     daemon_sets: Api<DaemonSet>,
+    config_roles: Api<Role>,
+    config_bindings: Api<RoleBinding>,
     roles: Api<ClusterRole>,
     bindings: Api<ClusterRoleBinding>,
 }
@@ -28,45 +34,52 @@ impl Generated {
             service_accounts: Api::namespaced(t.client.clone(), REPORTERS),
             config_maps: Api::namespaced(t.client.clone(), REPORTERS),
             daemon_sets: Api::namespaced(t.client.clone(), REPORTERS),
+            config_roles: Api::namespaced(t.client.clone(), REPORTERS),
+            config_bindings: Api::namespaced(t.client.clone(), REPORTERS),
             roles: Api::all(t.client.clone()),
             bindings: Api::all(t.client.clone()),
         }
     }
 }
 
-fn probing(t: &Fixture) -> Value {
-    let mut rule = t.rule();
-    rule["spec"]["probes"] = json!([{
-        "conditionType": "example.com/Ready",
-        "httpGet": {"port": 9099, "path": "/readiness"},
-    }]);
-    rule
+/// Returns the names of the objects that are generated for a rule.
+fn names(rule: &Value) -> ReporterNames {
+    ReporterNames::of(&reporter_set(rule))
 }
 
-fn assert_owned<K: Resource>(object: &K, rule_uid: &str) {
+fn assert_owned<K: Resource>(object: &K, rule_uids: &[&str]) {
     let owners = object.meta().owner_references.as_ref().unwrap();
-    assert_eq!(owners.len(), 1);
-    assert_eq!(owners[0].uid, rule_uid);
-    assert_eq!(owners[0].controller, Some(true));
+    assert_eq!(owners.iter().map(|owner| owner.uid.as_str()).collect::<Vec<_>>(), rule_uids);
+    assert!(owners.iter().all(|owner| owner.controller != Some(true)));
 }
 
 #[tokio::test]
-async fn all_objects_of_reporters_are_generated_and_owned_by_the_rule() {
+async fn all_objects_of_a_reporter_set_are_generated_and_owned_by_its_rules() {
     let t = Fixture::new("generated").await;
     let g = Generated::of(&t);
-    let uid = t.apply(&probing(&t)).await.metadata.uid.unwrap();
-    let daemon_set = eventually(&g.daemon_sets, "reporter-generated", |_| true).await;
+    let probing = t.probing_rule();
+    let names = names(&probing);
+    let uid = t.apply(&probing).await.metadata.uid.unwrap();
+    let uid = [uid.as_str()];
+    let daemon_set = eventually(&g.daemon_sets, &names.set, |_| true).await;
     assert_owned(&daemon_set, &uid);
     // The DaemonSet is created last, after all objects that its pods need.
-    let account = g.service_accounts.get("reporter-generated").await.unwrap();
-    assert_owned(&account, &uid);
-    let config = g.config_maps.get("reporter-generated").await.unwrap();
+    assert_owned(&g.service_accounts.get(&names.set).await.unwrap(), &uid);
+    let config = g.config_maps.get(&names.set).await.unwrap();
     assert_owned(&config, &uid);
-    let config: Value = serde_json::from_str(&config.data.unwrap()["config.json"]).unwrap();
-    assert_eq!(config["probes"][0]["httpGet"]["path"], "/readiness");
+    let rules = serde_json::to_value(own_rules(&config)).unwrap();
+    assert_eq!(rules[0]["probes"][0]["httpGet"]["path"], "/readiness");
+    let role = g.config_roles.get(&names.set).await.unwrap();
+    assert_owned(&role, &uid);
+    let expected = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["watch"],
+        "resourceNames": [names.set]}]);
+    assert_eq!(serde_json::to_value(role.rules).unwrap(), expected);
+    let binding = g.config_bindings.get(&names.set).await.unwrap();
+    assert_owned(&binding, &uid);
+    assert_eq!(binding.subjects.unwrap()[0].name, names.set);
     let verbs = [
         (
-            "impersonator",
+            &names.impersonator,
             json!([{
                 "apiGroups": ["authentication.k8s.io"],
                 "resources": ["nodes"],
@@ -74,40 +87,120 @@ async fn all_objects_of_reporters_are_generated_and_owned_by_the_rule() {
             }]),
         ),
         (
-            "status-updater",
+            &names.status_updater,
             json!([
-                {"apiGroups": [""], "resources": ["nodes"],
-                 "verbs": ["impersonate-on:associated-node:get"]},
+                {"apiGroups": [""], "resources": ["nodes"], "verbs": [
+                    "impersonate-on:associated-node:get", "impersonate-on:associated-node:watch",
+                ]},
                 {"apiGroups": [""], "resources": ["nodes/status"],
                  "verbs": ["impersonate-on:associated-node:update"]},
             ]),
         ),
     ];
-    for (suffix, rules) in verbs {
-        let name = format!("nrr-reporter-generated-{suffix}");
-        let role = g.roles.get(&name).await.unwrap();
+    for (name, rules) in verbs {
+        let role = g.roles.get(name).await.unwrap();
         assert_owned(&role, &uid);
         assert_eq!(serde_json::to_value(role.rules).unwrap(), rules);
-        let binding = g.bindings.get(&name).await.unwrap();
+        let binding = g.bindings.get(name).await.unwrap();
         assert_owned(&binding, &uid);
         let subjects = binding.subjects.unwrap();
         assert_eq!(subjects.len(), 1);
-        assert_eq!(subjects[0].name, "reporter-generated");
+        assert_eq!(subjects[0].name, names.set);
     }
+    let daemon_set = format!("{REPORTERS}/{}", names.set);
     let status = t.expect_status("generated", |status| {
-        status.reporter.as_ref().is_some_and(|r| r.daemon_set == "nrr-reporters/reporter-generated")
+        status.reporter.as_ref().is_some_and(|reporter| reporter.daemon_set == daemon_set)
     });
     let conditions = status.await.status.unwrap().conditions;
     assert!(conditions.iter().any(|c| c.type_ == "ReporterReady"), "{conditions:?}");
 }
 
 #[tokio::test]
+async fn rules_with_equal_pod_settings_share_one_set() {
+    let t = Fixture::new("shared").await;
+    let g = Generated::of(&t);
+    let mut rules = Vec::new();
+    for number in 1..=3 {
+        let mut rule = t.probing_rule();
+        rule["metadata"]["name"] = json!(t.named(&number.to_string()));
+        rule["spec"]["reporter"]["heartbeatSeconds"] = json!(100 * number);
+        rules.push(rule);
+    }
+    let set = reporter_set(&rules[0]);
+    let mut uids = Vec::new();
+    for rule in &rules {
+        uids.push(t.apply(rule).await.metadata.uid.unwrap());
+    }
+    let has = |rules: &'static [&str]| move |map: &ConfigMap| configured(map) == rules;
+    eventually(&g.config_maps, &set, has(&["shared-1", "shared-2", "shared-3"])).await;
+    let owners = |number| {
+        move |set: &DaemonSet| {
+            set.metadata.owner_references.as_ref().is_some_and(|owners| owners.len() == number)
+        }
+    };
+    let daemon_set = eventually(&g.daemon_sets, &set, owners(3)).await;
+    assert_owned(&daemon_set, &uids.iter().map(String::as_str).collect::<Vec<_>>());
+    let role = g.roles.get(&ReporterNames::of(&set).impersonator).await.unwrap();
+    assert_eq!(role.metadata.owner_references, daemon_set.metadata.owner_references);
+
+    // A rule that goes, or moves to another set, leaves the others and their pods alone.
+    t.delete_rule("shared-1").await;
+    gone(&t.rules(), "shared-1").await;
+    rules[1]["spec"]["reporter"]["priorityClassName"] = json!("system-cluster-critical");
+    t.apply(&rules[1]).await;
+    eventually(&g.config_maps, &set, has(&["shared-3"])).await;
+    eventually(&g.config_maps, &reporter_set(&rules[1]), has(&["shared-2"])).await;
+    let later = eventually(&g.daemon_sets, &set, owners(1)).await;
+    assert_eq!(later.metadata.uid, daemon_set.metadata.uid);
+    assert_eq!(later.spec, daemon_set.spec);
+    for rule in ["shared-2", "shared-3"] {
+        t.delete_rule(rule).await;
+        gone(&t.rules(), rule).await;
+    }
+    gone(&g.daemon_sets, &set).await;
+    gone(&g.config_maps, &reporter_set(&rules[1])).await;
+}
+
+#[tokio::test]
+async fn reporters_keep_their_configuration_of_a_suspended_rule_while_others_change() {
+    let t = Fixture::new("suspended").await;
+    let g = Generated::of(&t);
+    let mut rule = t.probing_rule();
+    let set = reporter_set(&rule);
+    t.apply(&rule).await;
+    let port = |map: &ConfigMap, index: usize| -> Value {
+        let rules = serde_json::to_value(own_rules(map)).unwrap();
+        rules[index]["probes"][0]["httpGet"]["port"].clone()
+    };
+    eventually(&g.config_maps, &set, |map| port(map, 0) == 9099).await;
+    rule["spec"]["suspend"] = json!(true);
+    rule["spec"]["probes"][0]["httpGet"]["port"] = json!(1);
+    t.apply(&rule).await;
+    let mut other = t.probing_rule();
+    other["metadata"]["name"] = json!("suspended-2");
+    t.apply(&other).await;
+    let map = eventually(&g.config_maps, &set, |map| configured(map).len() == 2).await;
+    assert_eq!((port(&map, 0), port(&map, 1)), (json!(9099), json!(9099)));
+    // Without another rule in the set, nobody changes its objects, and the deleted rule leaves its configuration.
+    t.delete_rule("suspended-2").await;
+    gone(&t.rules(), "suspended-2").await;
+    let map = eventually(&g.config_maps, &set, |map| configured(map) == ["suspended"]).await;
+    assert_eq!(port(&map, 0), 9099);
+    rule["spec"]["suspend"] = json!(false);
+    t.apply(&rule).await;
+    eventually(&g.config_maps, &set, |map| port(map, 0) == 1).await;
+    t.delete_rule("suspended").await;
+    gone(&g.daemon_sets, &set).await;
+}
+
+#[tokio::test]
 async fn edited_and_deleted_objects_are_restored() {
     let t = Fixture::new("repaired").await;
     let g = Generated::of(&t);
-    t.apply(&probing(&t)).await;
-    let name = "nrr-reporter-repaired-status-updater";
-    eventually(&g.daemon_sets, "reporter-repaired", |_| true).await;
+    let names = names(&t.probing_rule());
+    let (set, name) = (names.set.as_str(), names.status_updater.as_str());
+    t.apply(&t.probing_rule()).await;
+    eventually(&g.daemon_sets, set, |_| true).await;
 
     let wider = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
     g.roles.patch(name, &PatchParams::default(), &Patch::Merge(&wider)).await.unwrap();
@@ -126,16 +219,14 @@ async fn edited_and_deleted_objects_are_restored() {
     };
     let params = PatchParams::default();
     let patch = Patch::Strategic(&theirs);
-    let edited = g.daemon_sets.patch("reporter-repaired", &params, &patch).await.unwrap();
+    let edited = g.daemon_sets.patch(set, &params, &patch).await.unwrap();
     assert_eq!(image(&edited), "by-hand:1");
-    let repaired =
-        eventually(&g.daemon_sets, "reporter-repaired", |set| image(set) != "by-hand:1").await;
+    let repaired = eventually(&g.daemon_sets, set, |live| image(live) != "by-hand:1").await;
     assert!(format!("{:?}", repaired.spec).contains("ADDED"));
     assert_eq!(repaired.metadata.labels.unwrap()["team"], "net");
     t.expect_status("repaired", |status| {
-        let field =
-            "env of DaemonSet nrr-reporters/reporter-repaired differs from the generated value";
-        status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.message.contains(field))
+        let field = format!("env of DaemonSet {REPORTERS}/{set} differs from the generated value");
+        status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.message.contains(&field))
     })
     .await;
 
@@ -145,16 +236,16 @@ async fn edited_and_deleted_objects_are_restored() {
 
     let unlabelled = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}});
     let merge = Patch::Merge(&unlabelled);
-    g.config_maps.patch("reporter-repaired", &PatchParams::default(), &merge).await.unwrap();
+    g.config_maps.patch(set, &PatchParams::default(), &merge).await.unwrap();
     let labelled = |map: &ConfigMap| {
         let labels = map.metadata.labels.as_ref();
         labels.is_some_and(|labels| labels.contains_key("app.kubernetes.io/managed-by"))
     };
-    eventually(&g.config_maps, "reporter-repaired", labelled).await;
+    eventually(&g.config_maps, set, labelled).await;
 }
 
-/// Creates a policy that sets a CPU request and adds an annotation in the pod template of each DaemonSet with this name
-/// prefix, as policies of Kyverno and of platform teams do.
+/// Creates a policy that sets a CPU request and adds an annotation in the pod template of each DaemonSet whose name
+/// begins like this, as policies of Kyverno and of platform teams do.
 async fn mutate_daemon_sets(t: &Fixture, prefix: &str) {
     let name = t.named("policy");
     let mutation = "Object{spec: Object.spec{template: Object.spec.template{\
@@ -200,46 +291,48 @@ async fn mutate_daemon_sets(t: &Fixture, prefix: &str) {
 async fn changes_by_admission_are_accepted_and_named() {
     let t = Fixture::new("admitted").await;
     let g = Generated::of(&t);
-    mutate_daemon_sets(&t, "reporter-admitted").await;
-    t.apply(&probing(&t)).await;
-    let field = "resources.requests of DaemonSet nrr-reporters/reporter-admitted differs from the \
-                 generated value";
+    let set = reporter_set(&t.probing_rule());
+    mutate_daemon_sets(&t, &set).await;
+    t.apply(&t.probing_rule()).await;
+    let field = format!(
+        "resources.requests of DaemonSet {REPORTERS}/{set} differs from the generated value"
+    );
     let named = |status: &NodeReadinessRuleStatus| {
-        status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.message.contains(field))
+        status.conditions.iter().any(|c| c.type_ == "ReporterReady" && c.message.contains(&field))
     };
     t.expect_status("admitted", named).await;
     let event = event_of(&t, "FieldManagerConflict", "NodeReadinessRule", "admitted").await;
-    assert!(event.note.unwrap().contains(field));
-    let text = |set: &DaemonSet| format!("{:?}", set.spec.template);
-    let set = g.daemon_sets.get("reporter-admitted").await.unwrap();
-    assert!(text(&set).contains("123m") && text(&set).contains("applied"));
+    assert!(event.note.unwrap().contains(&field));
+    let text = format!("{:?}", g.daemon_sets.get(&set).await.unwrap().spec.template);
+    assert!(text.contains("123m") && text.contains("applied"));
     // The operator writes a status of the next generation after it has compared all objects again.
-    let mut edited = probing(&t);
+    let mut edited = t.probing_rule();
     edited["spec"]["dryRun"] = json!(true);
     let generation = t.apply(&edited).await.metadata.generation;
     t.expect_status("admitted", |status| status.observed_generation == generation).await;
-    assert_eq!(g.daemon_sets.get("reporter-admitted").await.unwrap().metadata.generation, Some(1));
+    assert_eq!(g.daemon_sets.get(&set).await.unwrap().metadata.generation, Some(1));
 }
 
 #[tokio::test]
 async fn an_object_that_another_client_changes_repeatedly_is_applied_with_backoff() {
     let t = Fixture::new("reverted").await;
     let g = Generated::of(&t);
-    t.apply(&probing(&t)).await;
-    let map = eventually(&g.config_maps, "reporter-reverted", |_| true).await;
+    let set = reporter_set(&t.probing_rule());
+    t.apply(&t.probing_rule()).await;
+    let map = eventually(&g.config_maps, &set, |_| true).await;
     let theirs = Patch::Merge(json!({"data": {"config.json": "{}"}}));
     let mut changed = 0;
     let waits = poll(async || {
-        let live = g.config_maps.get("reporter-reverted").await.unwrap();
+        let live = g.config_maps.get(&set).await.unwrap();
         if live.data == map.data {
             changed += 1;
             let params = PatchParams::default();
-            g.config_maps.patch("reporter-reverted", &params, &theirs).await.unwrap();
+            g.config_maps.patch(&set, &params, &theirs).await.unwrap();
         }
         let status = t.rules().get("reverted").await.unwrap().status?;
         let reported = |c: &Condition| {
             c.reason == "ApplyFailed"
-                && c.message.contains("of ConfigMap nrr-reporters/reporter-reverted repeatedly")
+                && c.message.contains(&format!("of ConfigMap {REPORTERS}/{set} repeatedly"))
         };
         status.conditions.iter().any(reported).then_some(())
     });
@@ -248,32 +341,46 @@ async fn an_object_that_another_client_changes_repeatedly_is_applied_with_backof
 }
 
 #[tokio::test]
-async fn pods_are_replaced_when_their_configuration_changes() {
-    let t = Fixture::new("rolled").await;
+async fn an_edited_probe_changes_the_configuration_and_a_mount_the_pods() {
+    let t = Fixture::new("edited").await;
     let g = Generated::of(&t);
-    t.apply(&probing(&t)).await;
-    let before = eventually(&g.daemon_sets, "reporter-rolled", |_| true).await;
-    let mut rule = probing(&t);
+    let mut rule = t.probing_rule();
+    let set = reporter_set(&rule);
+    t.apply(&rule).await;
+    let before = eventually(&g.daemon_sets, &set, |_| true).await;
     rule["spec"]["probes"][0]["httpGet"]["port"] = json!(9100);
     t.apply(&rule).await;
-    let template = |set: &DaemonSet| set.spec.template.clone();
-    eventually(&g.daemon_sets, "reporter-rolled", |set| template(set) != template(&before)).await;
+    let config = |map: &ConfigMap| map.data.as_ref().unwrap()["config.json"].clone();
+    eventually(&g.config_maps, &set, |map| config(map).contains("9100")).await;
+    rule["spec"]["probes"][0] =
+        json!({"conditionType": "example.com/Ready", "file": {"path": "/run/it/ready"}});
+    t.apply(&rule).await;
+    let mounts = |set: &DaemonSet| format!("{:?}", set.spec.template).contains("/host/run/it");
+    let mounted = eventually(&g.daemon_sets, &set, mounts).await;
+    assert_eq!(mounted.metadata.generation.unwrap(), before.metadata.generation.unwrap() + 1);
+    // A mount that no probe needs any more is removed.
+    t.apply(&t.probing_rule()).await;
+    let after = eventually(&g.daemon_sets, &set, |set| !mounts(set)).await;
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+    assert_eq!(after.spec, before.spec);
 }
 
 #[tokio::test]
 async fn all_generated_objects_are_deleted_with_the_last_probe() {
     let t = Fixture::new("unprobed").await;
     let g = Generated::of(&t);
-    t.apply(&probing(&t)).await;
-    eventually(&g.daemon_sets, "reporter-unprobed", |_| true).await;
+    let names = names(&t.probing_rule());
+    t.apply(&t.probing_rule()).await;
+    eventually(&g.daemon_sets, &names.set, |_| true).await;
     t.apply(&t.rule()).await;
-    gone(&g.daemon_sets, "reporter-unprobed").await;
-    gone(&g.config_maps, "reporter-unprobed").await;
-    gone(&g.service_accounts, "reporter-unprobed").await;
-    for suffix in ["impersonator", "status-updater"] {
-        let name = format!("nrr-reporter-unprobed-{suffix}");
-        gone(&g.bindings, &name).await;
-        gone(&g.roles, &name).await;
+    gone(&g.daemon_sets, &names.set).await;
+    gone(&g.config_maps, &names.set).await;
+    gone(&g.config_roles, &names.set).await;
+    gone(&g.config_bindings, &names.set).await;
+    gone(&g.service_accounts, &names.set).await;
+    for name in [&names.impersonator, &names.status_updater] {
+        gone(&g.bindings, name).await;
+        gone(&g.roles, name).await;
     }
 }
 
@@ -281,12 +388,13 @@ async fn all_generated_objects_are_deleted_with_the_last_probe() {
 async fn all_generated_objects_are_deleted_with_the_rule() {
     let t = Fixture::new("collected").await;
     let g = Generated::of(&t);
-    t.apply(&probing(&t)).await;
-    eventually(&g.daemon_sets, "reporter-collected", |_| true).await;
+    let names = names(&t.probing_rule());
+    t.apply(&t.probing_rule()).await;
+    eventually(&g.daemon_sets, &names.set, |_| true).await;
     t.delete_rule("collected").await;
     gone(&t.rules(), "collected").await;
-    gone(&g.daemon_sets, "reporter-collected").await;
-    gone(&g.roles, "nrr-reporter-collected-impersonator").await;
+    gone(&g.daemon_sets, &names.set).await;
+    gone(&g.roles, &names.impersonator).await;
 }
 
 /// Returns the conflict that the status of a rule reports.
@@ -296,69 +404,38 @@ fn conflict(rule: &NodeReadinessRule) -> Option<String> {
 }
 
 #[tokio::test]
-async fn the_older_of_two_rules_that_probe_one_condition_writes_it() {
-    let t = Fixture::new("contested").await;
-    let g = Generated::of(&t);
-    t.node("a", &Value::Null).await;
-    t.apply(&probing(&t)).await;
-    let older = eventually(&t.rules(), "contested", |_| true).await;
-    eventually(&g.daemon_sets, "reporter-contested", |_| true).await;
-    // Creation times are in whole seconds. Of two rules of the same second, the one whose name sorts first counts as
-    // older.
-    let mut younger = probing(&t);
-    younger["metadata"]["name"] = json!("contested-2");
-    t.apply(&younger).await;
-    let reported = eventually(&t.rules(), "contested-2", |rule| conflict(rule).is_some()).await;
-    assert!(
-        conflict(&reported).unwrap().contains("older NodeReadinessRule contested "),
-        "{reported:?}"
-    );
-    assert!(conflict(&older).is_none());
-    assert!(g.daemon_sets.get_opt("reporter-contested-2").await.unwrap().is_none());
-    // When the older rule is deleted, the younger one takes over.
-    t.delete_rule("contested").await;
-    eventually(&g.daemon_sets, "reporter-contested-2", |_| true).await;
-    eventually(&t.rules(), "contested-2", |rule| conflict(rule).is_none()).await;
-}
-
-#[tokio::test]
-async fn on_nodes_where_two_rules_probe_one_condition_only_the_older_rules_reporter_runs() {
+async fn the_status_reports_which_conditions_an_older_rule_decides_and_where() {
     let t = Fixture::new("divided").await;
-    let g = Generated::of(&t);
     let shared = t.node("shared", &Value::Null).await;
-    for alone in ["alone-1", "alone-2"] {
-        t.node(alone, &Value::Null).await;
-    }
-    let label = Patch::Merge(json!({"metadata": {"labels": {"pool": "divided"}}}));
-    t.nodes().patch(&shared, &PatchParams::default(), &label).await.unwrap();
-
-    let mut older = probing(&t);
+    t.node("alone", &Value::Null).await;
+    let relabel = async |pool: Value| {
+        let label = Patch::Merge(json!({"metadata": {"labels": {"pool": pool}}}));
+        t.nodes().patch(&shared, &PatchParams::default(), &label).await.unwrap();
+    };
+    relabel(json!("divided")).await;
+    let mut older = t.probing_rule();
     older["spec"]["nodeSelector"] = json!({"matchLabels": {"test": "divided", "pool": "divided"}});
     t.apply(&older).await;
-    eventually(&g.daemon_sets, "reporter-divided", |_| true).await;
-    let mut younger = probing(&t);
+    eventually(&t.rules(), "divided", |_| true).await;
+    // Creation times are in whole seconds. Of two rules of the same second, the one whose name sorts first counts as
+    // older.
+    let mut younger = t.probing_rule();
     younger["metadata"]["name"] = json!("divided-2");
     t.apply(&younger).await;
-    // The DaemonSet controller counts the nodes on which a pod may run.
-    let runs_on = |nodes: i32| {
-        move |set: &DaemonSet| {
-            set.status.as_ref().is_some_and(|s| {
-                s.observed_generation == set.metadata.generation
-                    && s.desired_number_scheduled == nodes
-            })
-        }
-    };
-    eventually(&g.daemon_sets, "reporter-divided", runs_on(1)).await;
-    eventually(&g.daemon_sets, "reporter-divided-2", runs_on(2)).await;
-    let counted = |rule: &NodeReadinessRule| {
-        conflict(rule).is_some_and(|text| text.contains("of 2 reporters of this rule are ready"))
-    };
-    let reported = conflict(&eventually(&t.rules(), "divided-2", counted).await).unwrap();
-    assert!(reported.contains("there only the older one's reporters write it"), "{reported}");
+    let reported = eventually(&t.rules(), "divided-2", |rule| conflict(rule).is_some()).await;
+    let text = conflict(&reported).unwrap();
+    assert!(
+        text.contains("example.com/Ready by divided on 1 nodes (first divided-shared)"),
+        "{text}"
+    );
     assert!(conflict(&t.rules().get("divided").await.unwrap()).is_none());
 
+    // The node leaves the older rule and comes back. Then the older rule goes.
+    relabel(Value::Null).await;
+    eventually(&t.rules(), "divided-2", |rule| conflict(rule).is_none()).await;
+    relabel(json!("divided")).await;
+    eventually(&t.rules(), "divided-2", |rule| conflict(rule).is_some()).await;
     t.delete_rule("divided").await;
-    eventually(&g.daemon_sets, "reporter-divided-2", runs_on(3)).await;
     eventually(&t.rules(), "divided-2", |rule| conflict(rule).is_none()).await;
 }
 
@@ -366,7 +443,8 @@ async fn on_nodes_where_two_rules_probe_one_condition_only_the_older_rules_repor
 async fn a_foreign_object_is_not_changed_and_is_reported_with_the_remedy() {
     let t = Fixture::new("foreign").await;
     let g = Generated::of(&t);
-    let (map, role) = ("reporter-foreign-1", "nrr-reporter-foreign-1-impersonator");
+    let names = names(&t.probing_rule());
+    let (map, role) = (names.set.as_str(), names.impersonator.as_str());
     let theirs = json!({"metadata": {"name": map}, "data": {"theirs": "1"}});
     let theirs = serde_json::from_value(theirs).unwrap();
     let map_before = g.config_maps.create(&PostParams::default(), &theirs).await.unwrap();
@@ -375,7 +453,7 @@ async fn a_foreign_object_is_not_changed_and_is_reported_with_the_remedy() {
     let theirs = serde_json::from_value(theirs).unwrap();
     let role_before = g.roles.create(&PostParams::default(), &theirs).await.unwrap();
 
-    let mut probed = probing(&t);
+    let mut probed = t.probing_rule();
     probed["metadata"]["name"] = json!("foreign-1");
     t.apply(&probed).await;
     let reports = |object: String| {
@@ -384,7 +462,7 @@ async fn a_foreign_object_is_not_changed_and_is_reported_with_the_remedy() {
                 (c.type_.as_str(), c.status.as_str()) == ("ReporterReady", "False")
                     && c.reason == "NameTaken"
                     && c.message.starts_with(&object)
-                    && c.message.contains("delete it, or give the NodeReadinessRule another name")
+                    && c.message.contains("delete or rename it")
             })
         }
     };
@@ -393,7 +471,7 @@ async fn a_foreign_object_is_not_changed_and_is_reported_with_the_remedy() {
     assert_eq!(g.roles.get(role).await.unwrap(), role_before);
 
     g.roles.delete(role, &DeleteParams::default()).await.unwrap();
-    t.expect_status("foreign-1", reports(format!("ConfigMap {REPORTERS}/{map} is not of this")))
+    t.expect_status("foreign-1", reports(format!("ConfigMap {REPORTERS}/{map} is not one of")))
         .await;
     assert_eq!(g.config_maps.get(map).await.unwrap(), map_before);
     assert!(g.daemon_sets.get_opt(map).await.unwrap().is_none());
@@ -403,33 +481,17 @@ async fn a_foreign_object_is_not_changed_and_is_reported_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_recreated_rule_gets_its_own_objects() {
+async fn a_recreated_rule_owns_its_objects() {
     let t = Fixture::new("renewed").await;
     let g = Generated::of(&t);
-    let first = t.apply(&probing(&t)).await;
-    eventually(&g.daemon_sets, "reporter-renewed", |_| true).await;
+    let set = reporter_set(&t.probing_rule());
+    let first = t.apply(&t.probing_rule()).await;
+    eventually(&g.daemon_sets, &set, |_| true).await;
     t.delete_rule("renewed").await;
     gone(&t.rules(), "renewed").await;
-    let second = t.apply(&probing(&t)).await;
+    let second = t.apply(&t.probing_rule()).await;
     assert_ne!(first.metadata.uid, second.metadata.uid);
     let uid = second.metadata.uid.unwrap();
     let of_second = |set: &DaemonSet| set.metadata.owner_references.as_ref().unwrap()[0].uid == uid;
-    eventually(&g.daemon_sets, "reporter-renewed", of_second).await;
-}
-
-#[tokio::test]
-async fn a_field_that_is_no_longer_generated_is_removed() {
-    let t = Fixture::new("dropped").await;
-    let g = Generated::of(&t);
-    let mut rule = probing(&t);
-    rule["spec"]["reporter"] = json!({"podAnnotations": {"team": "net"}});
-    t.apply(&rule).await;
-    let annotated = |set: &DaemonSet| {
-        let template = set.spec.template.metadata.as_ref();
-        template.is_some_and(|meta| meta.annotations.as_ref().unwrap().contains_key("team"))
-    };
-    let before = eventually(&g.daemon_sets, "reporter-dropped", annotated).await;
-    t.apply(&probing(&t)).await;
-    let after = eventually(&g.daemon_sets, "reporter-dropped", |set| !annotated(set)).await;
-    assert_eq!(after.metadata.uid, before.metadata.uid);
+    eventually(&g.daemon_sets, &set, of_second).await;
 }

@@ -159,7 +159,7 @@ impl Environment {
     }
 
     /// Returns the resource version of each node.
-    async fn versions(&self) -> BTreeMap<String, Option<String>> {
+    pub async fn versions(&self) -> BTreeMap<String, Option<String>> {
         let nodes = self.nodes().list(&ListParams::default()).await.unwrap();
         let version = |node: Node| (node.metadata.name.unwrap(), node.metadata.resource_version);
         nodes.items.into_iter().map(version).collect()
@@ -243,7 +243,7 @@ async fn another_image_rolls_reporters_once(environment: &Environment) {
     let sets: Api<DaemonSet> = Api::namespaced(environment.client.clone(), REPORTERS);
     let maps: Api<ConfigMap> = Api::namespaced(environment.client.clone(), REPORTERS);
     let roles: Api<ClusterRole> = Api::all(environment.client.clone());
-    let (set, role) = ("reporter-rolled", "nrr-reporter-rolled-impersonator");
+    let (set, role) = ("reporter", "nrr-reporter-impersonator");
     let image = |set: &DaemonSet| {
         let containers = &set.spec.template.spec.as_ref().unwrap().containers;
         containers[0].image.clone().unwrap()

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::text,
-    metrics::{counter::Counter, family::Family, histogram::Histogram, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
 
@@ -36,6 +36,7 @@ struct Series {
     duration: Histogram,
     checks: Family<Labels, Counter>,
     writes: Family<Labels, Counter>,
+    config_read: Gauge,
 }
 
 /// The result of a pass of the writer.
@@ -55,6 +56,7 @@ impl Default for Metrics {
             duration: Histogram::new(DURATION),
             checks: Family::default(),
             writes: Family::default(),
+            config_read: Gauge::default(),
         };
         // All series exist from the start, because `rate` misses the first event of a new one.
         for labels in [HEALTHY, UNHEALTHY, ERROR] {
@@ -84,6 +86,11 @@ impl Metrics {
         self.0.writes.get_or_create(&labels).inc();
     }
 
+    /// Records whether the last configuration could be used.
+    pub(crate) fn config_read(&self, usable: bool) {
+        self.0.config_read.set(i64::from(usable));
+    }
+
     /// Returns all metrics in the text format of `OpenMetrics`.
     fn exposition(&self) -> String {
         const PREFIX: &str = "node_readiness_reporter";
@@ -105,6 +112,11 @@ impl Metrics {
             "condition_writes",
             "Attempts to bring the Node up to date; skipped is for one that needed no write",
             self.0.writes.clone(),
+        );
+        registry.register(
+            "config_last_reload_successful",
+            "Whether the last configuration could be used; 0 before the first one",
+            self.0.config_read.clone(),
         );
         let mut text = String::new();
         // Writing into a string does not fail.
@@ -146,6 +158,7 @@ mod tests {
         for write in [Write::Success, Write::Error, Write::Skipped, Write::Skipped] {
             metrics.wrote(write);
         }
+        metrics.config_read(true);
         let text = metrics.exposition();
         assert_eq!(series(&text), before);
         for line in [
@@ -163,6 +176,7 @@ mod tests {
             "node_readiness_reporter_check_duration_seconds_bucket{le=\"0.1\"} 0",
             "node_readiness_reporter_check_duration_seconds_bucket{le=\"0.25\"} 3",
             "node_readiness_reporter_check_duration_seconds_count 3",
+            "node_readiness_reporter_config_last_reload_successful 1",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in {text}");
         }

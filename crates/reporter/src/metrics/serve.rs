@@ -1,6 +1,6 @@
 //! Serves the metrics over HTTP, at `/metrics`.
 //!
-//! A port of the host network may be in use, for example by a reporter of another rule. The reporter logs that
+//! A port of the host network may be in use, for example by a reporter of another set. The reporter logs that
 //! and retries, because the port may belong to the pod that this one replaces. Connections are limited in time
 //! and number.
 
@@ -81,7 +81,7 @@ async fn listen(address: SocketAddr, setting: &str) -> TcpListener {
             Err(error) if !logged => {
                 warn!(
                     "{setting}: metrics cannot be served on {address} ({error}) and will be tried \
-                     again: give each reporter on the host network a port of its own, or none"
+                     again: give each reporter set on the host network a port of its own, or none"
                 );
                 logged = true;
             }

@@ -73,6 +73,11 @@ impl FilePattern {
         let parts = path.parts().map(part).collect::<Result<_, _>>()?;
         Ok(Self { path, parts })
     }
+
+    /// Returns the path on the node, with its patterns.
+    pub(super) fn as_str(&self) -> &str {
+        self.path.as_str()
+    }
 }
 
 fn part(text: &str) -> Result<Part, &'static str> {

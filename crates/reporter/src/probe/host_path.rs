@@ -17,6 +17,11 @@ impl HostPath {
         (plain && !path.contains('\0')).then(|| Self(path.to_owned()))
     }
 
+    /// Returns the path on the node.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Returns the path's parts, at least one.
     pub(super) fn parts(&self) -> impl Iterator<Item = &str> {
         self.0[1..].split('/')

@@ -6,7 +6,6 @@
 //!
 //! Nothing here blocks the reporter's one thread. Sockets are asynchronous, and blocking calls run on other
 //! threads, one for each probe (`blocking`). So a hanging probe delays no other.
-//! block runs elsewhere, a call a probe (`blocking`). So a probe that is stuck delays no other.
 
 mod blocking;
 mod error;
@@ -54,6 +53,17 @@ pub enum Check {
     Unix(UnixCheck),
     /// A search for files.
     File(FileCheck),
+}
+
+impl Check {
+    /// Returns the path of the node that it needs, which may be a pattern.
+    pub fn host_path(&self) -> Option<&str> {
+        match self {
+            Self::Unix(check) => Some(check.path.as_str()),
+            Self::File(check) => Some(check.path.as_str()),
+            Self::Http(_) | Self::Tcp(_) | Self::Grpc(_) | Self::Exec(_) => None,
+        }
+    }
 }
 
 /// A prepared probe.

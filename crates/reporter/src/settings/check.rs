@@ -29,11 +29,11 @@ impl Problem {
 
 /// What a pod knows of its node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Host<'a> {
+pub struct Host<'a> {
     /// The directory of the node's root.
-    pub(super) root: &'a Path,
+    pub root: &'a Path,
     /// The node's address, if the pod has it.
-    pub(super) address: Option<IpAddr>,
+    pub address: Option<IpAddr>,
 }
 
 /// Converts a handler.

@@ -13,13 +13,14 @@ use http::HeaderMap;
 use reqwest::Url;
 
 use super::{
-    MetricsEndpoint, ProbeSettings, Settings, SettingsError, condition_type_problem, go_duration,
-    node_name,
+    MetricsEndpoint, ProbeSettings, Settings, SettingsError, Work, condition_type_problem,
+    go_duration, node_name,
 };
 use crate::{
+    assignment::Assignment,
+    identity::Identity,
     probe::{Check, HttpCheck, ReasonStyle, Roots},
     threshold::Thresholds,
-    yields::Yields,
 };
 
 const CONDITION_TYPE: &str = "CONDITION_TYPE";
@@ -67,7 +68,7 @@ pub fn load(variable: impl Fn(&str) -> Option<String>) -> Result<FromEnv, Settin
     let reason_style = ReasonStyle::Endpoint(roots);
     let check = HttpCheck { url, headers: HeaderMap::new(), body: None, reason_style };
     let probe = ProbeSettings {
-        condition_type,
+        condition_type: condition_type.clone(),
         check: Check::Http(check),
         initial_delay: Duration::ZERO,
         period,
@@ -75,8 +76,10 @@ pub fn load(variable: impl Fn(&str) -> Option<String>) -> Result<FromEnv, Settin
         timeout: TIMEOUT,
         thresholds: Thresholds { success: 1, failure: 1 },
     };
-    let yields = Yields::default();
-    let settings = Settings { node, impersonate, heartbeat, metrics, probes: vec![probe], yields };
+    let identity = if impersonate { Identity::node(&node) } else { Identity::ServiceAccount };
+    let probes = [(condition_type, probe)].into();
+    let work = Work::Fixed(Assignment { probes, heartbeat, ..Assignment::default() });
+    let settings = Settings { node, identity, metrics, work };
     Ok(FromEnv { settings, notes })
 }
 
@@ -202,14 +205,20 @@ mod tests {
         load(|name| find(extra, name).or_else(|| find(&REQUIRED, name)))
     }
 
+    /// The one probe, with its heartbeat.
+    fn fixed(settings: &Settings) -> (&ProbeSettings, Duration) {
+        let Work::Fixed(assignment) = &settings.work else { panic!("{settings:?}") };
+        (&assignment.probes["example.com/Ready"], assignment.heartbeat)
+    }
+
     #[test]
     fn defaults_are_the_go_projects() {
         let FromEnv { settings, notes } = with(&[]).unwrap();
         assert_eq!(notes, [""; 0]);
-        assert!(!settings.impersonate);
+        assert_eq!(settings.identity, Identity::ServiceAccount);
         assert_eq!(settings.metrics.unwrap().address.to_string(), "[::]:9445");
-        assert_eq!(settings.heartbeat, Duration::from_mins(5));
-        let probe = &settings.probes[0];
+        let (probe, heartbeat) = fixed(&settings);
+        assert_eq!(heartbeat, Duration::from_mins(5));
         assert_eq!(probe.period, Duration::from_secs(30));
         assert_eq!(probe.timeout, Duration::from_secs(10));
         assert_eq!(probe.thresholds, Thresholds { success: 1, failure: 1 });
@@ -227,10 +236,11 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(notes, [""; 0]);
-        assert!(settings.impersonate);
-        assert_eq!(settings.heartbeat, Duration::from_hours(2));
-        assert_eq!(settings.probes[0].period, Duration::from_secs(90));
-        let Check::Http(check) = &settings.probes[0].check else { unreachable!() };
+        assert_eq!(settings.identity, Identity::node("node-a"));
+        let (probe, heartbeat) = fixed(&settings);
+        assert_eq!(heartbeat, Duration::from_hours(2));
+        assert_eq!(probe.period, Duration::from_secs(90));
+        let Check::Http(check) = &probe.check else { unreachable!() };
         assert_eq!(check.reason_style, ReasonStyle::Endpoint(Roots::File("/ca.pem".into())));
     }
 
@@ -244,7 +254,7 @@ mod tests {
             ("1ns", Duration::from_millis(100), "shorter than allowed"),
         ] {
             let FromEnv { settings, notes } = with(&[("CHECK_INTERVAL", text)]).unwrap();
-            assert_eq!(settings.probes[0].period, expected, "{text}");
+            assert_eq!(fixed(&settings).0.period, expected, "{text}");
             assert!(notes[0].starts_with("CHECK_INTERVAL is "), "{notes:?}");
             assert!(notes[0].contains(note), "{notes:?}");
         }
@@ -253,7 +263,7 @@ mod tests {
     #[test]
     fn a_setting_without_effect_is_logged() {
         let FromEnv { settings, notes } = with(&[("IMPERSONATE_NODE", "1")]).unwrap();
-        assert!(!settings.impersonate);
+        assert_eq!(settings.identity, Identity::ServiceAccount);
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(notes[0].starts_with("IMPERSONATE_NODE"), "{notes:?}");
     }

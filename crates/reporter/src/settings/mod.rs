@@ -1,47 +1,81 @@
 //! The settings of a reporter, in two forms.
 //!
-//! [`file`](mod@file) reads the operator's file, and [`env`](mod@env) the variables of the Go project's
-//! reporter. Both return [`Settings`], and nothing else depends on the form. Every invalid setting is found
-//! here, before the first probe and request. Each error names the setting and the remedy.
+//! The operator starts reporters with arguments, and they follow a [`config`] that may change. The variables of the Go
+//! project's reporter, in [`env`](mod@env), do not change. Both become [`Settings`], and nothing else depends on the
+//! form. Each error names the setting and the remedy.
 
 mod check;
+pub mod config;
 pub mod env;
-pub mod file;
 mod go_duration;
 
 use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use node_readiness_api::{KUBELET_CONDITIONS, NODE_ADDRESS_ENV, NODE_NAME_ENV};
 
-use crate::{probe::Check, threshold::Thresholds, yields::Yields};
+use crate::{
+    assignment::Assignment,
+    cli::{Args, ConfigMapName},
+    configuration::Source,
+    identity::Identity,
+    probe::Check,
+    threshold::Thresholds,
+};
 
 /// All settings of a reporter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The node to write.
     pub node: String,
-    /// Whether to impersonate that node. Otherwise the reporter acts as its ServiceAccount, which then needs
-    /// permissions on every node.
-    pub impersonate: bool,
-    /// The time after which an unchanged condition is renewed.
-    pub heartbeat: Duration,
+    /// As whom to read and write it.
+    pub identity: Identity,
     /// Where to serve metrics, if at all.
     pub metrics: Option<MetricsEndpoint>,
-    /// The probes, one for each condition type.
-    pub probes: Vec<ProbeSettings>,
-    /// The conditions that other reporters write.
-    pub yields: Yields,
+    /// The probes.
+    pub work: Work,
 }
 
-impl Settings {
-    /// Returns whether probes start processes.
-    pub fn runs_programs(&self) -> bool {
-        self.probes.iter().any(|probe| matches!(probe.check, Check::Exec(_)))
-    }
+/// The probes of a reporter.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// They never change.
+    Fixed(Assignment),
+    /// They follow from a configuration and the Node's labels.
+    Followed(Source),
+}
+
+/// Reads the settings of a reporter that follows this ConfigMap.
+///
+/// # Errors
+///
+/// When `NODE_NAME` or `NODE_ADDRESS` is missing or wrong; see [`SettingsError`].
+pub fn follow(
+    config_map: &ConfigMapName,
+    args: &Args,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Settings, SettingsError> {
+    let node = node_name(&variable)?;
+    let identity =
+        if args.impersonate_node { Identity::node(&node) } else { Identity::ServiceAccount };
+    let endpoint = |port| MetricsEndpoint {
+        address: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        setting: "--metrics-port",
+    };
+    Ok(Settings {
+        node,
+        identity,
+        metrics: args.metrics_port.map(|port| endpoint(port.get())),
+        work: Work::Followed(Source {
+            namespace: config_map.namespace.clone(),
+            name: config_map.name.clone(),
+            host_root: args.host_root.clone(),
+            mounted: args.host_paths.clone(),
+            address: node_address(&variable)?,
+        }),
+    })
 }
 
 /// The address of the metrics.
@@ -103,38 +137,6 @@ pub enum SettingsError {
         problem: String,
         /// The remedy.
         remedy: &'static str,
-    },
-    /// The configuration file cannot be read.
-    #[error(
-        "--config {}: the file cannot be read ({source}): mount the rule's ConfigMap there",
-        path.display()
-    )]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The configuration file is invalid.
-    #[error(
-        "--config {}: not a reporter configuration ({source}): use a reporter and an operator of the same release",
-        path.display()
-    )]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
-    },
-    /// A field of the configuration file has a value that cannot be used.
-    #[error("--config {}: {field} {problem}", path.display())]
-    Field {
-        /// The file.
-        path: PathBuf,
-        /// The field with its path.
-        field: String,
-        /// The problem and a valid value.
-        problem: String,
     },
 }
 

@@ -4,20 +4,17 @@
 //! `Retry-After` and the Node as sent. Every request has a deadline, and every answer a maximum size. Nothing
 //! is retried here.
 
-use std::{error::Error, fmt::Write as _, time::Duration};
+use std::time::Duration;
 
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
-use kube::{Client, client::Body, core::Status};
+use kube::{Client, client::Body};
 use tokio::time;
 
-use crate::node::{Node, NodeError};
+use crate::{api_error::ApiError, identity::Identity, node::Node};
 
 /// etcd stores at most 1.5 MiB for an object, and its JSON may be a bit longer.
 const ANSWER_LIMIT: usize = 4 << 20;
-
-/// The maximum length of a refusal in the log, in characters.
-const REFUSAL_LIMIT: usize = 512;
 
 /// Only the metadata of the answer, because nobody reads the whole Node.
 const METADATA_ONLY: &str =
@@ -28,44 +25,14 @@ const METADATA_ONLY: &str =
 pub struct NodeApi {
     client: Client,
     node: String,
+    identity: Identity,
     deadline: Duration,
-}
-
-/// Why a request failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// The API server refused it.
-    #[error("the API server answered {code}: {message}{}", hint(*code, message))]
-    Refused {
-        /// The HTTP status.
-        code: u16,
-        /// The server's message.
-        message: String,
-        /// The server's `Retry-After`.
-        retry_after: Option<Duration>,
-    },
-    /// There was no complete answer in time, so the request may have been applied.
-    #[error("the API server did not answer within {0:?}")]
-    Deadline(Duration),
-    /// The API server could not be reached, or the connection broke.
-    #[error("the API server cannot be reached: {0}")]
-    Transport(String),
-    /// The answer is invalid.
-    #[error("the API server's answer is {0}")]
-    Answer(#[from] NodeError),
-}
-
-impl ApiError {
-    /// Returns whether somebody else wrote the Node between the read and the write.
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if *code == StatusCode::CONFLICT.as_u16())
-    }
 }
 
 impl NodeApi {
     /// Creates the API of the Node `node`, with a deadline for each request.
-    pub fn new(client: Client, node: String, deadline: Duration) -> Self {
-        Self { client, node, deadline }
+    pub fn new(client: Client, node: String, identity: Identity, deadline: Duration) -> Self {
+        Self { client, node, identity, deadline }
     }
 
     /// Reads the Node.
@@ -73,7 +40,9 @@ impl NodeApi {
     /// # Errors
     /// See [`ApiError`].
     pub async fn get(&self) -> Result<Node, ApiError> {
-        let request = Request::get(format!("/api/v1/nodes/{}", self.node))
+        let request = self
+            .identity
+            .sign(Request::get(format!("/api/v1/nodes/{}", self.node)))
             .header(header::ACCEPT, "application/json")
             .body(Body::empty());
         Ok(Node::from_json(&self.send(request).await?)?)
@@ -86,7 +55,9 @@ impl NodeApi {
     pub async fn put_status(&self, node: &Node) -> Result<(), ApiError> {
         let uri =
             format!("/api/v1/nodes/{}/status?fieldManager={}", self.node, env!("CARGO_PKG_NAME"));
-        let request = Request::put(uri)
+        let request = self
+            .identity
+            .sign(Request::put(uri))
             .header(header::ACCEPT, METADATA_ONLY)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Body::from(node.to_json()));
@@ -94,128 +65,24 @@ impl NodeApi {
     }
 
     async fn send(&self, request: http::Result<Request<Body>>) -> Result<Vec<u8>, ApiError> {
-        let request = request.map_err(|error| transport(&error))?;
+        let request = request.map_err(|error| ApiError::transport(&error))?;
         let exchange = async {
-            let response = self.client.send(request).await.map_err(|error| transport(&error))?;
+            let response =
+                self.client.send(request).await.map_err(|error| ApiError::transport(&error))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_LIMIT)
                 .collect()
                 .await
-                .map_err(|error| transport(error.as_ref()))?
+                .map_err(|error| ApiError::transport(error.as_ref()))?
                 .to_bytes();
             if head.status.is_success() {
                 Ok(body.to_vec())
             } else {
-                Err(refusal(head.status, &head.headers, &body))
+                Err(ApiError::refusal(head.status, &head.headers, &body))
             }
         };
         time::timeout(self.deadline, exchange)
             .await
             .unwrap_or(Err(ApiError::Deadline(self.deadline)))
-    }
-}
-
-/// Parses a refusal. The body is a `Status`, or text from a proxy or the server's overload protection.
-fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
-    let message = serde_json::from_slice::<Status>(body)
-        .map(|status| status.message)
-        .ok()
-        .filter(|message| !message.is_empty())
-        .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    ApiError::Refused {
-        code: status.as_u16(),
-        message: message.chars().take(REFUSAL_LIMIT).collect(),
-        retry_after: headers
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs),
-    }
-}
-
-/// Returns an error with its causes in one line.
-fn transport(error: &dyn Error) -> ApiError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            let _ = write!(text, ": {cause_text}");
-        }
-        source = cause.source();
-    }
-    ApiError::Transport(text)
-}
-
-/// Returns the remedy for a refusal whose message has none.
-fn hint(code: u16, message: &str) -> &'static str {
-    if code == 401 {
-        return "; the ServiceAccount's token was not accepted: is the pod being deleted?";
-    }
-    if code == 404 {
-        return "; the node has not registered yet, or NODE_NAME is not its name";
-    }
-    if code != 403 {
-        return "";
-    }
-    if message.contains("cannot impersonate resource \"users\"") {
-        "; this cluster has no constrained impersonation (KEP-5284): it takes Kubernetes 1.36, or \
-         1.35 with the feature gate ConstrainedImpersonation"
-    } else if message.contains("impersonate-on:arbitrary-node")
-        || message.contains("impersonate:arbitrary-node")
-    {
-        "; the token is not bound to a pod on this node: NODE_NAME must be the pod's own \
-         spec.nodeName, and the token the one that kubelet mounts"
-    } else if message.contains("impersonate") {
-        "; bind two ClusterRoles to the ServiceAccount: impersonate:associated-node on nodes of \
-         authentication.k8s.io, and impersonate-on:associated-node:get on nodes with \
-         impersonate-on:associated-node:update on nodes/status"
-    } else {
-        "; the reporter needs get on nodes and update on nodes/status, for itself or, with \
-         impersonation, for its node, and no admission policy against the conditions it writes"
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(code: u16, body: &str, headers: &HeaderMap) -> ApiError {
-        refusal(StatusCode::from_u16(code).unwrap_or_default(), headers, body.as_bytes())
-    }
-
-    #[test]
-    fn a_refusal_is_read_from_status_or_text() {
-        let status = r#"{"kind":"Status","message":"node \"a\" is\nbusy","code":409}"#;
-        let error = refused(409, status, &HeaderMap::new());
-        assert!(error.is_conflict());
-        assert_eq!(error.to_string(), "the API server answered 409: node \"a\" is busy");
-        let error = refused(502, "<html>\n bad gateway", &HeaderMap::new());
-        assert_eq!(error.to_string(), "the API server answered 502: <html> bad gateway");
-    }
-
-    #[test]
-    fn retry_after_is_read_in_seconds() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("7"));
-        let error = refused(429, "Too many requests", &headers);
-        assert!(matches!(
-            error,
-            ApiError::Refused { retry_after: Some(wait), .. } if wait == Duration::from_secs(7)
-        ));
-    }
-
-    #[test]
-    fn each_kind_of_forbidden_has_its_remedy() {
-        for (message, remedy) in [
-            ("User \"s\" cannot impersonate resource \"users\" in API group \"\"", "KEP-5284"),
-            ("cannot impersonate-on:arbitrary-node:get resource \"nodes\"", "spec.nodeName"),
-            ("cannot impersonate-on:associated-node:update", "ClusterRoles"),
-            ("User \"s\" cannot get resource \"nodes\"", "get on nodes"),
-        ] {
-            let text = refused(403, message, &HeaderMap::new()).to_string();
-            assert!(text.contains(remedy), "{text}");
-            assert!(!text.contains('\n'), "{text}");
-        }
     }
 }

@@ -6,7 +6,6 @@
 //! result. It retries failures with backoff and the latest verdicts.
 
 mod api;
-mod backoff;
 mod write_state;
 
 use std::time::Duration;
@@ -17,41 +16,37 @@ use tokio::{
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-pub use self::{
-    api::{ApiError, NodeApi},
-    backoff::BackoffRange,
-    write_state::Intervals,
-};
-use self::{backoff::Backoff, write_state::WriteState};
+use self::write_state::WriteState;
+pub use self::{api::NodeApi, write_state::Intervals};
 use crate::{
+    api_error::ApiError,
+    backoff::{Backoff, BackoffRange},
+    failure_log::FailureLog,
     metrics::{Metrics, Write},
-    node::{self, Node},
+    node,
     verdicts::Verdicts,
-    yields::Yields,
 };
 
-/// The writer's intervals.
+/// The writer's intervals, without the heartbeat, which may change.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// The write intervals.
-    pub intervals: Intervals,
-    /// The backoff after a failure.
+    /// The shortest time between two writes of only a reason or message.
+    pub detail: Duration,
+    /// The backoff after a failure. A wait is no longer than the heartbeat.
     pub backoff: BackoffRange,
     /// How long a due write waits for results of other probes, which start together and share a write.
     pub propagation: Duration,
 }
 
-impl Timing {
-    /// Returns the default intervals.
-    pub fn new(heartbeat: Duration) -> Self {
+impl Default for Timing {
+    fn default() -> Self {
         Self {
-            intervals: Intervals { heartbeat, detail: Duration::from_secs(30) },
+            detail: Duration::from_secs(30),
             backoff: BackoffRange {
                 first: Duration::from_millis(500),
-                // With a short heartbeat, the backoff must be short too.
-                longest: heartbeat.min(Duration::from_mins(1)),
+                longest: Duration::from_mins(1),
             },
             propagation: Duration::from_millis(100),
         }
@@ -73,36 +68,34 @@ pub enum Pass {
 pub struct Writer {
     api: NodeApi,
     timing: Timing,
+    heartbeat: watch::Receiver<Duration>,
     state: WriteState,
     backoff: Backoff,
     metrics: Metrics,
-    yields: Yields,
     /// When this process started. Conditions that were reported before are written again, because the node may
     /// have rebooted.
     started: Timestamp,
-    /// The last logged failure, so it is logged once.
-    logged: Option<String>,
+    log: FailureLog,
 }
 
 impl Writer {
     /// Creates a writer.
-    pub fn new(api: NodeApi, timing: Timing, metrics: Metrics) -> Self {
+    pub fn new(
+        api: NodeApi,
+        timing: Timing,
+        heartbeat: watch::Receiver<Duration>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             api,
             timing,
-            state: WriteState::new(timing.intervals),
-            backoff: Backoff::new(timing.backoff),
+            heartbeat,
+            state: WriteState::default(),
+            backoff: Backoff::new(),
             metrics,
-            yields: Yields::default(),
             started: node::whole_seconds(Timestamp::now()),
-            logged: None,
+            log: FailureLog::new("the Node was not written", "the Node can be written again"),
         }
-    }
-
-    /// Sets the conditions that other reporters write.
-    #[must_use]
-    pub fn yielding(self, yields: Yields) -> Self {
-        Self { yields, ..self }
     }
 
     /// Writes until `stop`. A write in flight is finished within its deadline, and no other begins.
@@ -110,7 +103,8 @@ impl Writer {
         let mut not_before = Instant::now();
         loop {
             let wanted = verdicts.borrow_and_update().clone();
-            let due = self.state.due(&wanted, Instant::now()).map(|due| due.max(not_before));
+            let due = self.state.due(&wanted, self.intervals(), Instant::now());
+            let due = due.map(|due| due.max(not_before));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -119,6 +113,7 @@ impl Writer {
                     // Without probes there are no changes.
                     Err(_) => return,
                 },
+                Ok(()) = self.heartbeat.changed() => continue,
                 () = sleep_until(due) => {}
             }
             tokio::select! {
@@ -129,8 +124,8 @@ impl Writer {
             let wanted = verdicts.borrow_and_update().clone();
             match self.pass(&wanted, &stop).await {
                 Ok(Pass::Stopped) => return,
-                Ok(pass) => self.log_success(pass),
-                Err(error) => not_before = Instant::now() + self.log_failure(&error),
+                Ok(pass) => self.count_success(pass),
+                Err(error) => not_before = Instant::now() + self.count_failure(&error),
             }
         }
     }
@@ -145,24 +140,23 @@ impl Writer {
         wanted: &Verdicts,
         stop: &CancellationToken,
     ) -> Result<Pass, ApiError> {
+        self.state.retain(wanted);
+        if wanted.is_empty() {
+            return Ok(Pass::Unchanged);
+        }
         let mut node = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(Pass::Stopped),
             node = self.api.get() => node?,
         };
         let now = Timestamp::now();
-        let (others, own) = self.shared_out(wanted, &node);
-        let oldest = self.started.max(now - self.timing.intervals.freshness());
-        let write = node.update(&own, oldest, now);
+        let oldest = self.started.max(now - self.intervals().freshness());
+        let write = node.update(wanted, oldest, now);
         if write {
             self.api.put_status(&node).await?;
         }
         let dice = fastrand::f64();
-        for (condition_type, verdict) in &others {
-            // Labels may change, so the Node is read again when a heartbeat would be due.
-            self.state.record(condition_type, verdict, Duration::ZERO, Instant::now(), dice);
-        }
-        for (condition_type, verdict) in &own {
+        for (condition_type, verdict) in wanted {
             let age = node.heartbeat_age(condition_type, now).unwrap_or_default();
             let age = if write { Duration::ZERO } else { age };
             self.state.record(condition_type, verdict, age, Instant::now(), dice);
@@ -170,40 +164,32 @@ impl Writer {
         Ok(if write { Pass::Written } else { Pass::Unchanged })
     }
 
-    /// Splits the verdicts into those that other reporters write on this node, and the own ones.
-    fn shared_out(&self, wanted: &Verdicts, node: &Node) -> (Verdicts, Verdicts) {
-        if self.yields.is_empty() {
-            return (Verdicts::new(), wanted.clone());
-        }
-        let labels = node.labels();
-        wanted.clone().into_iter().partition(|(type_, _)| self.yields.covers(type_, &labels))
+    fn intervals(&self) -> Intervals {
+        Intervals { heartbeat: *self.heartbeat.borrow(), detail: self.timing.detail }
     }
 
-    fn log_success(&mut self, pass: Pass) {
-        self.logged = None;
+    fn count_success(&mut self, pass: Pass) {
         match pass {
             Pass::Written => self.metrics.wrote(Write::Success),
             Pass::Unchanged => self.metrics.wrote(Write::Skipped),
             Pass::Stopped => {}
         }
-        if self.backoff.succeeded() {
-            info!("the Node can be written again");
-        }
+        self.backoff.succeeded();
+        self.log.succeeded();
         debug!(?pass, "checked the Node");
     }
 
-    /// Logs a failure, as a warning if it is new, and returns the wait.
-    fn log_failure(&mut self, error: &ApiError) -> Duration {
-        let wait = self.backoff.failed(error, fastrand::f64());
-        let text = error.to_string();
-        if !error.is_conflict() {
-            self.metrics.wrote(Write::Error);
-        }
-        if error.is_conflict() || self.logged.as_ref() == Some(&text) {
-            debug!(?wait, "the Node was not written: {text}");
+    /// Returns the wait after a failure.
+    fn count_failure(&mut self, error: &ApiError) -> Duration {
+        let BackoffRange { first, longest } = self.timing.backoff;
+        // With a short heartbeat, the backoff must be short too.
+        let range = BackoffRange { first, longest: longest.min(*self.heartbeat.borrow()) };
+        let wait = self.backoff.failed(error, range, fastrand::f64());
+        if error.is_conflict() {
+            debug!(?wait, "the Node was not written: {error}");
         } else {
-            warn!(?wait, "the Node was not written, will retry: {text}");
-            self.logged = Some(text);
+            self.metrics.wrote(Write::Error);
+            self.log.failed(&error.to_string(), wait);
         }
         wait
     }

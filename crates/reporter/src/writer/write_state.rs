@@ -33,37 +33,39 @@ impl Intervals {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct WriteState {
-    intervals: Intervals,
-    entries: BTreeMap<String, Entry>,
-}
+/// What the Node is known to have, by condition type.
+#[derive(Debug, Default)]
+pub(super) struct WriteState(BTreeMap<String, Entry>);
 
 #[derive(Debug)]
 struct Entry {
     verdict: Verdict,
-    /// When the condition was last written, and when it is renewed.
+    /// When the condition was last written.
     written: Instant,
-    renewal: Instant,
+    /// From 0 to 1, for the jitter of its renewal.
+    dice: f64,
 }
 
 impl WriteState {
-    pub(super) fn new(intervals: Intervals) -> Self {
-        Self { intervals, entries: BTreeMap::new() }
-    }
-
     /// Returns when the Node must be read for these verdicts; none without verdicts.
-    pub(super) fn due(&self, wanted: &Verdicts, now: Instant) -> Option<Instant> {
-        wanted
-            .iter()
-            .map(|(condition_type, verdict)| match self.entries.get(condition_type) {
-                Some(entry) if entry.verdict == *verdict => entry.renewal,
-                Some(entry) if entry.verdict.status() == verdict.status() => {
-                    entry.renewal.min(entry.written + self.intervals.detail)
-                }
-                _ => now,
-            })
-            .min()
+    pub(super) fn due(
+        &self,
+        wanted: &Verdicts,
+        intervals: Intervals,
+        now: Instant,
+    ) -> Option<Instant> {
+        let due = |(condition_type, verdict): (&String, &Verdict)| {
+            let Some(entry) = self.0.get(condition_type) else { return now };
+            let renewal = entry.written + intervals.jittered(entry.dice);
+            if entry.verdict == *verdict {
+                renewal
+            } else if entry.verdict.status() == verdict.status() {
+                renewal.min(entry.written + intervals.detail)
+            } else {
+                now
+            }
+        };
+        wanted.iter().map(due).min()
     }
 
     /// Records that the Node has had this verdict for `age`; `dice` is from 0 to 1.
@@ -76,11 +78,13 @@ impl WriteState {
         dice: f64,
     ) {
         let written = now.checked_sub(age).unwrap_or(now);
-        let renewal = now + self.intervals.jittered(dice).saturating_sub(age);
-        self.entries.insert(
-            condition_type.to_owned(),
-            Entry { verdict: verdict.clone(), written, renewal },
-        );
+        let entry = Entry { verdict: verdict.clone(), written, dice };
+        self.0.insert(condition_type.to_owned(), entry);
+    }
+
+    /// Forgets the conditions that no probe decides any more.
+    pub(super) fn retain(&mut self, wanted: &Verdicts) {
+        self.0.retain(|condition_type, _| wanted.contains_key(condition_type));
     }
 }
 
@@ -104,25 +108,25 @@ mod tests {
     }
 
     fn recorded(age: Duration, now: Instant, dice: f64) -> WriteState {
-        let mut state = WriteState::new(INTERVALS);
+        let mut state = WriteState::default();
         state.record("a", &wanted(true, "m")["a"], age, now, dice);
         state
     }
 
     /// Returns the rounded seconds until the next read.
     fn wait(state: &WriteState, wanted: &Verdicts, now: Instant) -> u64 {
-        (state.due(wanted, now).unwrap() - now + Duration::from_millis(500)).as_secs()
+        (state.due(wanted, INTERVALS, now).unwrap() - now + Duration::from_millis(500)).as_secs()
     }
 
     #[test]
     fn nothing_wanted_is_never_due() {
-        assert_eq!(WriteState::new(INTERVALS).due(&Verdicts::new(), Instant::now()), None);
+        assert_eq!(WriteState::default().due(&Verdicts::new(), INTERVALS, Instant::now()), None);
     }
 
     #[test]
     fn a_first_verdict_and_a_new_status_are_due_at_once() {
         let now = Instant::now();
-        assert_eq!(wait(&WriteState::new(INTERVALS), &wanted(true, "m"), now), 0);
+        assert_eq!(wait(&WriteState::default(), &wanted(true, "m"), now), 0);
         assert_eq!(wait(&recorded(Duration::ZERO, now, 0.5), &wanted(false, "m"), now), 0);
     }
 
@@ -135,6 +139,22 @@ mod tests {
         }
         let state = recorded(Duration::from_secs(100), now, 0.5);
         assert_eq!(wait(&state, &wanted(true, "m"), now), 200);
+    }
+
+    #[test]
+    fn a_shorter_heartbeat_takes_effect_at_once() {
+        let now = Instant::now();
+        let state = recorded(Duration::from_secs(100), now, 0.5);
+        let sooner = Intervals { heartbeat: Duration::from_mins(1), ..INTERVALS };
+        assert!(state.due(&wanted(true, "m"), sooner, now).unwrap() <= now);
+    }
+
+    #[test]
+    fn a_condition_that_was_forgotten_is_due_when_it_comes_back() {
+        let now = Instant::now();
+        let mut state = recorded(Duration::ZERO, now, 0.5);
+        state.retain(&Verdicts::new());
+        assert_eq!(wait(&state, &wanted(true, "m"), now), 0);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! An API server with one Node, which answers as a test says.
+//! An API server with one Node and one ConfigMap, which answers as a test says.
 //!
 //! It keeps the Node, checks the `resourceVersion` of a write, and records every request, so that a
 //! test can say exactly how many there were.
@@ -54,11 +54,20 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
 }
 
+impl Request {
+    pub(crate) fn is_watch(&self) -> bool {
+        self.uri.query().is_some_and(|query| query.contains("watch=true"))
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct ApiServer {
     pub(crate) port: u16,
     state: Arc<Mutex<Inner>>,
     node: Arc<watch::Sender<Value>>,
+    config_map: Arc<watch::Sender<Value>>,
+    /// A change ends all watches.
+    cut: Arc<watch::Sender<u32>>,
     arrived: Arc<watch::Sender<usize>>,
     release: Arc<Notify>,
 }
@@ -86,6 +95,8 @@ impl ApiServer {
                 requests: Vec::new(),
             })),
             node: Arc::new(watch::channel(node).0),
+            config_map: Arc::new(watch::channel(Value::Null).0),
+            cut: Arc::new(watch::channel(0).0),
             arrived: Arc::new(watch::channel(0).0),
             release: Arc::default(),
         };
@@ -97,6 +108,35 @@ impl ApiServer {
     /// The Node as it is now.
     pub(crate) fn node(&self) -> Value {
         self.node.borrow().clone()
+    }
+
+    /// Sets the text of the ConfigMap, which does not exist before.
+    pub(crate) fn configure(&self, config: &str) {
+        self.config_map.send_replace(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "reporter", "namespace": "reporters"},
+            "data": {"config.json": config},
+        }));
+    }
+
+    /// Deletes the ConfigMap.
+    pub(crate) fn delete_config(&self) {
+        self.config_map.send_replace(Value::Null);
+    }
+
+    /// Replaces the Node's labels.
+    pub(crate) fn label(&self, labels: &Value) {
+        self.node.send_modify(|node| node["metadata"]["labels"] = labels.clone());
+    }
+
+    /// Answers the next requests with these troubles.
+    pub(crate) fn trouble(&self, troubles: &[Trouble]) {
+        self.state.lock().unwrap().troubles.extend(troubles);
+    }
+
+    /// Ends all watches.
+    pub(crate) fn end_watches(&self) {
+        self.cut.send_modify(|cut| *cut += 1);
     }
 
     /// Waits until the Node's condition is as `wanted` says, and returns it.
@@ -130,11 +170,44 @@ impl ApiServer {
         self.state.lock().unwrap().requests.clone()
     }
 
-    /// The methods of the requests so far, such as `GET PUT`.
+    /// The methods of the requests so far, such as `GET PUT`, without watches.
     pub(crate) fn conversation(&self) -> String {
-        let methods: Vec<_> =
-            self.requests().iter().map(|request| request.method.to_string()).collect();
+        let mut requests = self.requests();
+        requests.retain(|request| !request.is_watch());
+        let methods: Vec<_> = requests.iter().map(|request| request.method.to_string()).collect();
         methods.join(" ")
+    }
+
+    /// Answers a watch without a `resourceVersion`: the object as it is, and its changes.
+    fn watch(&self, uri: &Uri) -> Response {
+        let is_node = uri.path() == "/api/v1/nodes";
+        let object = if is_node { self.node.subscribe() } else { self.config_map.subscribe() };
+        let cut = self.cut.subscribe();
+        let events =
+            stream::unfold((object, cut, None), |(mut object, mut cut, before)| async move {
+                let mut event = None;
+                while event.is_none() {
+                    let now = object.borrow_and_update().clone();
+                    event = match (&before, now.is_null()) {
+                        (None | Some(Value::Null), true) => None,
+                        (None | Some(Value::Null), false) => Some(("ADDED", now)),
+                        (Some(before), true) => Some(("DELETED", before.clone())),
+                        (Some(before), false) if *before == now => None,
+                        (Some(_), false) => Some(("MODIFIED", now)),
+                    };
+                    if event.is_none() {
+                        tokio::select! {
+                            changed = object.changed() => changed.ok()?,
+                            _ = cut.changed() => return None,
+                        }
+                    }
+                }
+                let (kind, object_now) = event?;
+                let line = json!({"type": kind, "object": object_now}).to_string() + "\n";
+                let after = if kind == "DELETED" { Value::Null } else { object_now };
+                Some((Ok::<_, io::Error>(Bytes::from(line)), (object, cut, Some(after))))
+            });
+        Body::from_stream(events).into_response()
     }
 
     fn apply(&self, method: &Method, body: &[u8]) -> Response {
@@ -174,12 +247,16 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let request = Request { method: method.clone(), uri, headers };
     let trouble = {
         let mut state = server.state.lock().unwrap();
-        state.requests.push(Request { method: method.clone(), uri, headers });
+        state.requests.push(request.clone());
         state.troubles.pop_front().unwrap_or(Trouble::None)
     };
     server.arrived.send_modify(|arrived| *arrived += 1);
+    if let (true, Trouble::None) = (request.is_watch(), trouble) {
+        return server.watch(&request.uri);
+    }
     match trouble {
         Trouble::None => server.apply(&method, &body),
         Trouble::Refused(code) => refusal(code, "refused by the test"),

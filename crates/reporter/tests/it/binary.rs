@@ -56,12 +56,6 @@ fn environment<'a>(name: &'a str, value: Option<&'a str>) -> Vec<(&'a str, &'a s
         .collect()
 }
 
-fn config(json: &str) -> NamedTempFile {
-    let file = NamedTempFile::new().unwrap();
-    fs::write(file.path(), json).unwrap();
-    file
-}
-
 #[test]
 fn each_missing_variable_is_named() {
     for (name, _) in ENVIRONMENT {
@@ -83,46 +77,18 @@ fn each_wrong_variable_is_named_with_its_value() {
 }
 
 #[test]
-fn a_missing_or_broken_file_is_named() {
-    let node = [("NODE_NAME", "node-a")];
-    ends_naming(&["--config", "/nonexistent.json"], &node, &["--config", "/nonexistent.json"]);
-    for (json, named) in [
-        ("", "line 1"),
-        ("{", "line 1"),
-        (r#"{"rule":"r","heartbeatSeconds":300,"probes":[],"more":1}"#, "more"),
-        (r#"{"rule":"r","heartbeatSeconds":300,"probes":[]}"#, "probes"),
-        (r#"{"rule":"r","heartbeatSeconds":0,"probes":[]}"#, "heartbeatSeconds"),
-        (
-            r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"a","httpGet":{"port":70000}}]}"#,
-            "70000",
-        ),
-        (
-            r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"Ready","httpGet":{"port":1}}]}"#,
-            "probes[0].conditionType",
-        ),
-        (
-            r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"a","icmp":{}}]}"#,
-            "Handler",
-        ),
-    ] {
-        let file = config(json);
-        let path = file.path().to_str().unwrap();
-        ends_naming(&["--config", path], &node, &["--config", path, named]);
-    }
-}
-
-#[test]
-fn the_file_form_needs_the_nodes_name_too() {
-    let file = config(
-        r#"{"rule":"r","heartbeatSeconds":300,"probes":[{"conditionType":"a","httpGet":{"port":1}}]}"#,
-    );
-    let path = file.path().to_str().unwrap();
-    ends_naming(&["--config", path], &[], &["NODE_NAME"]);
+fn the_form_with_arguments_needs_the_nodes_name_too() {
+    let arguments = ["--config-map=reporters/reporter", "--impersonate-node"];
+    ends_naming(&arguments, &[], &["NODE_NAME"]);
+    let address = [("NODE_NAME", "node-a"), ("NODE_ADDRESS", "node-a")];
+    ends_naming(&arguments, &address, &["NODE_ADDRESS", "node-a"]);
 }
 
 #[test]
 fn outside_of_a_cluster_it_says_so() {
-    ends_naming(&[], &ENVIRONMENT, &["KUBERNETES_SERVICE_HOST", "automountServiceAccountToken"]);
+    let named = ["KUBERNETES_SERVICE_HOST", "automountServiceAccountToken"];
+    ends_naming(&[], &ENVIRONMENT, &named);
+    ends_naming(&["--config-map=reporters/reporter"], &ENVIRONMENT[..1], &named);
 }
 
 #[test]
@@ -190,7 +156,7 @@ fn a_wrong_argument_is_named() {
 #[test]
 fn help_and_version_go_to_standard_output() {
     for (argument, text) in
-        [("--help", "--config <FILE>"), ("--version", env!("CARGO_PKG_VERSION"))]
+        [("--help", "--config-map <NAMESPACE/NAME>"), ("--version", env!("CARGO_PKG_VERSION"))]
     {
         let output = Command::new(BINARY).arg(argument).env_clear().output().unwrap();
         assert!(output.status.success());

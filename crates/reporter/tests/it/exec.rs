@@ -8,7 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 use node_readiness_reporter::{
     probe::{Check, ExecCheck},
     run,
-    settings::{ProbeSettings, Settings},
+    settings::ProbeSettings,
     threshold::Thresholds,
 };
 use serde_json::json;
@@ -171,9 +171,9 @@ async fn a_reporter_that_stops_takes_its_programs_with_it() {
         timeout: Duration::from_hours(1),
         thresholds: Thresholds { success: 1, failure: 1 },
     };
-    let settings = Settings { probes: vec![probe], ..writing::settings(true) };
+    let settings = writing::settings([probe]);
     let stop = CancellationToken::new();
-    let task = tokio::spawn(run(settings, writing::client(&server, true), stop.clone()));
+    let task = tokio::spawn(run(settings, writing::client(&server), stop.clone()));
     let ids = process_ids(&file, 2).await;
     stop.cancel();
     in_time(task).await.unwrap().unwrap();

@@ -9,6 +9,7 @@ mod api_server;
 mod binary;
 mod exec;
 mod file;
+mod following;
 mod grpc;
 mod metrics;
 mod observe;

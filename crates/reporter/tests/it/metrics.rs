@@ -23,12 +23,12 @@ use crate::{
 };
 
 /// An address that is free.
-async fn free() -> SocketAddr {
+pub(crate) async fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// The whole answer to a request, head and body, once there is somebody to ask.
-async fn ask(address: SocketAddr, request: &str) -> String {
+pub(crate) async fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = loop {
         match TcpStream::connect(address).await {
             Ok(stream) => break stream,
@@ -47,12 +47,11 @@ async fn the_work_of_a_reporter_is_counted() {
     let server = ApiServer::start(json!([]), &[]).await;
     let address = free().await;
     let settings = Settings {
-        probes: vec![probe_of(&site)],
-        metrics: Some(MetricsEndpoint { address, setting: "metricsPort" }),
-        ..settings(true)
+        metrics: Some(MetricsEndpoint { address, setting: "--metrics-port" }),
+        ..settings([probe_of(&site)])
     };
     let stop = CancellationToken::new();
-    let task = tokio::spawn(run(settings, client(&server, true), stop.clone()));
+    let task = tokio::spawn(run(settings, client(&server), stop.clone()));
     server.condition(CONDITION, is("True")).await;
     let counted = |answer: &str, line: &str| {
         answer

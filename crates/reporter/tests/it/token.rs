@@ -2,20 +2,17 @@
 
 use std::{fs, time::Duration};
 
-use node_readiness_reporter::{
-    cluster::{self, ClusterError},
-    writer::NodeApi,
-};
+use node_readiness_reporter::cluster::{self, ClusterError};
 use serde_json::json;
 
-use crate::{api_server::ApiServer, writing::settings};
+use crate::{api_server::ApiServer, writing::node_api};
 
 /// A way to this server with the token that is in `file`.
 fn client(server: &ApiServer, file: &str) -> Result<kube::Client, ClusterError> {
     let url = format!("http://127.0.0.1:{}", server.port).parse().unwrap();
     let mut config = kube::Config::new(url);
     config.auth_info.token_file = Some(file.to_owned());
-    cluster::connect(config, &settings(true))
+    cluster::connect(config)
 }
 
 #[tokio::test]
@@ -25,7 +22,7 @@ async fn a_new_token_is_used_at_once() {
     fs::write(&file, "first").unwrap();
     let server = ApiServer::start(json!([]), &[]).await;
     let client = client(&server, file.to_str().unwrap()).unwrap();
-    let api = NodeApi::new(client, "node-a".into(), Duration::from_secs(5));
+    let api = node_api(client, Duration::from_secs(5));
     api.get().await.unwrap();
     fs::write(&file, "second\n").unwrap();
     api.get().await.unwrap();

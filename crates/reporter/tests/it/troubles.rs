@@ -10,19 +10,24 @@ use std::{
 };
 
 use node_readiness_reporter::{
-    cluster,
+    BackoffRange, cluster,
     metrics::Metrics,
     verdicts,
-    writer::{BackoffRange, NodeApi, Timing, Writer},
+    writer::{Timing, Writer},
 };
 use serde_json::json;
-use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::mpsc, time};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api_server::{ApiServer, Trouble},
     in_time,
-    writing::{CONDITION, client, settings, verdict},
+    writing::{CONDITION, client, node_api, verdict},
 };
 
 /// A writer as in real use, with one verdict to write, for so long on a clock that jumps to
@@ -31,8 +36,9 @@ use crate::{
 async fn writes_for(server: &ApiServer, long: Duration) {
     let (publisher, verdicts) = verdicts::channel();
     publisher.publish(CONDITION, &verdict(true));
-    let api = NodeApi::new(client(server, true), "node-a".into(), Duration::from_secs(10));
-    let writer = Writer::new(api, Timing::new(Duration::from_mins(5)), Metrics::default());
+    let api = node_api(client(server), Duration::from_secs(10));
+    let (_heartbeat, every) = watch::channel(Duration::from_mins(5));
+    let writer = Writer::new(api, Timing::default(), every, Metrics::default());
     let stop = CancellationToken::new();
     let writing = tokio::spawn(writer.run(verdicts, stop.clone()));
     time::sleep(long).await;
@@ -75,7 +81,7 @@ async fn a_server_that_asks_for_patience_gets_it() {
 async fn a_connection_that_is_never_answered_is_closed_before_the_next() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let client = cluster::connect(kube::Config::new(url), &settings(true)).unwrap();
+    let client = cluster::connect(kube::Config::new(url)).unwrap();
     let open = Arc::new(AtomicUsize::new(0));
     let (report, mut reports) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -93,14 +99,14 @@ async fn a_connection_that_is_never_answered_is_closed_before_the_next() {
 
     let (publisher, verdicts) = verdicts::channel();
     publisher.publish(CONDITION, &verdict(true));
-    let api = NodeApi::new(client, "node-a".into(), Duration::from_millis(50));
+    let api = node_api(client, Duration::from_millis(50));
     let pause = Duration::from_millis(50);
     let backoff = BackoffRange { first: pause, longest: pause };
-    let timing =
-        Timing { backoff, propagation: Duration::ZERO, ..Timing::new(Duration::from_mins(5)) };
+    let timing = Timing { backoff, propagation: Duration::ZERO, ..Timing::default() };
+    let (_heartbeat, every) = watch::channel(Duration::from_mins(5));
+    let writer = Writer::new(api, timing, every, Metrics::default());
     let stop = CancellationToken::new();
-    let writing =
-        tokio::spawn(Writer::new(api, timing, Metrics::default()).run(verdicts, stop.clone()));
+    let writing = tokio::spawn(writer.run(verdicts, stop.clone()));
     for _ in 0..10 {
         let open = in_time(reports.recv()).await.unwrap();
         // One may still be on its way to being closed.

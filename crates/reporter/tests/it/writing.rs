@@ -9,20 +9,21 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::core::{Expression, Selector};
 use node_readiness_reporter::{
+    ApiError, BackoffRange,
+    assignment::Assignment,
     cluster,
+    identity::Identity,
     metrics::Metrics,
     probe::{Check, HttpCheck, Outcome, ReasonStyle},
     run,
-    settings::{ProbeSettings, Settings},
+    settings::{ProbeSettings, Settings, Work},
     threshold::{ThresholdCounter, Thresholds, Verdict},
     verdicts::{self, Publisher, Verdicts},
-    writer::{ApiError, BackoffRange, Intervals, NodeApi, Pass, Timing, Writer},
-    yields::Yields,
+    writer::{NodeApi, Pass, Timing, Writer},
 };
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,33 +36,44 @@ pub(crate) const CONDITION: &str = "example.com/Ready";
 
 /// As in real use, but without its patience.
 pub(crate) const TIMING: Timing = Timing {
-    intervals: Intervals { heartbeat: Duration::from_mins(5), detail: Duration::from_secs(30) },
+    detail: Duration::from_secs(30),
     backoff: BackoffRange { first: Duration::from_millis(1), longest: Duration::from_millis(10) },
     propagation: Duration::from_millis(20),
 };
 
-pub(crate) fn settings(impersonate: bool) -> Settings {
+const HEARTBEAT: Duration = Duration::from_mins(5);
+
+/// A reporter that runs these probes as its node.
+pub(crate) fn settings(probes: impl IntoIterator<Item = ProbeSettings>) -> Settings {
+    let probes = probes.into_iter().map(|probe| (probe.condition_type.clone(), probe)).collect();
     Settings {
         node: "node-a".into(),
-        impersonate,
-        heartbeat: TIMING.intervals.heartbeat,
+        identity: Identity::node("node-a"),
         metrics: None,
-        probes: Vec::new(),
-        yields: Yields::default(),
+        work: Work::Fixed(Assignment { probes, heartbeat: HEARTBEAT, ..Assignment::default() }),
     }
 }
 
-pub(crate) fn client(server: &ApiServer, impersonate: bool) -> kube::Client {
+pub(crate) fn client(server: &ApiServer) -> kube::Client {
     let url = format!("http://127.0.0.1:{}", server.port).parse().unwrap();
-    cluster::connect(kube::Config::new(url), &settings(impersonate)).unwrap()
+    cluster::connect(kube::Config::new(url)).unwrap()
+}
+
+pub(crate) fn node_api(client: kube::Client, deadline: Duration) -> NodeApi {
+    NodeApi::new(client, "node-a".into(), Identity::node("node-a"), deadline)
 }
 
 /// Time that a request may take: longer than a busy machine makes one take that is answered.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-pub(crate) fn writer(server: &ApiServer, timing: Timing) -> Writer {
-    let api = NodeApi::new(client(server, true), "node-a".into(), DEADLINE);
-    Writer::new(api, timing, Metrics::default())
+/// The heartbeat of a writer, which may change.
+fn every(heartbeat: Duration) -> (watch::Sender<Duration>, watch::Receiver<Duration>) {
+    watch::channel(heartbeat)
+}
+
+pub(crate) fn writer(server: &ApiServer) -> Writer {
+    let api = node_api(client(server), DEADLINE);
+    Writer::new(api, TIMING, every(HEARTBEAT).1, Metrics::default())
 }
 
 pub(crate) fn verdict(healthy: bool) -> Verdict {
@@ -85,15 +97,18 @@ fn existing(status: &str, heartbeat_age: Duration) -> Value {
 /// A writer at work.
 struct Running {
     publisher: Publisher,
+    heartbeat: watch::Sender<Duration>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 fn running(server: &ApiServer, timing: Timing) -> Running {
     let (publisher, verdicts) = verdicts::channel();
+    let (heartbeat, beats) = every(HEARTBEAT);
+    let writer = Writer::new(node_api(client(server), DEADLINE), timing, beats, Metrics::default());
     let stop = CancellationToken::new();
-    let task = tokio::spawn(writer(server, timing).run(verdicts, stop.clone()));
-    Running { publisher, stop, task }
+    let task = tokio::spawn(writer.run(verdicts, stop.clone()));
+    Running { publisher, heartbeat, stop, task }
 }
 
 impl Running {
@@ -116,8 +131,7 @@ async fn a_verdict_is_written_and_everything_else_kept() {
     let server =
         ApiServer::start(json!([{"type": "Ready", "status": "True", "new": 1}]), &[]).await;
     let before = server.node();
-    let pass =
-        writer(&server, TIMING).pass(&wanted(true), &CancellationToken::new()).await.unwrap();
+    let pass = writer(&server).pass(&wanted(true), &CancellationToken::new()).await.unwrap();
     assert_eq!(pass, Pass::Written);
     assert_eq!(server.conversation(), "GET PUT");
     let mut after = server.node();
@@ -130,36 +144,9 @@ async fn a_verdict_is_written_and_everything_else_kept() {
 }
 
 #[tokio::test]
-async fn a_condition_is_left_to_others_on_the_nodes_that_are_theirs() {
-    let server = ApiServer::start(json!([]), &[]).await;
-    let yielding = |theirs: Expression| {
-        let theirs = Selector::from_iter([theirs]);
-        let yields = Yields::new([(CONDITION.to_owned(), vec![theirs])].into());
-        writer(&server, TIMING).yielding(yields)
-    };
-    let mut both = wanted(true);
-    both.insert("example.com/Own".to_owned(), verdict(true));
-    let stop = CancellationToken::new();
-    let without = || Expression::DoesNotExist("edge".to_owned());
-    let pass = yielding(without()).pass(&both, &stop).await.unwrap();
-    assert_eq!(pass, Pass::Written);
-    let types = |node: &Value| -> Vec<Value> {
-        let conditions = node["status"]["conditions"].as_array().unwrap().iter();
-        conditions.map(|condition| condition["type"].clone()).collect()
-    };
-    assert_eq!(types(&server.node()), ["example.com/Own"]);
-    // With nothing else to write, nothing is.
-    let alone = yielding(without()).pass(&wanted(true), &stop).await.unwrap();
-    assert_eq!(alone, Pass::Unchanged);
-    let with = Expression::Exists("edge".to_owned());
-    yielding(with).pass(&both, &stop).await.unwrap();
-    assert_eq!(types(&server.node()), ["example.com/Own", CONDITION]);
-}
-
-#[tokio::test]
 async fn the_only_impersonation_header_is_the_user() {
     let server = ApiServer::start(json!([]), &[]).await;
-    writer(&server, TIMING).pass(&wanted(true), &CancellationToken::new()).await.unwrap();
+    writer(&server).pass(&wanted(true), &CancellationToken::new()).await.unwrap();
     let requests = server.requests();
     let uris: Vec<_> = requests.iter().map(|request| request.uri.path()).collect();
     assert_eq!(uris, ["/api/v1/nodes/node-a", "/api/v1/nodes/node-a/status"]);
@@ -179,7 +166,8 @@ async fn the_only_impersonation_header_is_the_user() {
 #[tokio::test]
 async fn without_impersonation_there_is_no_such_header() {
     let server = ApiServer::start(json!([]), &[]).await;
-    let api = NodeApi::new(client(&server, false), "node-a".into(), Duration::from_secs(5));
+    let identity = Identity::ServiceAccount;
+    let api = NodeApi::new(client(&server), "node-a".into(), identity, Duration::from_secs(5));
     api.get().await.unwrap();
     let headers = &server.requests()[0].headers;
     assert!(headers.keys().all(|name| !name.as_str().starts_with("impersonate")), "{headers:?}");
@@ -204,7 +192,7 @@ async fn conditions_of_an_earlier_process_are_written_again_once() {
 #[tokio::test]
 async fn a_fresh_heartbeat_is_not_renewed() {
     let server = ApiServer::start(existing("True", Duration::from_secs(290)), &[]).await;
-    let mut writer = writer(&server, TIMING);
+    let mut writer = writer(&server);
     let stop = CancellationToken::new();
     assert_eq!(writer.pass(&wanted(true), &stop).await.unwrap(), Pass::Written);
     assert_eq!(writer.pass(&wanted(true), &stop).await.unwrap(), Pass::Unchanged);
@@ -215,17 +203,34 @@ async fn a_fresh_heartbeat_is_not_renewed() {
 
 #[tokio::test]
 async fn heartbeats_go_on_although_nothing_changes() {
-    let intervals = Intervals { heartbeat: Duration::from_millis(100), ..TIMING.intervals };
     let server = ApiServer::start(json!([]), &[]).await;
-    let running = running(&server, Timing { intervals, ..TIMING });
+    let running = running(&server, TIMING);
     running.publish(CONDITION, true);
     let first = server.condition(CONDITION, is("True")).await;
+    // A shorter heartbeat takes effect at once.
+    running.heartbeat.send_replace(Duration::from_millis(100));
     let beats = |condition: &Value| {
         condition["lastHeartbeatTime"] != first["lastHeartbeatTime"]
             && condition["lastTransitionTime"] == first["lastTransitionTime"]
     };
     server.condition(CONDITION, beats).await;
     running.stopped().await;
+}
+
+#[tokio::test]
+async fn a_retracted_verdict_leaves_its_condition_as_it_is() {
+    let server = ApiServer::start(json!([]), &[]).await;
+    let mut writer = writer(&server);
+    let stop = CancellationToken::new();
+    let mut both = wanted(true);
+    both.insert("example.com/Other".to_owned(), verdict(true));
+    assert_eq!(writer.pass(&both, &stop).await.unwrap(), Pass::Written);
+    let before = server.condition("example.com/Other", is("True")).await;
+    assert_eq!(writer.pass(&wanted(false), &stop).await.unwrap(), Pass::Written);
+    assert_eq!(server.condition("example.com/Other", |_| true).await, before);
+    // With nothing to write, nothing is read either.
+    assert_eq!(writer.pass(&Verdicts::new(), &stop).await.unwrap(), Pass::Unchanged);
+    assert_eq!(server.conversation(), "GET PUT GET PUT");
 }
 
 #[tokio::test]
@@ -272,7 +277,7 @@ async fn a_write_survives_every_trouble() {
 async fn a_write_whose_answer_did_not_arrive_is_not_doubled() {
     for trouble in [Trouble::AnswerLost, Trouble::AnswerCut, Trouble::AnswerStalls] {
         let server = ApiServer::start(json!([]), &[Trouble::None, trouble]).await;
-        let mut writer = writer(&server, TIMING);
+        let mut writer = writer(&server);
         let stop = CancellationToken::new();
         let error = writer.pass(&wanted(true), &stop).await.unwrap_err();
         assert!(matches!(error, ApiError::Deadline(_) | ApiError::Transport(_)), "{error}");
@@ -303,8 +308,8 @@ async fn an_unreachable_server_is_an_error_that_says_why() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", free.local_addr().unwrap()).parse().unwrap();
     drop(free);
-    let client = cluster::connect(kube::Config::new(url), &settings(true)).unwrap();
-    let api = NodeApi::new(client, "node-a".into(), Duration::from_secs(5));
+    let client = cluster::connect(kube::Config::new(url)).unwrap();
+    let api = node_api(client, Duration::from_secs(5));
     let error = api.get().await.unwrap_err().to_string();
     assert!(error.contains("cannot be reached"), "{error}");
     assert!(error.contains("Connection refused"), "{error}");
@@ -316,7 +321,7 @@ async fn nothing_is_begun_once_the_process_stops() {
     let server = ApiServer::start(json!([]), &[]).await;
     let stop = CancellationToken::new();
     stop.cancel();
-    let pass = writer(&server, TIMING).pass(&wanted(true), &stop).await.unwrap();
+    let pass = writer(&server).pass(&wanted(true), &stop).await.unwrap();
     assert_eq!(pass, Pass::Stopped);
     assert_eq!(server.conversation(), "");
 }
@@ -343,8 +348,8 @@ async fn only_results_of_probes_reach_the_node() {
             .await;
     let server = ApiServer::start(json!([]), &[]).await;
     let stop = CancellationToken::new();
-    let settings = Settings { probes: vec![probe_of(&site)], ..settings(true) };
-    let task = tokio::spawn(run(settings, client(&server, true), stop.clone()));
+    let settings = settings([probe_of(&site)]);
+    let task = tokio::spawn(run(settings, client(&server), stop.clone()));
 
     let condition = server.condition(CONDITION, is("True")).await;
     assert_eq!(condition["reason"], "ProbeSucceeded");
@@ -384,8 +389,8 @@ async fn a_reporter_stops_although_the_server_hangs() {
     let site = Site::start(|_| Reply::status(200)).await;
     let server = ApiServer::start(json!([]), &[Trouble::Hang]).await;
     let stop = CancellationToken::new();
-    let settings = Settings { probes: vec![probe_of(&site)], ..settings(true) };
-    let task = tokio::spawn(run(settings, client(&server, true), stop.clone()));
+    let settings = settings([probe_of(&site)]);
+    let task = tokio::spawn(run(settings, client(&server), stop.clone()));
     server.requested(1).await;
     stop.cancel();
     in_time(task).await.unwrap().unwrap();

@@ -142,7 +142,6 @@ pub(super) fn apiserver(spec: &ClusterSpec, addresses: &Addresses, files: &Files
         format!("--service-cluster-ip-range={}", addresses.service_range),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--allow-privileged=true".to_owned(),
-        "--profiling=false".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
         file("service-account-key-file", &files.service_account.certificate),
         file("service-account-signing-key-file", &files.service_account.key),

@@ -50,6 +50,9 @@ const NOT_READABLE: Cell = Cell::Refused(By::NodeAuthorizer, "only its own Node 
 const NOT_OTHERS: Cell = impersonation("cannot impersonate-on:arbitrary-node:");
 const NOT_ANYBODY: Cell = impersonation("cannot impersonate");
 
+/// The name of a reporter set's configuration is that of its ServiceAccount.
+const WATCH_CONFIG: &str = "/api/v1/namespaces/{namespace}/configmaps?fieldSelector=metadata.name%3D{account}&watch=true&timeoutSeconds=1";
+
 use Cell::{Ignored, Lacks, Open, Works};
 
 const GET_NODE: Cell = Lacks("get", "nodes");
@@ -59,6 +62,9 @@ const UPDATE_STATUS: Cell = Lacks("update", "nodes/status");
 static MATRIX: [Section; 7] = [
     Section { title: "Its work", rows: &[
         read("read its node", OWN, [Works, Works, Works]),
+        read("watch its node", "/api/v1/nodes?fieldSelector=metadata.name%3D{own}&watch=true&timeoutSeconds=1",
+            [Works, Works, Lacks("watch", "nodes")]).of_generated(),
+        row("watch its configuration", Who::Itself, Attempt::Read(WATCH_CONFIG), all(Works)).of_generated(),
         row("write its condition", Who::Reporter, Attempt::Heartbeat, [Works, Works, Works]),
     ]},
     Section { title: "Its node, through its status", rows: &[
@@ -110,6 +116,8 @@ static MATRIX: [Section; 7] = [
         read("read another node", OTHER, [NOT_READABLE, NOT_READABLE, Open]),
         update("write another node's status", OTHER_STATUS, changes::ready,
             [NO_OTHER, NO_OTHER, POLICY_NODE]),
+        read("watch another node", "/api/v1/nodes?fieldSelector=metadata.name%3D{other}&watch=true&timeoutSeconds=1",
+            [NOT_READABLE, NOT_READABLE, Lacks("watch", "nodes")]).of_generated(),
         row("read another node as that node", Who::OtherNode, Attempt::Read(OTHER),
             [NOT_OTHERS, NOT_OTHERS, NOT_ANYBODY]),
         row("write another node's status as that node", Who::OtherNode,
@@ -122,7 +130,7 @@ static MATRIX: [Section; 7] = [
     Section { title: "The cluster", rows: &[
         read("list nodes", "/api/v1/nodes", all(Lacks("list", "nodes"))),
         read("watch nodes", "/api/v1/nodes?watch=true&timeoutSeconds=1",
-            all(Lacks("watch", "nodes"))),
+            [NOT_READABLE, NOT_READABLE, Lacks("watch", "nodes")]).of_generated(),
         read("list pods", "/api/v1/pods", all(Lacks("list", "pods"))),
         read("list leases", "/apis/coordination.k8s.io/v1/leases", all(Lacks("list", "leases"))),
         read("list secrets", "/api/v1/namespaces/{namespace}/secrets",
@@ -133,6 +141,21 @@ static MATRIX: [Section; 7] = [
             all(Lacks("list", "configmaps"))),
         read("read a config map", "/api/v1/namespaces/{namespace}/configmaps/any",
             all(Lacks("get", "configmaps"))),
+        row("list config maps as its ServiceAccount", Who::Itself,
+            Attempt::Read("/api/v1/namespaces/{namespace}/configmaps"),
+            all(Lacks("list", "configmaps"))),
+        row("list config maps with the name of its configuration", Who::Itself,
+            Attempt::Read("/api/v1/namespaces/{namespace}/configmaps?fieldSelector=metadata.name%3D{account}"),
+            all(Lacks("list", "configmaps"))),
+        row("watch config maps as its ServiceAccount", Who::Itself,
+            Attempt::Read("/api/v1/namespaces/{namespace}/configmaps?watch=true&timeoutSeconds=1"),
+            all(Lacks("watch", "configmaps"))),
+        row("watch another config map as its ServiceAccount", Who::Itself,
+            Attempt::Read("/api/v1/namespaces/{namespace}/configmaps?fieldSelector=metadata.name%3Dany&watch=true&timeoutSeconds=1"),
+            all(Lacks("watch", "configmaps"))),
+        row("delete its configuration", Who::Itself,
+            Attempt::Delete("/api/v1/namespaces/{namespace}/configmaps/{account}"),
+            all(Lacks("delete", "configmaps"))),
         row("create a token for its ServiceAccount", Who::Reporter,
             Attempt::Create(TOKEN, "authentication.k8s.io/v1", "TokenRequest"),
             all(Lacks("create", "serviceaccounts/token"))),

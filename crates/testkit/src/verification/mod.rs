@@ -150,6 +150,7 @@ pub fn verify(layout: &Layout, reporter: &Reporter, scene: &Scene) -> Result<Vec
     let rows =
         matrix().iter().flat_map(|section| section.rows.iter().map(move |row| (section, row)));
     rows.filter(|(_, row)| !row.needs_another_rule || scene.other_rules_condition.is_some())
+        .filter(|(_, row)| !row.needs_generated || scene.generated)
         .map(|(section, row)| {
             let session = if row.who == row::Who::Unbound { &unbound } else { &bound };
             Ok(Check {

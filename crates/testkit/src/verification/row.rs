@@ -21,6 +21,8 @@ pub struct Row {
     pub(super) attempt: Attempt,
     /// Whether it needs a second rule with a probe.
     pub(super) needs_another_rule: bool,
+    /// Whether it needs a permission that only generated reporters have: they follow a configuration.
+    pub(super) needs_generated: bool,
     /// The expectations: constrained impersonation with each guard, and admission policy.
     expected: [Cell; 3],
 }
@@ -105,6 +107,11 @@ impl Row {
         }
     }
 
+    pub(super) const fn of_generated(mut self) -> Self {
+        self.needs_generated = true;
+        self
+    }
+
     pub(super) const fn with_another_rule(mut self) -> Self {
         self.needs_another_rule = true;
         self
@@ -117,7 +124,7 @@ pub(super) const fn row(
     attempt: Attempt,
     expected: [Cell; 3],
 ) -> Row {
-    Row { what, who, attempt, needs_another_rule: false, expected }
+    Row { what, who, attempt, needs_another_rule: false, needs_generated: false, expected }
 }
 
 pub(super) const fn read(what: &'static str, path: &'static str, expected: [Cell; 3]) -> Row {

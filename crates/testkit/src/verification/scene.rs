@@ -26,6 +26,7 @@ pub struct Scene {
     account: String,
     pub(super) own_condition: String,
     pub(super) other_rules_condition: Option<String>,
+    pub(super) generated: bool,
     pub(super) now: Timestamp,
 }
 
@@ -40,6 +41,7 @@ impl Scene {
             account: reporter.service_account.clone(),
             own_condition: reporter.condition_type.clone(),
             other_rules_condition: None,
+            generated: true,
             now: Timestamp::now(),
         }
     }
@@ -49,6 +51,12 @@ impl Scene {
     pub fn with_another_rule(mut self, condition_type: &str) -> Self {
         self.other_rules_condition = Some(condition_type.to_owned());
         self
+    }
+
+    /// Leaves out the rows that need a generated reporter.
+    #[must_use]
+    pub fn deployed_by_hand(self) -> Self {
+        Self { generated: false, ..self }
     }
 
     /// Fails if the reporter has not written its condition yet, because a heartbeat then changes nothing.

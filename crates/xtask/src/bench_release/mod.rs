@@ -18,6 +18,8 @@ use node_readiness_testkit::{Cluster, KubernetesVersion};
 use self::node::BenchNode;
 use crate::{
     cluster, images,
+    kubectl::Kubectl,
+    processes,
     readings::{Reading, Readings, megabytes},
     setup,
     usage::Usage,
@@ -56,7 +58,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let mut make = workspace::make();
         workspace::run(make.arg(target).env("KUBECONFIG", cluster.kubeconfig()))?;
     }
-    let kubectl = node::Kubectl::new(cluster.layout());
+    let kubectl = Kubectl::new(cluster.layout());
     kubectl.run(&["apply", "-f", "-"], include_str!("rule.yaml"))?;
     let mut nodes = open_nodes(&cluster)?;
     for node in &mut nodes {
@@ -104,7 +106,7 @@ fn measure_waiting(progress: &Progress) -> anyhow::Result<Waiting> {
     let (begun, before) = (Instant::now(), Usage::of(pid)?);
     thread::sleep(WINDOW);
     let after = Usage::of(pid)?;
-    let cpu = Usage::cpu_since(&after, &before).own;
+    let cpu = Usage::cpu_since(&after, &before);
     Ok(Waiting { resident: after.resident, cpu, window: begun.elapsed() })
 }
 
@@ -112,24 +114,12 @@ fn measure_waiting(progress: &Progress) -> anyhow::Result<Waiting> {
 fn await_reporter() -> anyhow::Result<u32> {
     let end = Instant::now() + STARTS_WITHIN;
     while Instant::now() < end {
-        if let Some(pid) = reporter() {
-            return Ok(pid);
+        if let Some(pid) = processes::reporters().first() {
+            return Ok(*pid);
         }
         thread::sleep(Duration::from_millis(200));
     }
     bail!("no reporter started within {STARTS_WITHIN:?}; see kubectl -n nrr-reporters get pods")
-}
-
-/// Returns the process id of a reporter on any node.
-fn reporter() -> Option<u32> {
-    let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.find(|pid| {
-        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = command.split('\0');
-        words.next().is_some_and(|program| program.ends_with("node-readiness-reporter"))
-            && words.next().is_some_and(|argument| argument.starts_with("--config="))
-    })
 }
 
 fn readings(times: &mut [Duration], waiting: &Waiting) -> Readings {

@@ -3,8 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
@@ -12,6 +11,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use node_readiness_testkit::Layout;
+
+use crate::kubectl::Kubectl;
 
 /// The agents' image, as loaded by `make deploy`.
 const IMAGE: &str = concat!("node-readiness/testkit:v", env!("CARGO_PKG_VERSION"));
@@ -23,37 +24,6 @@ const WITHIN: Duration = Duration::from_mins(2);
 
 /// The keys of a node's taints, one line for each change of the node.
 const TAINTS: &str = "jsonpath={.spec.taints[*].key}{\"\\n\"}";
-
-/// kubectl as the administrator of the local cluster.
-#[derive(Clone)]
-pub(super) struct Kubectl {
-    program: PathBuf,
-    kubeconfig: PathBuf,
-}
-
-impl Kubectl {
-    pub(super) fn new(layout: &Layout) -> Self {
-        Self { program: layout.bin().join("kubectl"), kubeconfig: layout.kubeconfig() }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
-        command
-    }
-
-    /// Runs a command that must succeed, and returns its output.
-    pub(super) fn run(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
-        let mut command = self.command(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        child.stdin.take().context("kubectl has no input")?.write_all(input.as_bytes())?;
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            bail!("kubectl {} failed with {}", arguments.join(" "), output.status);
-        }
-        Ok(String::from_utf8(output.stdout)?)
-    }
-}
 
 /// A node whose taints are watched.
 pub(super) struct BenchNode {

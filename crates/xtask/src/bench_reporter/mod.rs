@@ -1,143 +1,194 @@
-//! `cargo xtask bench-reporter`: the cost of a reporter on a node on which nothing changes.
+//! `cargo xtask bench-reporter`: the cost of the reporter on a node on which nothing changes, with 1, 10 and 50 rules.
 //!
-//! The reporter is the image's static program. It runs ten probes of all kinds against the testkit's test servers
-//! and a real API server, with the configuration and permissions that the operator generates. It does not run in a
-//! pod, so the measurement does not include kubelet's liveness check.
+//! The nodes are real, with default settings and the strict guard. All rules share one reporter on each node.
 
-mod api;
-mod process;
 mod readings;
+mod requests;
+mod rules;
 
 use std::{
-    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use node_readiness_testkit::{
-    Cluster, ClusterSpec, EtcdData, KubernetesVersion, LoopbackNet, Nodes, image::Image,
-};
+use node_readiness_testkit::{Cluster, KubernetesVersion};
+use serde_json::Value;
 
 use self::{
-    api::Api,
-    process::Running,
     readings::{Measured, readings},
+    requests::Counter,
 };
 use crate::{
-    images,
+    cluster, images,
+    kubectl::Kubectl,
+    processes,
+    readings::{Reading, Readings, megabytes},
+    setup,
     usage::Usage,
     workspace::{self, Progress},
 };
 
-/// The control plane's addresses.
-const LOOPBACK: LoopbackNet = LoopbackNet::new(7);
+/// The numbers of rules.
+const RULES: [usize; 3] = [1, 10, 50];
+
+const NODES: usize = 2;
 
 /// The timeout of a wait.
-const DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// The interval of progress lines.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The time between the first report and the measurement, in which connections and threads of the start end.
+/// The time between the last report and the measurement, in which connections and threads of the start end.
 const WARM_UP: Duration = Duration::from_secs(15);
 
 /// The options of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Duration of the measurement, in seconds
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3600))]
+    /// Duration of each measurement, in seconds
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(10..=3600))]
     seconds: u64,
 }
 
 /// Measures, prints the results, and fails if a limit is exceeded.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let progress = Progress::start();
-    // Programs of one build share the features of their dependencies. Only a build of all images gives the same
-    // reporter as in the image.
-    let binaries = images::build_static(&["operator", "reporter", "testkit"], &progress)?;
-    let [_, reporter, testkit] = &binaries[..] else {
-        bail!("the build did not return three programs")
-    };
-    let dir = workspace::cluster_dir().join("bench-reporter");
-    let spec = ClusterSpec {
-        dir: dir.clone(),
-        version: KubernetesVersion::V1_37,
-        nodes: Nodes::ControlPlaneOnly { loopback: LOOPBACK },
-        data: EtcdData::Disk,
-        default_node_selector: None,
-    };
-    let cluster = Cluster::up(&spec, &|line| progress.say(line))?;
-    let image = image_size(reporter, &dir)?;
-
-    // This is below the directory that the reporter uses as the node's root.
-    let host_root = dir.join("host");
-    let _test_servers = process::test_servers(testkit, &host_root.join("run/bench"))?;
-    let api = Api::new(cluster.layout());
-    let pod = api.prepare(&dir)?;
-    progress.say("starting a reporter with 10 probes");
-    let running = process::reporter(reporter, &host_root, &pod, LOOPBACK.server())?;
-    await_reports(&api, &running)?;
-    thread::sleep(WARM_UP);
-
-    let window = Duration::from_secs(options.seconds);
-    let before = (running.usage()?, api.requests()?);
-    if before.1 == 0 {
-        bail!(
-            "the API server counted no request of the reporter, although the conditions are True"
-        );
+    setup::packages_for_nodes(&progress)?;
+    let testkit_binary = images::build_all(&progress)?;
+    let nodes = cluster::real_nodes(NODES, testkit_binary);
+    let cluster = cluster::start(nodes, KubernetesVersion::default(), &progress)?;
+    for arguments in [&["install"][..], &["deploy", "OPERATOR_FLAGS=--guard=strict"]] {
+        let mut make = workspace::make();
+        workspace::run(make.args(arguments).env("KUBECONFIG", cluster.kubeconfig()))?;
     }
-    progress.say(&format!("the reporter has reported with {} requests", before.1));
-    let took = wait(window, &progress);
-    let after = (running.usage()?, api.requests()?);
-    if !api.all_true()? {
-        bail!("a condition changed although no probe result changed: {}", running.log());
+    // `make deploy` has loaded it.
+    let image = workspace::cluster_dir().join("images/reporter.tar").metadata()?.len();
+    let bench = Bench { kubectl: Kubectl::new(cluster.layout()), cluster, progress };
+    let mut missed = 0;
+    let (mut tables, mut present) = (Vec::new(), 0);
+    for rules in RULES {
+        let table = bench.measure(present, rules, Duration::from_secs(options.seconds))?;
+        missed += table.missed();
+        tables.push(table);
+        present = rules;
     }
-    let readings = readings(&Measured {
-        usage: after.0,
-        cpu: Usage::cpu_since(&after.0, &before.0),
-        window: took,
-        requests: after.1 - before.1,
-        image,
-    });
-    println!("\n{readings}");
-    match readings.missed() {
+    let size = Readings(vec![Reading::new("image", megabytes(image), "MB", Some(8.0))]);
+    missed += size.missed();
+    for table in tables.iter().chain([&size]) {
+        println!("\n{table}");
+    }
+    match missed {
         0 => Ok(()),
         missed => bail!("{missed} of the limits above are exceeded"),
     }
 }
 
-/// Returns the size of the image's archive in bytes.
-fn image_size(reporter: &Path, dir: &Path) -> anyhow::Result<u64> {
-    let archive: PathBuf = dir.join("reporter.tar");
-    Image {
-        reference: "node-readiness/reporter:bench".to_owned(),
-        binary: reporter.to_owned(),
-        default_arguments: Vec::new(),
-    }
-    .write(&archive)?;
-    Ok(archive.metadata().context("the image was not written")?.len())
+struct Bench {
+    kubectl: Kubectl,
+    cluster: Cluster,
+    progress: Progress,
 }
 
-/// Waits until every probe's condition is True.
-fn await_reports(api: &Api, running: &Running) -> anyhow::Result<()> {
+impl Bench {
+    /// Adds rules up to this number, and measures.
+    fn measure(&self, present: usize, rules: usize, window: Duration) -> anyhow::Result<Readings> {
+        self.progress.say(&format!("{rules} rules: applying them"));
+        for number in present..rules - 1 {
+            self.apply(&rules::rule(number))?;
+        }
+        if rules > 1 {
+            self.await_status(rules - 2, "True")?;
+        }
+        let last = rules - 1;
+        let applied = self.time(&rules::rule(last), last, "True")?;
+        let pids = await_reporters()?;
+        let edited = self.time(&rules::edited(last), last, "False")?;
+        self.time(&rules::rule(last), last, "True")?;
+        if await_reporters()? != pids {
+            bail!("an edited probe restarted a reporter");
+        }
+        thread::sleep(WARM_UP);
+
+        let usages = || pids.iter().map(|pid| Usage::of(*pid)).collect::<anyhow::Result<Vec<_>>>();
+        let counter = Counter::start(&self.kubectl, self.cluster.layout())?;
+        let (begun, before) = (Instant::now(), usages()?);
+        self.wait(window, rules);
+        let (took, after) = (begun.elapsed(), usages()?);
+        let requests = counter.end()?;
+        let cpus =
+            after.iter().zip(&before).map(|(later, earlier)| Usage::cpu_since(later, earlier));
+        let memory = pids.iter().map(|pid| processes::pod_memory(*pid));
+        let measured = Measured {
+            rules,
+            pods: self.pods_on_a_node()?,
+            memory: memory.collect::<anyhow::Result<Vec<_>>>()?.into_iter().max().unwrap_or(0),
+            cpu: cpus.max().unwrap_or_default(),
+            window: took,
+            requests,
+            nodes: NODES,
+            applied,
+            edited,
+        };
+        Ok(readings(&measured))
+    }
+
+    fn apply(&self, rule: &Value) -> anyhow::Result<()> {
+        self.kubectl.run(&["apply", "-f", "-"], &rule.to_string()).map(drop)
+    }
+
+    /// Applies a rule, and returns the time until its first condition has this status on every node.
+    fn time(&self, rule: &Value, number: usize, status: &str) -> anyhow::Result<Duration> {
+        self.apply(rule)?;
+        let applied = Instant::now();
+        self.await_status(number, status)?;
+        Ok(applied.elapsed())
+    }
+
+    fn await_status(&self, number: usize, status: &str) -> anyhow::Result<()> {
+        let condition = rules::condition(number, 0);
+        let path = format!(
+            "jsonpath={{range .items[*]}}{{.status.conditions[?(@.type==\"{condition}\")].status}} {{end}}"
+        );
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
+            let found = self.kubectl.run(&["get", "nodes", "-o", &path], "")?;
+            if found.split_whitespace().filter(|found| *found == status).count() == NODES {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        bail!("{condition} was not {status} on every node within {DEADLINE:?}")
+    }
+
+    /// Returns the largest number of reporters on a node.
+    fn pods_on_a_node(&self) -> anyhow::Result<usize> {
+        let path = "jsonpath={.items[*].spec.nodeName}";
+        let pods = self.kubectl.run(&["-n", "nrr-reporters", "get", "pods", "-o", path], "")?;
+        let nodes: Vec<_> = pods.split_whitespace().collect();
+        let on = |node: &&str| nodes.iter().filter(|other| *other == node).count();
+        nodes.iter().map(on).max().context("there are no reporters")
+    }
+
+    fn wait(&self, window: Duration, rules: usize) {
+        let begun = Instant::now();
+        while let Some(left) = window.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+            thread::sleep(left.min(PROGRESS_INTERVAL));
+            let seconds = begun.elapsed().as_secs_f64();
+            self.progress.say(&format!("{rules} rules: measured for {seconds:.0} s"));
+        }
+    }
+}
+
+/// Waits until there is a reporter on each node, and returns their process ids.
+fn await_reporters() -> anyhow::Result<Vec<u32>> {
     let end = Instant::now() + DEADLINE;
-    while !api.all_true()? {
-        if Instant::now() > end {
-            bail!("not all probes succeeded within {DEADLINE:?}: {}", running.log());
+    while Instant::now() < end {
+        let pids = processes::reporters();
+        if pids.len() == NODES {
+            return Ok(pids);
         }
         thread::sleep(Duration::from_millis(200));
     }
-    Ok(())
-}
-
-/// Waits, and returns the actual duration.
-fn wait(window: Duration, progress: &Progress) -> Duration {
-    let begun = Instant::now();
-    progress.say(&format!("measuring for {window:?}"));
-    while let Some(left) = window.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
-        thread::sleep(left.min(PROGRESS_INTERVAL));
-        progress.say(&format!("measured for {:.0} s", begun.elapsed().as_secs_f64()));
-    }
-    begun.elapsed()
+    bail!("there were not {NODES} reporters within {DEADLINE:?}")
 }

@@ -1,35 +1,65 @@
-//! The measurements of a reporter, with their limits.
+//! The measurements, with their limits.
 
 use std::time::Duration;
 
-use crate::{
-    readings::{Reading, Readings, count, megabytes},
-    usage::{Cpu, Usage},
-};
+use super::requests::Requests;
+use super::rules::HEARTBEAT_SECONDS;
+use crate::readings::{Reading, Readings, count, megabytes};
 
-/// All measurements.
+/// The measurements with some rules.
 pub(super) struct Measured {
-    pub(super) usage: Usage,
-    pub(super) cpu: Cpu,
+    pub(super) rules: usize,
+    /// The largest number of reporters on a node.
+    pub(super) pods: usize,
+    /// Bytes of all that runs for a reporter's pod, on the node with the most.
+    pub(super) memory: u64,
+    /// Processor time of a reporter in the window, on the node with the most.
+    pub(super) cpu: Duration,
     pub(super) window: Duration,
-    /// Requests to the API server during the measurement, without heartbeats.
-    pub(super) requests: u64,
-    /// Bytes of the image.
-    pub(super) image: u64,
+    /// The requests of all reporters in the window.
+    pub(super) requests: Requests,
+    pub(super) nodes: usize,
+    /// From a new rule until its conditions are on every node.
+    pub(super) applied: Duration,
+    /// From an edited probe until its result is on every node.
+    pub(super) edited: Duration,
 }
 
-/// Returns all lines of the table.
+/// Returns the limit of memory in megabytes.
+fn memory_limit(rules: usize) -> f64 {
+    match rules {
+        0..=1 => 14.0,
+        2..=10 => 15.0,
+        _ => 20.0,
+    }
+}
+
+/// Returns the table for a number of rules.
 pub(super) fn readings(measured: &Measured) -> Readings {
-    let Measured { usage, cpu, window, requests, image } = measured;
-    let cores = |time: Duration| time.as_secs_f64() / window.as_secs_f64() * 1000.0;
+    let Measured { rules, pods, memory, cpu, window, requests, nodes, applied, edited } = measured;
     let line = Reading::new;
+    let cores = cpu.as_secs_f64() / window.as_secs_f64() * 1000.0;
+    let extra = requests.all.saturating_sub(2 * requests.writes);
+    let heartbeats = window.as_secs_f64() / f64::from(HEARTBEAT_SECONDS);
+    let number = |number: usize| count(number.try_into().unwrap_or(u64::MAX));
+    // With the jitter a heartbeat may come a tenth early, and one more may fall into the window.
+    let most = (heartbeats / 0.9 + 1.0).floor();
+    let writes = count(requests.writes) / number(*nodes);
     Readings(vec![
-        line("resident memory", megabytes(usage.resident), "MB", Some(8.0)),
-        line("resident memory, peak", megabytes(usage.peak), "MB", Some(8.0)),
-        line("CPU, averaged and rounded up", cores(cpu.own), "mCPU", Some(1.0)),
-        line("CPU of the exec probe's program", cores(cpu.children), "mCPU", None),
-        line("API requests beyond heartbeats", count(*requests), "", Some(0.0)),
-        line("image", megabytes(*image), "MB", Some(8.0)),
+        line("rules, of two probes each", number(*rules), "", None),
+        line("pods on a node", number(*pods), "", Some(1.0)),
+        line(
+            "memory with shim and pause (PSS)",
+            megabytes(*memory),
+            "MB",
+            Some(memory_limit(*rules)),
+        ),
+        line("CPU, averaged and rounded up", cores, "mCPU", Some(3.0)),
+        line("heartbeats in the window", heartbeats, "x", None),
+        line("writes of a node in the window", writes, "x", Some(most)),
+        line("requests beyond a GET for each write", count(extra), "", Some(0.0)),
+        line("new rule to conditions on every node", applied.as_secs_f64(), "s", Some(5.0)),
+        line("edited probe to result on every node", edited.as_secs_f64(), "s", Some(2.0)),
     ])
 }
 
@@ -37,24 +67,33 @@ pub(super) fn readings(measured: &Measured) -> Readings {
 mod tests {
     use super::*;
 
-    fn readings(requests: u64, own: Duration) -> Readings {
-        let usage = Usage::of_memory(5_000_000);
-        let cpu = Cpu { own, children: Duration::ZERO };
-        let window = Duration::from_mins(1);
-        super::readings(&Measured { usage, cpu, window, requests, image: 7_000_000 })
+    fn measured() -> Measured {
+        Measured {
+            rules: 10,
+            pods: 1,
+            memory: 15_000_000,
+            cpu: Duration::from_millis(300),
+            window: Duration::from_mins(2),
+            requests: Requests { all: 8, writes: 4 },
+            nodes: 2,
+            applied: Duration::from_secs(5),
+            edited: Duration::from_secs(2),
+        }
     }
 
     #[test]
     fn a_value_at_the_limit_passes_and_one_above_fails() {
-        assert_eq!(readings(0, Duration::from_millis(60)).missed(), 0);
-        assert_eq!(readings(1, Duration::from_millis(70)).missed(), 2);
-    }
-
-    #[test]
-    fn the_table_marks_exceeded_limits() {
-        let table = readings(3, Duration::ZERO).to_string();
-        let line = table.lines().find(|line| line.contains("API requests")).unwrap_or_default();
-        assert!(line.ends_with("MISS"), "{table}");
-        assert_eq!(table.matches("pass").count(), 4, "{table}");
+        assert_eq!(readings(&measured()).missed(), 0);
+        for worse in [
+            Measured { pods: 2, ..measured() },
+            Measured { memory: 15_100_000, ..measured() },
+            Measured { cpu: Duration::from_millis(400), ..measured() },
+            Measured { requests: Requests { all: 9, writes: 4 }, ..measured() },
+            Measured { requests: Requests { all: 16, writes: 8 }, ..measured() },
+            Measured { applied: Duration::from_secs(6), ..measured() },
+            Measured { edited: Duration::from_secs(3), ..measured() },
+        ] {
+            assert_eq!(readings(&worse).missed(), 1);
+        }
     }
 }

@@ -21,7 +21,7 @@ const NODE_B: &str = "node-b";
 
 /// The namespace and ServiceAccount of the example's reporters.
 const REPORTERS: &str = "nrr-reporters";
-const REPORTER: &str = "reporter-cni";
+const REPORTER: &str = "reporter";
 
 /// The image of ordinary pods and agents, as loaded by `make deploy`. Without arguments it waits.
 const IMAGE: &str = concat!("node-readiness/testkit:v", env!("CARGO_PKG_VERSION"));

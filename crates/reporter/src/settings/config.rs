@@ -1,95 +1,96 @@
-//! The configuration file of the operator: a [`ReporterConfig`] in a mounted file, with the node's name in the
-//! environment.
+//! The configuration of a reporter set: a [`ReporterConfig`], validated.
 //!
-//! The API server has validated the rule. The reporter validates the file again, because it may be written by
-//! hand, and a period of zero must not become a busy loop.
+//! The API server has validated the rules, and the operator has checked them. The reporter validates them again,
+//! because a period of zero must not become a busy loop.
 
-use std::{
-    net::{Ipv6Addr, SocketAddr},
-    path::Path,
-    time::Duration,
-};
+use std::time::Duration;
 
 use kube::core::Selector;
-use node_readiness_api::{ConditionStatus, Probe, ReporterAccess, ReporterConfig};
+use node_readiness_api::{ConditionStatus, Probe, ReporterConfig, RuleProbes};
 
+pub use super::check::Host;
 use super::{
-    MetricsEndpoint, ProbeSettings, Settings, SettingsError, Startup,
-    check::{Host, Problem, at_least_one, check},
-    condition_type_problem, node_address, node_name,
+    ProbeSettings, Startup,
+    check::{Problem, at_least_one, check},
+    condition_type_problem,
 };
-use crate::{threshold::Thresholds, yields::Yields};
+use crate::threshold::Thresholds;
 
-/// Reads the file. Paths of the node are below `host_root`.
-///
-/// # Errors
-/// When `NODE_NAME`, `NODE_ADDRESS` or the file is missing or wrong; see [`SettingsError`].
-pub fn load(
-    path: &Path,
-    host_root: &Path,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<Settings, SettingsError> {
-    let node = node_name(&variable)?;
-    let host = Host { root: host_root, address: node_address(&variable)? };
-    let json = std::fs::read_to_string(path)
-        .map_err(|source| SettingsError::Unreadable { path: path.into(), source })?;
-    let config = ReporterConfig::from_json(&json)
-        .map_err(|source| SettingsError::Malformed { path: path.into(), source })?;
-    settings(node, &config, host).map_err(|Problem { field, problem }| SettingsError::Field {
-        path: path.into(),
-        field,
-        problem,
-    })
+/// The rules of a set, oldest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The rules.
+    pub rules: Vec<RuleSettings>,
 }
 
-fn settings(node: String, config: &ReporterConfig, host: Host<'_>) -> Result<Settings, Problem> {
-    let heartbeat = seconds(config.heartbeat_seconds, "heartbeatSeconds")?;
-    if config.probes.is_empty() {
-        return Err(Problem::new("probes", "is empty: list at least one probe"));
+/// One rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSettings {
+    /// The nodes that it covers.
+    pub selector: Selector,
+    /// The time after which an unchanged condition is renewed.
+    pub heartbeat: Duration,
+    /// The probes, one for each condition type.
+    pub probes: Vec<ProbeSettings>,
+    /// The conditions that reporters of another set write for it.
+    pub written_by_other_set: Vec<String>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is not JSON of the type.
+    #[error(
+        "not a reporter configuration ({0}): use a reporter and an operator of the same release"
+    )]
+    Malformed(#[from] serde_json::Error),
+    /// A field has a value that cannot be used.
+    #[error("{field} {problem}")]
+    Field {
+        /// The field with its path.
+        field: String,
+        /// The problem and a valid value.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Parses and validates a configuration. Paths of the node are below the host's root.
+    ///
+    /// # Errors
+    ///
+    /// When it is not JSON of the type, or a field has a value that cannot be used.
+    pub fn parse(json: &str, host: Host<'_>) -> Result<Self, ConfigError> {
+        let config = ReporterConfig::from_json(json)?;
+        let rules = config.rules.iter().map(|rule| {
+            rule_settings(rule, host).map_err(|Problem { field, problem }| ConfigError::Field {
+                field: format!("rules[{}].{field}", rule.name),
+                problem,
+            })
+        });
+        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
     }
-    let mut probes = Vec::<ProbeSettings>::with_capacity(config.probes.len());
-    for (index, probe) in config.probes.iter().enumerate() {
-        let required = config.required.get(&probe.condition_type).copied();
+}
+
+fn rule_settings(rule: &RuleProbes, host: Host<'_>) -> Result<RuleSettings, Problem> {
+    let selector = Selector::try_from(rule.node_selector.clone()).map_err(|error| {
+        Problem::new("nodeSelector", format!("cannot be evaluated ({error}): correct it"))
+    })?;
+    let mut probes = Vec::<ProbeSettings>::with_capacity(rule.probes.len());
+    for (index, probe) in rule.probes.iter().enumerate() {
+        let required = rule.required.get(&probe.condition_type).copied();
         let probe = probe_settings(probe, required, host, &probes).map_err(|mut problem| {
             problem.field = format!("probes[{index}].{}", problem.field);
             problem
         })?;
         probes.push(probe);
     }
-    Ok(Settings {
-        node,
-        impersonate: config.access == ReporterAccess::ConstrainedImpersonation,
-        heartbeat,
-        metrics: metrics(config.metrics_port)?,
+    Ok(RuleSettings {
+        selector,
+        heartbeat: seconds(rule.heartbeat_seconds, "heartbeatSeconds")?,
         probes,
-        yields: yields(config)?,
+        written_by_other_set: rule.written_by_other_set.clone(),
     })
-}
-
-fn yields(config: &ReporterConfig) -> Result<Yields, Problem> {
-    let selectors = config.yields.iter().map(|(condition_type, selectors)| {
-        let selectors = selectors.iter().cloned().map(Selector::try_from);
-        let selectors: Vec<_> = selectors.collect::<Result<_, _>>().map_err(|error| {
-            Problem::new(
-                format!("yields[{condition_type}]"),
-                format!("has a selector that cannot be evaluated ({error}): correct it"),
-            )
-        })?;
-        Ok((condition_type.clone(), selectors))
-    });
-    selectors.collect::<Result<_, _>>().map(Yields::new)
-}
-
-fn metrics(port: Option<u16>) -> Result<Option<MetricsEndpoint>, Problem> {
-    const FIELD: &str = "metricsPort";
-    match port {
-        None => Ok(None),
-        Some(0) => Err(Problem::new(FIELD, "is 0: set a port from 1 to 65535, or none")),
-        Some(port) => {
-            let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-            Ok(Some(MetricsEndpoint { address, setting: FIELD }))
-        }
-    }
 }
 
 /// One probe, after `others`.
@@ -145,20 +146,33 @@ fn seconds(value: u32, field: &str) -> Result<Duration, Problem> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-    use std::net::IpAddr;
+    use std::{
+        net::{IpAddr, Ipv6Addr},
+        path::Path,
+    };
 
     use super::*;
     use crate::probe::{Check, ReasonStyle};
 
     const NODE: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
-    fn read(json: &str) -> Result<Settings, Problem> {
+    /// Reads a configuration of one rule with these fields.
+    fn read(fields: &str) -> Result<RuleSettings, ConfigError> {
         let host = Host { root: Path::new("/node"), address: Some(NODE) };
-        settings("node-a".into(), &ReporterConfig::from_json(json).unwrap(), host)
+        let json = format!(r#"{{"rules":[{{"name":"r","uid":"u",{fields}}}]}}"#);
+        Config::parse(&json, host).map(|mut config| config.rules.remove(0))
     }
 
-    fn with_probe(probe: &str) -> Result<Settings, Problem> {
-        read(&format!(r#"{{"rule":"r","heartbeatSeconds":300,"probes":[{probe}]}}"#))
+    fn with_probe(probe: &str) -> Result<RuleSettings, ConfigError> {
+        read(&format!(r#""nodeSelector":{{}},"heartbeatSeconds":300,"probes":[{probe}]"#))
+    }
+
+    /// The field and the problem of a configuration that cannot be used.
+    fn refused(read: Result<RuleSettings, ConfigError>) -> (String, String) {
+        match read.unwrap_err() {
+            ConfigError::Field { field, problem } => (field, problem),
+            ConfigError::Malformed(error) => panic!("{error}"),
+        }
     }
 
     #[test]
@@ -170,7 +184,6 @@ mod tests {
                            "httpHeaders":[{"name":"X-A","value":"1"},{"name":"X-A","value":"2"}]}}"#,
         )
         .unwrap();
-        assert!(settings.impersonate);
         assert_eq!(settings.heartbeat, Duration::from_mins(5));
         let probe = &settings.probes[0];
         assert_eq!(probe.condition_type, "example.com/Ready");
@@ -189,30 +202,16 @@ mod tests {
     fn a_probe_that_somebody_waits_for_runs_more_often() {
         let startup = |required: &str| {
             let probe = r#"{"conditionType":"a","startupPeriodSeconds":2,"httpGet":{"port":1}}"#;
-            let json = format!(
-                r#"{{"rule":"r","heartbeatSeconds":1,"required":{required},"probes":[{probe}]}}"#
+            let fields = format!(
+                r#""nodeSelector":{{}},"heartbeatSeconds":1,"required":{required},"probes":[{probe}]"#
             );
-            read(&json).unwrap().probes[0].startup
+            read(&fields).unwrap().probes[0].startup
         };
         let period = Duration::from_secs(2);
         assert_eq!(startup(r#"{"a":"True"}"#), Some(Startup { period, healthy: true }));
         assert_eq!(startup(r#"{"a":"False"}"#), Some(Startup { period, healthy: false }));
         assert_eq!(startup(r#"{"a":"Unknown"}"#), None);
         assert_eq!(startup("{}"), None);
-    }
-
-    #[test]
-    fn access_and_metrics_are_taken_over() {
-        let probes = r#""probes":[{"conditionType":"a","httpGet":{"port":1}}]"#;
-        let policy = read(&format!(
-            r#"{{"rule":"r","heartbeatSeconds":1,"access":"AdmissionPolicy","metricsPort":9200,{probes}}}"#
-        ))
-        .unwrap();
-        assert!(!policy.impersonate);
-        assert_eq!(policy.metrics.unwrap().address.to_string(), "[::]:9200");
-        let plain = read(&format!(r#"{{"rule":"r","heartbeatSeconds":1,{probes}}}"#)).unwrap();
-        assert!(plain.impersonate);
-        assert_eq!(plain.metrics, None);
     }
 
     #[test]
@@ -252,14 +251,13 @@ mod tests {
     fn a_pod_without_its_nodes_address_names_the_setting() {
         for handler in ["httpGet", "tcpSocket", "grpc"] {
             let json = format!(
-                r#"{{"rule":"r","heartbeatSeconds":1,"probes":
-                    [{{"conditionType":"a","{handler}":{{"port":1,"address":"Node"}}}}]}}"#
+                r#"{{"rules":[{{"name":"r","uid":"u","nodeSelector":{{}},"heartbeatSeconds":1,"probes":
+                    [{{"conditionType":"a","{handler}":{{"port":1,"address":"Node"}}}}]}}]}}"#
             );
             let host = Host { root: Path::new("/node"), address: None };
-            let config = ReporterConfig::from_json(&json).unwrap();
-            let problem = settings("node-a".into(), &config, host).unwrap_err();
-            assert_eq!(problem.field, format!("probes[0].{handler}.address"));
-            assert!(problem.problem.contains("NODE_ADDRESS"), "{}", problem.problem);
+            let error = Config::parse(&json, host).unwrap_err().to_string();
+            let field = format!("rules[r].probes[0].{handler}.address ");
+            assert!(error.starts_with(&field) && error.contains("NODE_ADDRESS"), "{error}");
         }
     }
 
@@ -283,12 +281,11 @@ mod tests {
             (r#""file":{"path":"/run/[x"}"#, "file.path"),
             (r#""file":{"path":"/x","maxAgeSeconds":0}"#, "file.maxAgeSeconds"),
         ] {
-            let problem = with_probe(&format!(r#"{{"conditionType":"a",{handler}}}"#)).unwrap_err();
-            assert_eq!(problem.field, format!("probes[0].{field}"), "{handler}");
-            assert!(!problem.problem.contains('\n'), "{}", problem.problem);
+            let probe = with_probe(&format!(r#"{{"conditionType":"a",{handler}}}"#));
+            let (found, problem) = refused(probe);
+            assert_eq!(found, format!("rules[r].probes[0].{field}"), "{handler}");
+            assert!(!problem.contains('\n'), "{problem}");
         }
-        let port = r#"{"rule":"r","heartbeatSeconds":1,"metricsPort":0,"probes":[{"conditionType":"a","httpGet":{"port":1}}]}"#;
-        assert_eq!(read(port).unwrap_err().field, "metricsPort");
     }
 
     #[test]
@@ -326,11 +323,16 @@ mod tests {
                 r#"{"conditionType":"a","httpGet":{"port":1}},{"conditionType":"a","httpGet":{"port":2}}"#,
                 "probes[1].conditionType",
             ),
-            ("", "probes"),
         ] {
-            assert_eq!(with_probe(probe).unwrap_err().field, field, "{probe}");
+            assert_eq!(refused(with_probe(probe)).0, format!("rules[r].{field}"), "{probe}");
         }
-        let no_heartbeat = r#"{"rule":"r","heartbeatSeconds":0,"probes":[]}"#;
-        assert_eq!(read(no_heartbeat).unwrap_err().field, "heartbeatSeconds");
+        let selector = r#"{"matchExpressions":[{"key":"a","operator":"Near"}]}"#;
+        for (fields, field) in [
+            (r#""nodeSelector":{},"heartbeatSeconds":0"#.to_owned(), "heartbeatSeconds"),
+            (format!(r#""nodeSelector":{selector},"heartbeatSeconds":1"#), "nodeSelector"),
+        ] {
+            assert_eq!(refused(read(&fields)).0, format!("rules[r].{field}"), "{fields}");
+        }
+        assert!(matches!(read(r#""more":1"#), Err(ConfigError::Malformed(_))));
     }
 }

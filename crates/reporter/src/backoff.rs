@@ -1,8 +1,8 @@
-//! Backoff after failed writes. The caller passes the random number.
+//! Backoff after failed requests. The caller passes the random number.
 
 use std::time::Duration;
 
-use super::ApiError;
+use crate::api_error::ApiError;
 
 /// The number of consecutive conflicts that are retried almost at once.
 ///
@@ -23,37 +23,34 @@ pub struct BackoffRange {
 }
 
 /// Counts consecutive failures.
-#[derive(Debug)]
-pub(super) struct Backoff {
-    range: BackoffRange,
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
     failures: u32,
     conflicts: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(range: BackoffRange) -> Self {
-        Self { range, failures: 0, conflicts: 0 }
+    pub(crate) fn new() -> Self {
+        Self::default()
     }
 
-    /// Records a success. Returns whether there were failures before, beyond a conflict.
-    pub(super) fn succeeded(&mut self) -> bool {
-        let recovered = self.failures > 0;
-        *self = Self::new(self.range);
-        recovered
+    /// Records a success.
+    pub(crate) fn succeeded(&mut self) {
+        *self = Self::default();
     }
 
     /// Records a failure; `dice` is from 0 to 1. Returns the wait: half to all of the doubled wait, as jitter,
     /// and at least the server's `Retry-After`, within the range.
-    pub(super) fn failed(&mut self, error: &ApiError, dice: f64) -> Duration {
+    pub(crate) fn failed(&mut self, error: &ApiError, range: BackoffRange, dice: f64) -> Duration {
         if error.is_conflict() && self.conflicts < QUICK_CONFLICTS {
             self.conflicts += 1;
             return AFTER_CONFLICT.mul_f64(dice);
         }
         let doubled = 2_u32.checked_pow(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
-        let wait = self.range.first.saturating_mul(doubled).min(self.range.longest);
+        let wait = range.first.saturating_mul(doubled).min(range.longest);
         let asked = match error {
-            ApiError::Refused { retry_after: Some(asked), .. } => (*asked).min(self.range.longest),
+            ApiError::Refused { retry_after: Some(asked), .. } => (*asked).min(range.longest),
             _ => Duration::ZERO,
         };
         wait.mul_f64(0.5 + dice / 2.0).max(asked)
@@ -77,35 +74,34 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest() {
-        let mut backoff = Backoff::new(RANGE);
+        let mut backoff = Backoff::new();
         let error = ApiError::Deadline(Duration::from_secs(10));
-        let waits: Vec<_> = (0..8).map(|_| backoff.failed(&error, 1.0).as_secs()).collect();
+        let waits: Vec<_> = (0..8).map(|_| backoff.failed(&error, RANGE, 1.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         for _ in 0..100 {
-            assert_eq!(backoff.failed(&error, 0.0), Duration::from_secs(30));
+            assert_eq!(backoff.failed(&error, RANGE, 0.0), Duration::from_secs(30));
         }
-        assert!(backoff.succeeded());
-        assert_eq!(backoff.failed(&error, 1.0), Duration::from_secs(1));
+        backoff.succeeded();
+        assert_eq!(backoff.failed(&error, RANGE, 1.0), Duration::from_secs(1));
     }
 
     #[test]
     fn the_server_may_ask_for_longer_within_reason() {
-        let mut backoff = Backoff::new(RANGE);
-        assert_eq!(backoff.failed(&refused(429, Some(9)), 0.0), Duration::from_secs(9));
-        assert_eq!(backoff.failed(&refused(429, Some(86400)), 0.0), Duration::from_mins(1));
+        let mut backoff = Backoff::new();
+        assert_eq!(backoff.failed(&refused(429, Some(9)), RANGE, 0.0), Duration::from_secs(9));
+        assert_eq!(backoff.failed(&refused(429, Some(86400)), RANGE, 0.0), Duration::from_mins(1));
     }
 
     #[test]
     fn a_conflict_is_retried_quickly_but_not_for_ever() {
-        let mut backoff = Backoff::new(RANGE);
+        let mut backoff = Backoff::new();
         let conflict = refused(409, None);
         for _ in 0..QUICK_CONFLICTS {
-            assert!(backoff.failed(&conflict, 1.0) <= AFTER_CONFLICT);
+            assert!(backoff.failed(&conflict, RANGE, 1.0) <= AFTER_CONFLICT);
         }
-        assert_eq!(backoff.failed(&conflict, 1.0), Duration::from_secs(1));
-        assert_eq!(backoff.failed(&conflict, 1.0), Duration::from_secs(2));
+        assert_eq!(backoff.failed(&conflict, RANGE, 1.0), Duration::from_secs(1));
+        assert_eq!(backoff.failed(&conflict, RANGE, 1.0), Duration::from_secs(2));
         backoff.succeeded();
-        assert!(backoff.failed(&conflict, 1.0) <= AFTER_CONFLICT);
-        assert!(!backoff.succeeded(), "a conflict alone is no failure to recover from");
+        assert!(backoff.failed(&conflict, RANGE, 1.0) <= AFTER_CONFLICT);
     }
 }
