@@ -47,7 +47,9 @@ pub(crate) struct Ensured<K> {
 
 /// The kinds that grant or limit permissions. The operator removes what others add to them, because one more
 /// match condition could disable a policy.
-const EXACT: [&str; 4] = [
+const EXACT: [&str; 6] = [
+    "Role",
+    "RoleBinding",
     "ClusterRole",
     "ClusterRoleBinding",
     "ValidatingAdmissionPolicy",

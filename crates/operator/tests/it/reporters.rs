@@ -234,6 +234,13 @@ async fn edited_and_deleted_objects_are_restored() {
     g.bindings.delete(name, &DeleteParams::default()).await.unwrap();
     eventually(&g.bindings, name, |binding| binding.metadata.uid != uid).await;
 
+    let theirs = json!({"kind": "ServiceAccount", "name": "theirs", "namespace": REPORTERS});
+    let added = json!([{"op": "add", "path": "/subjects/-", "value": theirs}]);
+    let added = Patch::Json::<()>(serde_json::from_value(added).unwrap());
+    g.config_bindings.patch(set, &PatchParams::default(), &added).await.unwrap();
+    let own = |binding: &RoleBinding| binding.subjects.as_ref().is_some_and(|all| all.len() == 1);
+    eventually(&g.config_bindings, set, own).await;
+
     let unlabelled = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}});
     let merge = Patch::Merge(&unlabelled);
     g.config_maps.patch(set, &PatchParams::default(), &merge).await.unwrap();
