@@ -147,7 +147,7 @@ impl PolicyController {
         state: &watch::Sender<GuardState>,
         propagation: &PropagationDelay,
     ) -> Result<(), ApplyError> {
-        let types = written_as_nodes(rules, &stores.config_maps);
+        let types = written_as_nodes(rules, &stores.config_maps, &stores.policies);
         let policies = guard(self.strength, &types);
         for policy in &policies {
             let placed = self.applier.put_in_place(policy, stores).await;
@@ -188,10 +188,20 @@ impl PolicyController {
 }
 
 /// Returns the conditions that reporters write as their nodes. Reporters of a suspended or unreadable rule keep
-/// their configuration, so its conditions are taken from there.
-fn written_as_nodes(rules: &RuleSet, configs: &Store<ConfigMap>) -> BTreeSet<String> {
+/// their configuration, so its conditions are taken from there. Reporters with a policy of their own do not write as
+/// their nodes.
+fn written_as_nodes(
+    rules: &RuleSet,
+    configs: &Store<ConfigMap>,
+    policies: &Store<ValidatingAdmissionPolicy>,
+) -> BTreeSet<String> {
     let mut types = rules.written_as_nodes();
-    for config_map in configs.state() {
+    let policies = policies.state();
+    let is_limited = |config_map: &ConfigMap| {
+        let group = group(config_map);
+        policies.iter().any(|policy| group.is_some() && self::group(&**policy) == group)
+    };
+    for config_map in configs.state_filter(|config_map| !is_limited(config_map)) {
         let text = config_map.data.as_ref().and_then(|files| files.get(REPORTER_CONFIG_FILE));
         // Another version may have written it, so unknown fields are ignored.
         let config: Value =
@@ -212,10 +222,15 @@ fn probed(rule: &Value) -> impl Iterator<Item = String> {
     probes.filter_map(|probe| Some(probe["conditionType"].as_str()?.to_owned()))
 }
 
+/// Returns the reporter set of an object, or the rule if version 0.1 generated it.
+fn group(object: &impl Resource) -> Option<(&'static str, &str)> {
+    let labels = [REPORTER_SET_LABEL, RULE_UID_LABEL];
+    labels.into_iter().find_map(|label| Some((label, object.labels().get(label)?.as_str())))
+}
+
 /// Returns whether an object belongs to no reporters.
 fn is_of_guard(object: &impl Resource) -> bool {
-    !object.labels().contains_key(REPORTER_SET_LABEL)
-        && !object.labels().contains_key(RULE_UID_LABEL)
+    group(object).is_none()
 }
 
 #[cfg(test)]
@@ -260,21 +275,28 @@ mod tests {
     #[test]
     fn configured_conditions_of_reporters_are_admitted() {
         let (configs, mut writer) = reflector::store();
-        let of_rule =
-            json!({"access": "ConstrainedImpersonation", "probes": [{"conditionType": "Old"}]});
+        let of_rule = |type_: &str| json!({"probes": [{"conditionType": type_}]});
         for config in [
             config("reporter", &["edited", "suspended", "gone"]),
             config("reporter-1", &["unreadable"]),
-            config_map("of-version-0.1", RULE_UID_LABEL, &of_rule),
+            config("limited", &["elsewhere"]),
+            config_map("limited-of-version-0.1", RULE_UID_LABEL, &of_rule("Limited")),
+            config_map("of-version-0.1", RULE_UID_LABEL, &of_rule("Old")),
         ] {
             writer.apply_watcher_event(&Event::Apply(config));
         }
+        let (policies, mut writer) = reflector::store();
+        for (label, group) in
+            [(REPORTER_SET_LABEL, "limited"), (RULE_UID_LABEL, "limited-of-version-0.1")]
+        {
+            let policy = json!({"metadata": {"name": group, "labels": {label: group}}});
+            writer.apply_watcher_event(&Event::Apply(serde_json::from_value(policy).unwrap()));
+        }
         let unreadable = |name: &str| Unreadable { name: name.to_owned(), uid: name.to_owned() };
-        let rules = RuleSet::new(
-            [rule("edited", false), rule("suspended", true)],
-            [unreadable("unreadable"), unreadable("of-version-0.1")],
-        );
-        let types: Vec<_> = written_as_nodes(&rules, &configs).into_iter().collect();
+        let kept = ["unreadable", "elsewhere", "of-version-0.1", "limited-of-version-0.1"];
+        let rules =
+            RuleSet::new([rule("edited", false), rule("suspended", true)], kept.map(unreadable));
+        let types: Vec<_> = written_as_nodes(&rules, &configs, &policies).into_iter().collect();
         assert_eq!(types, ["Now", "Of-suspended", "Of-unreadable", "Old"]);
     }
 }
