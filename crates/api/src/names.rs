@@ -46,7 +46,7 @@ pub const RULE_UID_LABEL: &str = "readiness.k8s.io/rule-uid";
 pub const DIGEST_ANNOTATION: &str = "readiness.k8s.io/digest";
 
 /// The key of the [`ReporterConfig`](crate::ReporterConfig) in its ConfigMap.
-pub const REPORTER_CONFIG_FILE: &str = "config.json";
+pub const REPORTER_CONFIG_KEY: &str = "config.json";
 
 /// The directory in a reporter's container below which the node's directories are mounted, with the same paths
 /// as on the node.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ConditionStatus, Probe};
 
 /// The configuration of the reporters of one set, which may run the probes of several rules. It is JSON under the
-/// key [`REPORTER_CONFIG_FILE`](crate::REPORTER_CONFIG_FILE) of the set's ConfigMap, so the reporter needs no YAML
+/// key [`REPORTER_CONFIG_KEY`](crate::REPORTER_CONFIG_KEY) of the set's ConfigMap, so the reporter needs no YAML
 /// parser.
 ///
 /// Unknown fields are refused: a reporter that ignored a field would not do what the rule states. A reporter that
@@ -52,7 +52,7 @@ impl ReporterConfig {
     }
 
     /// Returns the rule with this uid, if its probes run in this set.
-    pub fn own(&self, uid: &str) -> Option<&RuleProbes> {
+    pub fn own_rule(&self, uid: &str) -> Option<&RuleProbes> {
         self.own_rules().find(|rule| rule.uid == uid)
     }
 

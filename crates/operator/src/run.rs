@@ -106,12 +106,12 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
     let background =
         tokio::spawn(async move { tokio::join!(sync, write_events, detect, notify_pods) });
     let synced = caches.synced.clone();
-    let triggers = Triggers { owned: owned.clone(), pods: pod_changes };
+    let triggers = Triggers { owned: owned.all, pods: pod_changes };
     let (node_cache, rule_sets) = (caches.nodes.clone(), caches.rule_sets.clone());
     let controllers = async {
         tokio::join!(
             nodes.run(node_cache, rule_sets, node_changes, requeue, end.clone()),
-            policies.run(caches.clone(), owned, guard_state, end.clone()),
+            policies.run(caches.clone(), owned.policies, guard_state, end.clone()),
             reporters.run(caches.clone(), triggers, publish_states, end.clone()),
             rules.run(caches.clone(), rule_changes, notifications, end.clone()),
         )

@@ -30,10 +30,6 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     /// Records a success.
     pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
@@ -74,7 +70,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let error = ApiError::Deadline(Duration::from_secs(10));
         let waits: Vec<_> = (0..8).map(|_| backoff.failed(&error, RANGE, 1.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
@@ -87,14 +83,14 @@ mod tests {
 
     #[test]
     fn the_server_may_ask_for_longer_within_reason() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         assert_eq!(backoff.failed(&refused(429, Some(9)), RANGE, 0.0), Duration::from_secs(9));
         assert_eq!(backoff.failed(&refused(429, Some(86400)), RANGE, 0.0), Duration::from_mins(1));
     }
 
     #[test]
     fn a_conflict_is_retried_quickly_but_not_for_ever() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let conflict = refused(409, None);
         for _ in 0..QUICK_CONFLICTS {
             assert!(backoff.failed(&conflict, RANGE, 1.0) <= AFTER_CONFLICT);

@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, path::PathBuf
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::{Client, core::PartialObjectMeta};
-use node_readiness_api::REPORTER_CONFIG_FILE;
+use node_readiness_api::REPORTER_CONFIG_KEY;
 use tokio::{sync::watch, time};
 use tracing::{info, warn};
 
 use crate::{
     assignment::Assignment,
+    changed,
     follow::{Target, follow, poll},
     identity::Identity,
     metrics::Metrics,
@@ -62,15 +63,15 @@ pub async fn publish(
         identity,
     };
     let names = [config_map.what.clone(), own_node.what.clone()];
-    let (configs, mut config) = watch::channel(None);
-    let (labels, mut label) = watch::channel(None);
+    let (set_config, mut config) = watch::channel(None);
+    let (set_labels, mut labels) = watch::channel(None);
     let what = config_map.what.clone();
     let read_config = move |map: ConfigMap| {
         let host = Host { root: &host_root, address };
         let read = read(&map, host);
         metrics.config_read(read.is_ok());
         match read {
-            Ok(config) => drop(configs.send_replace(Some(config))),
+            Ok(config) => drop(set_config.send_replace(Some(config))),
             Err(problem) => {
                 warn!("{what} cannot be used, so the last configuration stays in force: {problem}");
             }
@@ -78,7 +79,7 @@ pub async fn publish(
     };
     let read_labels = move |node: PartialObjectMeta<Node>| {
         let next = Some(node.metadata.labels.unwrap_or_default());
-        labels.send_if_modified(|current: &mut Option<BTreeMap<_, _>>| {
+        set_labels.send_if_modified(|current: &mut Option<BTreeMap<_, _>>| {
             let changed = *current != next;
             *current = next;
             changed
@@ -87,16 +88,16 @@ pub async fn publish(
     let assign = async {
         let mut waits = true;
         loop {
-            let missing = [config.borrow().is_none(), label.borrow().is_none()];
+            let missing = [config.borrow().is_none(), labels.borrow().is_none()];
             if let (Some(config), Some(labels)) =
-                (&*config.borrow_and_update(), &*label.borrow_and_update())
+                (&*config.borrow_and_update(), &*labels.borrow_and_update())
             {
                 publish_assignment(&assignments, Assignment::of(config, labels, &mounted));
                 waits = false;
             }
             tokio::select! {
-                changed = config.changed() => ended(changed).await,
-                changed = label.changed() => ended(changed).await,
+                () = changed(&mut config) => {}
+                () = changed(&mut labels) => {}
                 () = time::sleep(PATIENCE), if waits => {
                     waits = false;
                     let missing = names.iter().zip(missing).filter(|(_, missing)| *missing);
@@ -128,15 +129,8 @@ fn publish_assignment(assignments: &watch::Sender<Assignment>, next: Assignment)
     });
 }
 
-/// The senders live as long as the watches, which never end.
-async fn ended(changed: Result<(), watch::error::RecvError>) {
-    if changed.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
 fn read(map: &ConfigMap, host: Host<'_>) -> Result<Config, String> {
-    let json = map.data.as_ref().and_then(|data| data.get(REPORTER_CONFIG_FILE));
-    let json = json.ok_or_else(|| format!("it has no key {REPORTER_CONFIG_FILE}"))?;
+    let json = map.data.as_ref().and_then(|data| data.get(REPORTER_CONFIG_KEY));
+    let json = json.ok_or_else(|| format!("it has no key {REPORTER_CONFIG_KEY}"))?;
     Config::parse(json, host).map_err(|error| error.to_string())
 }

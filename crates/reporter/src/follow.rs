@@ -65,36 +65,31 @@ pub async fn follow<K>(client: Client, target: Target, mut seen: impl FnMut(K)) 
 where
     K: Clone + DeserializeOwned,
 {
-    let mut backoff = Backoff::new();
-    let mut log = failure_log();
+    let (mut backoff, mut log) = (Backoff::default(), failure_log());
     loop {
         let begun = Instant::now();
-        let error = match watch(&client, &target, &mut seen, || log.succeeded()).await {
-            Ok(()) if begun.elapsed() > TOO_SHORT => {
-                backoff.succeeded();
+        let ended = watch(&client, &target, &mut seen, || log.succeeded()).await;
+        if begun.elapsed() > TOO_SHORT {
+            backoff.succeeded();
+            if ended.is_ok() {
                 continue;
             }
-            Ok(()) => ApiError::Transport("it ended the watch at once".to_owned()),
-            Err(error) => {
-                if begun.elapsed() > TOO_SHORT {
-                    backoff.succeeded();
-                }
-                error
-            }
-        };
+        }
+        let at_once = || ApiError::Transport("it ended the watch at once".to_owned());
+        let error = ended.err().unwrap_or_else(at_once);
         let wait = backoff.failed(&error, BACKOFF, fastrand::f64());
         log.failed(&format!("{}: {error}", target.what), wait);
         time::sleep(wait).await;
     }
 }
 
-/// Follows an object for ever by reading it every minute, for who has no permission to watch it. RBAC cannot permit a
-/// ServiceAccount to watch one Node without all others.
+/// Follows an object for ever by reading it every minute, for a ServiceAccount, because RBAC cannot permit it to watch
+/// one Node without all others.
 pub async fn poll<K>(client: Client, target: Target, mut seen: impl FnMut(K)) -> Infallible
 where
     K: DeserializeOwned,
 {
-    let (mut backoff, mut log) = (Backoff::new(), failure_log());
+    let (mut backoff, mut log) = (Backoff::default(), failure_log());
     loop {
         let wait = match read(&client, &target).await {
             Ok(object) => {

@@ -1,6 +1,6 @@
 //! The identity of requests about the Node.
 
-use http::{HeaderValue, request};
+use http::request;
 
 /// Names the user to impersonate (KEP-5284).
 const IMPERSONATE_USER: &str = "Impersonate-User";
@@ -10,24 +10,17 @@ const IMPERSONATE_USER: &str = "Impersonate-User";
 pub enum Identity {
     /// The ServiceAccount, which then needs permissions on every node.
     ServiceAccount,
-    /// The Node itself. Only the user is impersonated: the API server adds a node's groups itself, and refuses a node
-    /// together with groups, uid or extra.
-    Node(HeaderValue),
+    /// The Node with this name. Only the user is impersonated: the API server adds a node's groups itself, and refuses
+    /// a node together with groups, uid or extra.
+    Node(String),
 }
 
 impl Identity {
-    /// Returns the identity of the Node with this name, which is a DNS subdomain, or the ServiceAccount if the value
-    /// is no header.
-    pub fn node(name: &str) -> Self {
-        let user = HeaderValue::try_from(format!("system:node:{name}"));
-        user.map_or(Self::ServiceAccount, Self::Node)
-    }
-
     /// Adds the identity to a request.
     pub(crate) fn sign(&self, request: request::Builder) -> request::Builder {
         match self {
             Self::ServiceAccount => request,
-            Self::Node(user) => request.header(IMPERSONATE_USER, user),
+            Self::Node(name) => request.header(IMPERSONATE_USER, format!("system:node:{name}")),
         }
     }
 }

@@ -7,7 +7,8 @@
 //! | --- | --- | --- |
 //! | [`cli`] | the command line | no |
 //! | [`settings`] | the settings in two forms, and the configuration, validated | reads variables |
-//! | [`follow`] | follows one object by a watch | to the API server |
+//! | [`follow`] | follows one object | to the API server |
+//! | [`identity`] | as whom requests about the Node are sent | no |
 //! | [`configuration`] | follows the configuration and the Node's labels | by `follow` |
 //! | [`assignment`] | which probes the node gets | no |
 //! | [`supervisor`] | starts and stops probes | no |
@@ -199,9 +200,14 @@ async fn supervise(
         let assignment = assignments.borrow_and_update().clone();
         heartbeat.send_replace(assignment.heartbeat);
         supervisor.apply(&assignment).await?;
-        if assignments.changed().await.is_err() {
-            // A fixed assignment does not change. The probes run as long as the supervisor lives.
-            std::future::pending::<()>().await;
-        }
+        // The probes run as long as the supervisor lives, also those of an assignment that does not change.
+        changed(&mut assignments).await;
+    }
+}
+
+/// Waits for a change. A sender that is gone changes nothing any more.
+pub(crate) async fn changed<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -23,7 +23,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use node_readiness_api::{
-    MANAGED_BY, MANAGED_BY_LABEL, REPORTER_CONFIG_FILE, REPORTER_SET_LABEL, ReporterConfig,
+    MANAGED_BY, MANAGED_BY_LABEL, REPORTER_CONFIG_KEY, REPORTER_SET_LABEL, ReporterConfig,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -126,7 +126,7 @@ pub fn config_map(
             owner_references: Some(set::owners(config)),
             ..metadata(set, set, Some(&settings.namespace))
         },
-        data: Some(BTreeMap::from([(REPORTER_CONFIG_FILE.to_owned(), config.to_json()?)])),
+        data: Some(BTreeMap::from([(REPORTER_CONFIG_KEY.to_owned(), config.to_json()?)])),
         ..ConfigMap::default()
     })
 }

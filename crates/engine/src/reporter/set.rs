@@ -92,7 +92,7 @@ impl ReporterSets {
 
     /// Returns the set to apply that runs the probes of the rule with this uid.
     pub fn set_of(&self, uid: &str) -> Option<&ReporterSet> {
-        self.sets.iter().find(|set| set.config.own(uid).is_some())
+        self.sets.iter().find(|set| set.config.own_rule(uid).is_some())
     }
 }
 
@@ -135,7 +135,8 @@ impl<'a> Placed<'a> {
             }
             Member::Kept(metadata) => {
                 let uid = metadata.uid.as_deref().unwrap_or_default();
-                let found = present.iter().find_map(|(set, config)| Some((set, config.own(uid)?)));
+                let found =
+                    present.iter().find_map(|(set, config)| Some((set, config.own_rule(uid)?)));
                 let Some((set, probes)) = found else { return Ok(None) };
                 (*metadata, set.clone(), None, probes.clone())
             }

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 pub(crate) use nodes::NodeStore;
-pub(crate) use owned::OwnedStores;
+pub(crate) use owned::{OwnedChanges, OwnedStores};
 pub(crate) use pods::PodStore;
 pub(crate) use reflect::{NODE_WATCH_TIMEOUT_SECONDS, WATCH_TIMEOUT_SECONDS};
 pub(crate) use rules::{RuleSets, RuleStore, StoredRule};
@@ -53,7 +53,7 @@ pub(crate) struct Changes {
     /// Pods of reporters that changed.
     pub pods: watch::Receiver<()>,
     /// Generated objects that changed.
-    pub owned: watch::Receiver<()>,
+    pub owned: OwnedChanges,
 }
 
 /// Clients whose read timeout fits the watches that they make.
@@ -65,9 +65,8 @@ pub(crate) struct WatchClients {
 }
 
 impl Caches {
-    /// Starts all watches. Those of rules and nodes run while their changes are polled. `observe` handles every event
-    /// of the node watch, heartbeats too. The future runs the watches of pods
-    /// and generated objects.
+    /// Starts all watches. Those of rules and nodes run while their changes are polled, and the future runs the others.
+    /// `observe` handles every event of the node watch, heartbeats too.
     pub(crate) fn watch(
         clients: WatchClients,
         namespace: &str,

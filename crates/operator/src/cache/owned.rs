@@ -1,5 +1,6 @@
 //! The watches of generated objects.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
@@ -48,13 +49,13 @@ pub(crate) struct OwnedStores {
 }
 
 impl OwnedStores {
-    /// Returns the metadata of all objects.
-    pub(crate) fn metadata(&self) -> Vec<ObjectMeta> {
-        fn of<K>(store: &Store<K>) -> Vec<ObjectMeta>
+    /// Visits the metadata of all objects.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&ObjectMeta)) {
+        fn each<K>(store: &Store<K>, visit: &mut impl FnMut(&ObjectMeta))
         where
             K: Resource<DynamicType = ()> + Clone,
         {
-            store.state().iter().map(|object| object.meta().clone()).collect()
+            store.state().iter().for_each(|object| visit(object.meta()));
         }
         let Self {
             service_accounts,
@@ -67,36 +68,52 @@ impl OwnedStores {
             policies,
             policy_bindings,
         } = self;
-        [
-            of(service_accounts),
-            of(config_maps),
-            of(daemon_sets),
-            of(roles),
-            of(role_bindings),
-            of(cluster_roles),
-            of(cluster_role_bindings),
-            of(policies),
-            of(policy_bindings),
-        ]
-        .concat()
+        each(service_accounts, &mut visit);
+        each(config_maps, &mut visit);
+        each(daemon_sets, &mut visit);
+        each(roles, &mut visit);
+        each(role_bindings, &mut visit);
+        each(cluster_roles, &mut visit);
+        each(cluster_role_bindings, &mut visit);
+        each(policies, &mut visit);
+        each(policy_bindings, &mut visit);
+    }
+
+    /// Returns whether an object has metadata that passes.
+    pub(crate) fn any(&self, passes: impl Fn(&ObjectMeta) -> bool) -> bool {
+        let mut found = false;
+        self.for_each(|metadata| found |= passes(metadata));
+        found
     }
 
     /// Returns the names of all reporter sets of which there is an object.
     pub(crate) fn reporter_sets(&self) -> BTreeSet<String> {
-        let labels = self.metadata().into_iter().filter_map(|metadata| metadata.labels);
-        labels.filter_map(|mut labels| labels.remove(REPORTER_SET_LABEL)).collect()
+        let mut sets = BTreeSet::new();
+        self.for_each(|metadata| {
+            let labels = metadata.labels.as_ref();
+            sets.extend(labels.and_then(|labels| labels.get(REPORTER_SET_LABEL)).cloned());
+        });
+        sets
     }
 }
 
+/// The changes of generated objects. Each receiver is notified when an object was changed or deleted.
+pub(crate) struct OwnedChanges {
+    /// Objects of any kind.
+    pub all: watch::Receiver<()>,
+    /// Policies and their bindings.
+    pub policies: watch::Receiver<()>,
+}
+
 /// Watches the objects with the operator's label: namespaced kinds in the reporters' namespace, and
-/// cluster-scoped kinds. The receiver is notified when one was changed or deleted. The watches run while the future is
-/// polled.
+/// cluster-scoped kinds. The watches run while the future is polled.
 pub(super) fn owned(
     client: &Client,
     namespace: &str,
     sync: CacheSync,
-) -> (OwnedStores, watch::Receiver<()>, impl Future<Output = ()> + Send + 'static) {
-    let (notify, changes) = watch::channel(());
+) -> (OwnedStores, OwnedChanges, impl Future<Output = ()> + Send + 'static) {
+    let (notify_all, all) = watch::channel(());
+    let (notify_policies, policies) = watch::channel(());
     let mut watches = Watches { streams: SelectAll::new(), sync };
     let stores = OwnedStores {
         service_accounts: watches
@@ -111,16 +128,19 @@ pub(super) fn owned(
         policy_bindings: watches
             .watch("ValidatingAdmissionPolicyBindings", Api::all(client.clone())),
     };
-    let watching = watches.streams.for_each(move |()| {
-        notify.send_replace(());
+    let watching = watches.streams.for_each(move |kind| {
+        notify_all.send_replace(());
+        if kind.starts_with("ValidatingAdmissionPolicy") {
+            notify_policies.send_replace(());
+        }
         ready(())
     });
-    (stores, changes, watching)
+    (stores, OwnedChanges { all, policies }, watching)
 }
 
-/// The watches of all kinds, whose changes become one stream.
+/// The watches of all kinds, whose changes become one stream of kinds.
 struct Watches {
-    streams: SelectAll<BoxStream<'static, ()>>,
+    streams: SelectAll<BoxStream<'static, Cow<'static, str>>>,
     sync: CacheSync,
 }
 
@@ -135,7 +155,7 @@ impl Watches {
         let events = persistent(what, watcher(api, ours), writer, self.sync.clone());
         let changed = events.filter_map(|event| {
             ready(match event {
-                Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => Some(()),
+                Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => Some(K::kind(&())),
                 // The store keeps the old objects until a list is complete.
                 Ok(Event::Init | Event::InitApply(_)) | Err(_) => None,
             })

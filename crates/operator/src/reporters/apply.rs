@@ -2,7 +2,6 @@
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use node_readiness_api::{REPORTER_SET_LABEL, RULE_UID_LABEL, ReporterStatus};
@@ -35,7 +34,7 @@ impl Group<'_> {
 
     /// Returns whether there is an object.
     pub(super) fn exists(self, stores: &OwnedStores) -> bool {
-        stores.metadata().iter().any(|metadata| self.has(metadata))
+        stores.any(|metadata| self.has(metadata))
     }
 
     /// Returns whether the rule with this uid owns one of the objects.
@@ -43,7 +42,7 @@ impl Group<'_> {
         let owns = |metadata: &ObjectMeta| {
             metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
         };
-        stores.metadata().iter().any(|metadata| self.has(metadata) && owns(metadata))
+        stores.any(|metadata| self.has(metadata) && owns(metadata))
     }
 
     /// Returns the key in [`PropagationDelay`].
@@ -86,7 +85,9 @@ pub(crate) async fn apply(
             return Ok(Reporters::AwaitingPolicy);
         }
     }
-    grant(applier, cluster_roles, stores).await?;
+    for role in cluster_roles {
+        applier.ensure(&applier.cluster(), role, &stores.cluster_roles).await?;
+    }
     for binding in cluster_role_bindings {
         applier.ensure(&applier.cluster(), binding, &stores.cluster_role_bindings).await?;
     }
@@ -96,17 +97,6 @@ pub(crate) async fn apply(
     let daemon_sets = &stores.daemon_sets;
     let live = applier.ensure(&applier.namespaced(), daemon_set, daemon_sets).await?;
     Ok(reporters(&live.object, live.changed.or(map).or(account.changed)))
-}
-
-async fn grant(
-    applier: &Applier,
-    roles: &[ClusterRole],
-    stores: &OwnedStores,
-) -> Result<(), ApplyError> {
-    for role in roles {
-        applier.ensure(&applier.cluster(), role, &stores.cluster_roles).await?;
-    }
-    Ok(())
 }
 
 /// Applies only the configuration of a set. Returns the field that somebody else set, if there is one.

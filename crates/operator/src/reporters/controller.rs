@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use node_readiness_api::{REPORTER_CONFIG_FILE, REPORTER_SET_LABEL, ReporterConfig};
+use node_readiness_api::{REPORTER_CONFIG_KEY, REPORTER_SET_LABEL, ReporterConfig};
 use node_readiness_engine::reporter::{
-    ConstrainedImpersonation, MaxUnavailable, Member, ReporterSet, ReporterSets, Settings,
-    config_map, generate,
+    ConstrainedImpersonation, MaxUnavailable, ReporterSet, ReporterSets, Settings, config_map,
+    generate,
 };
 use node_readiness_engine::status::Reporters;
 use node_readiness_engine::{Node, RuleSet};
@@ -178,21 +178,20 @@ impl<'a> Pass<'a> {
         }
         let incomplete = self.delete_unused(&sets, &rules).await;
         for (rule, decision) in &rules {
-            let set = sets.set_of(&rule.uid().unwrap_or_default());
+            let uid = rule.uid().unwrap_or_default();
+            let set = sets.set_of(&uid);
             let outcome = set.and_then(|set| outcomes.get(set.name.as_str()));
-            let is_migrated = self.delete_own(rule, decision, set, outcome).await;
+            let is_migrated = self.migrate(&uid, decision, set, outcome).await;
             if *decision == Decision::Deleted {
-                let uid = rule.uid().unwrap_or_default();
                 let still_configured =
-                    self.present.values().any(|config| config.own(&uid).is_some());
+                    self.present.values().any(|config| config.own_rule(&uid).is_some());
                 let owns = |set: &String| Group::Set(set).is_owned_by(&uid, &self.caches.owned);
                 if is_migrated && !still_configured && !incomplete.iter().any(owns) {
                     self.states.release(&uid);
                 }
                 continue;
             }
-            let state = self.state(rule, decision, &sets, outcome);
-            let uid = rule.uid().unwrap_or_default();
+            let state = self.state(&uid, decision, &sets, outcome);
             self.states.set(&uid, rule.meta().generation, state);
         }
         self
@@ -262,8 +261,7 @@ impl<'a> Pass<'a> {
         for name in self.caches.owned.reporter_sets() {
             let is_kept = |(rule, decision): &(Arc<StoredRule>, Decision)| {
                 let uid = rule.uid().unwrap_or_default();
-                matches!(decision.member(rule), Some(Member::Kept(_)))
-                    && Group::Set(&name).is_owned_by(&uid, &self.caches.owned)
+                decision.keeps() && Group::Set(&name).is_owned_by(&uid, &self.caches.owned)
             };
             if sets.contains(&name) || rules.iter().any(is_kept) {
                 continue;
@@ -277,22 +275,21 @@ impl<'a> Pass<'a> {
 
     /// Deletes the reporters that version 0.1 generated for a rule, as soon as they are not needed. Returns whether
     /// there are none.
-    async fn delete_own(
+    async fn migrate(
         &mut self,
-        rule: &StoredRule,
+        uid: &str,
         decision: &Decision,
         set: Option<&ReporterSet>,
         outcome: Option<&Reporters>,
     ) -> bool {
-        let uid = rule.uid().unwrap_or_default();
-        let group = Group::Rule(&uid);
+        let group = Group::Rule(uid);
         if !group.exists(&self.caches.owned) {
             return true;
         }
         let unneeded = match (decision, set, outcome) {
             (Decision::Current, Some(set), Some(Reporters::Applied { .. })) => {
                 let pods = self.caches.pods.state();
-                let taken_over = has_taken_over(&set.name, &uid, pods.iter().map(AsRef::as_ref));
+                let taken_over = has_taken_over(&set.name, uid, pods.iter().map(AsRef::as_ref));
                 self.migrates |= !taken_over;
                 taken_over
             }
@@ -329,13 +326,12 @@ impl<'a> Pass<'a> {
     /// Returns the state of a rule's reporters. `outcome` is the state of its set's.
     fn state(
         &self,
-        rule: &StoredRule,
+        uid: &str,
         decision: &Decision,
         sets: &ReporterSets,
         outcome: Option<&Reporters>,
     ) -> Reporters {
-        let uid = rule.uid().unwrap_or_default();
-        if let Some(refusal) = sets.refused.get(&uid) {
+        if let Some(refusal) = sets.refused.get(uid) {
             return Reporters::Refused(refusal.clone());
         }
         match decision {
@@ -343,11 +339,11 @@ impl<'a> Pass<'a> {
             Decision::Refused(refusal) => Reporters::Refused(refusal.clone()),
             Decision::AwaitsGuard => Reporters::AwaitingPolicy,
             Decision::GuardFailed(cause) => Reporters::Failed(cause.clone()),
-            Decision::Kept => self.observe(&uid),
+            Decision::Kept => self.observe(uid),
             Decision::Current => match outcome {
                 // The set waits for the sake of another rule.
-                Some(Reporters::AwaitingPolicy) if self.is_configured(&uid, sets) => {
-                    self.observe(&uid)
+                Some(Reporters::AwaitingPolicy) if self.is_configured(uid, sets) => {
+                    self.observe(uid)
                 }
                 Some(outcome) => outcome.clone(),
                 None => Reporters::AwaitingPolicy,
@@ -357,8 +353,11 @@ impl<'a> Pass<'a> {
 
     /// Returns the state of the reporters that have a rule in their configuration.
     fn observe(&self, uid: &str) -> Reporters {
-        let set =
-            self.present.iter().find(|(_, config)| config.own(uid).is_some()).map(|(set, _)| set);
+        let set = self
+            .present
+            .iter()
+            .find(|(_, config)| config.own_rule(uid).is_some())
+            .map(|(set, _)| set);
         let namespace = &self.controller.settings.namespace;
         let name = set.map(|set| ObjectRef::new(set).within(namespace));
         let daemon_set = name.and_then(|name| self.caches.owned.daemon_sets.get(&name));
@@ -368,8 +367,8 @@ impl<'a> Pass<'a> {
     /// Returns whether the reporters of a rule's set have its probes already.
     fn is_configured(&self, uid: &str, sets: &ReporterSets) -> bool {
         let Some(set) = sets.set_of(uid) else { return false };
-        let present = self.present.get(&set.name).and_then(|config| config.own(uid));
-        present.is_some() && present == set.config.own(uid)
+        let present = self.present.get(&set.name).and_then(|config| config.own_rule(uid));
+        present.is_some() && present == set.config.own_rule(uid)
     }
 
     fn max_unavailable(&self, set: &ReporterSet, rule_set: &RuleSet) -> MaxUnavailable {
@@ -406,7 +405,7 @@ fn configurations(caches: &Caches) -> BTreeMap<String, ReporterConfig> {
     let configs = caches.owned.config_maps.state();
     let configs = configs.iter().filter_map(|config_map| {
         let set = config_map.labels().get(REPORTER_SET_LABEL)?;
-        let json = config_map.data.as_ref()?.get(REPORTER_CONFIG_FILE)?;
+        let json = config_map.data.as_ref()?.get(REPORTER_CONFIG_KEY)?;
         Some((set.clone(), ReporterConfig::from_json(json).ok()?))
     });
     configs.collect()

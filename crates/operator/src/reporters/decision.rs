@@ -67,14 +67,16 @@ impl Decision {
         }
     }
 
+    /// Returns whether reporters keep what they have of the rule.
+    pub(super) fn keeps(&self) -> bool {
+        matches!(self, Self::Kept | Self::AwaitsGuard | Self::GuardFailed(_))
+    }
+
     /// Returns the rule as a member of a reporter set, if it is one.
     pub(super) fn member<'a>(&self, rule: &'a StoredRule) -> Option<Member<'a>> {
-        match self {
-            Self::Current => rule.0.as_ref().ok().map(Member::Current),
-            Self::Kept | Self::AwaitsGuard | Self::GuardFailed(_) => {
-                Some(Member::Kept(rule.meta()))
-            }
-            Self::NoProbes | Self::Refused(_) | Self::Deleted => None,
+        match (self, &rule.0) {
+            (Self::Current, Ok(rule)) => Some(Member::Current(rule)),
+            _ => self.keeps().then(|| Member::Kept(rule.meta())),
         }
     }
 }

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
 use node_readiness_api::{
-    NodeReadinessRule, REPORTER_CONFIG_FILE, REPORTER_SET_LABEL, RULE_UID_LABEL, ReporterAccess,
+    NodeReadinessRule, REPORTER_CONFIG_KEY, REPORTER_SET_LABEL, RULE_UID_LABEL, ReporterAccess,
 };
 use node_readiness_engine::RuleSet;
 use node_readiness_engine::admission::{BoundPolicy, Strength, guard};
@@ -86,7 +86,7 @@ fn admits(types: &BTreeSet<String>, rule: &NodeReadinessRule) -> bool {
 
 impl PolicyController {
     /// Keeps the guard in force until `end`, while this process leads. Applies the policies again when rules
-    /// change, and when `touched` is notified because a generated object was changed or deleted.
+    /// change, and when `touched` is notified because a policy was changed or deleted.
     pub(crate) async fn run(
         self,
         caches: Caches,
@@ -202,7 +202,7 @@ fn written_as_nodes(
         policies.iter().any(|policy| group.is_some() && self::group(&**policy) == group)
     };
     for config_map in configs.state_filter(|config_map| !is_limited(config_map)) {
-        let text = config_map.data.as_ref().and_then(|files| files.get(REPORTER_CONFIG_FILE));
+        let text = config_map.data.as_ref().and_then(|files| files.get(REPORTER_CONFIG_KEY));
         // Another version may have written it, so unknown fields are ignored.
         let config: Value =
             text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -267,7 +267,7 @@ mod tests {
     fn config_map(name: &str, label: &str, config: &Value) -> ConfigMap {
         let config = json!({
             "metadata": {"name": name, "namespace": "n", "labels": {label: name}},
-            "data": {REPORTER_CONFIG_FILE: config.to_string()},
+            "data": {REPORTER_CONFIG_KEY: config.to_string()},
         });
         serde_json::from_value(config).unwrap()
     }

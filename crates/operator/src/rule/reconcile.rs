@@ -19,7 +19,7 @@ use crate::reporters::REFRESH;
 
 /// The outcome of a reconcile.
 pub(super) struct Outcome {
-    /// Whether the rule's reporters could be applied.
+    /// Whether the status was made, and the rule's reporters could be applied.
     pub(super) succeeded: bool,
     /// When to requeue the rule although nothing changes.
     pub(super) requeue_after: Option<Duration>,
@@ -30,9 +30,8 @@ pub(super) async fn reconcile(
     rule: &NodeReadinessRule,
     context: &Context,
 ) -> Result<Outcome, RuleError> {
-    let succeeded = |requeue_after| Ok(Outcome { succeeded: true, requeue_after });
     if let Some(wait) = context.status.rate_limited(rule) {
-        return succeeded(Some(wait));
+        return Ok(Outcome { succeeded: false, requeue_after: Some(wait) });
     }
     let previous = rule.status.as_ref();
     let compiled = match Rule::compile(rule) {
@@ -41,12 +40,13 @@ pub(super) async fn reconcile(
         Err(rejection) => {
             let generation = rule.metadata.generation;
             let next = status::rejected(&rejection.to_string(), generation, previous, clock::now());
-            return succeeded(context.status.report(rule, &next).await?);
+            let requeue_after = context.status.report(rule, &next).await?;
+            return Ok(Outcome { succeeded: true, requeue_after });
         }
     };
     // The reporter controller has not handled this generation yet. Its next state triggers a reconcile.
     let Some(reporters) = context.reporters.borrow().of(rule).cloned() else {
-        return succeeded(None);
+        return Ok(Outcome { succeeded: false, requeue_after: None });
     };
     let covered = context.caches.nodes.state_filter(|node| compiled.covers(node));
     let OfNodes { reporters, unsupported, refresh } =

@@ -76,7 +76,8 @@ pub fn load(variable: impl Fn(&str) -> Option<String>) -> Result<FromEnv, Settin
         timeout: TIMEOUT,
         thresholds: Thresholds { success: 1, failure: 1 },
     };
-    let identity = if impersonate { Identity::node(&node) } else { Identity::ServiceAccount };
+    let identity =
+        if impersonate { Identity::Node(node.clone()) } else { Identity::ServiceAccount };
     let probes = [(condition_type, probe)].into();
     let work = Work::Fixed(Assignment { probes, heartbeat, ..Assignment::default() });
     let settings = Settings { node, identity, metrics, work };
@@ -236,7 +237,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(notes, [""; 0]);
-        assert_eq!(settings.identity, Identity::node("node-a"));
+        assert_eq!(settings.identity, Identity::Node("node-a".into()));
         let (probe, heartbeat) = fixed(&settings);
         assert_eq!(heartbeat, Duration::from_hours(2));
         assert_eq!(probe.period, Duration::from_secs(90));

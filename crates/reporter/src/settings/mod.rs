@@ -59,7 +59,7 @@ pub fn follow(
 ) -> Result<Settings, SettingsError> {
     let node = node_name(&variable)?;
     let identity =
-        if args.impersonate_node { Identity::node(&node) } else { Identity::ServiceAccount };
+        if args.impersonate_node { Identity::Node(node.clone()) } else { Identity::ServiceAccount };
     let endpoint = |port| MetricsEndpoint {
         address: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
         setting: "--metrics-port",

@@ -91,7 +91,7 @@ impl Writer {
             timing,
             heartbeat,
             state: WriteState::default(),
-            backoff: Backoff::new(),
+            backoff: Backoff::default(),
             metrics,
             started: node::whole_seconds(Timestamp::now()),
             log: FailureLog::new("the Node was not written", "the Node can be written again"),

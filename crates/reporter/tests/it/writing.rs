@@ -48,7 +48,7 @@ pub(crate) fn settings(probes: impl IntoIterator<Item = ProbeSettings>) -> Setti
     let probes = probes.into_iter().map(|probe| (probe.condition_type.clone(), probe)).collect();
     Settings {
         node: "node-a".into(),
-        identity: Identity::node("node-a"),
+        identity: Identity::Node("node-a".into()),
         metrics: None,
         work: Work::Fixed(Assignment { probes, heartbeat: HEARTBEAT, ..Assignment::default() }),
     }
@@ -60,7 +60,7 @@ pub(crate) fn client(server: &ApiServer) -> kube::Client {
 }
 
 pub(crate) fn node_api(client: kube::Client, deadline: Duration) -> NodeApi {
-    NodeApi::new(client, "node-a".into(), Identity::node("node-a"), deadline)
+    NodeApi::new(client, "node-a".into(), Identity::Node("node-a".into()), deadline)
 }
 
 /// Time that a request may take: longer than a busy machine makes one take that is answered.
