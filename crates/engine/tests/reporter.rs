@@ -4,10 +4,9 @@
 mod common;
 
 use common::TestRule;
+use common::reporters::{self, term, terms};
 use k8s_openapi::api::core::v1::PodSpec;
-use node_readiness_engine::reporter::{
-    Allowances, MaxUnavailable, Member, ReporterObjects, ReporterSets, Settings, generate,
-};
+use node_readiness_engine::reporter::{Member, ReporterObjects, ReporterSets};
 use serde_json::{Value, json};
 
 fn probing() -> TestRule {
@@ -15,18 +14,10 @@ fn probing() -> TestRule {
         .spec("probes", json!([{"conditionType": "Ready1", "httpGet": {"port": 9099}}]))
 }
 
-fn settings() -> Settings {
-    Settings {
-        namespace: "reporters".into(),
-        image: "reporter:test".into(),
-        allowances: Allowances::default(),
-    }
-}
-
 fn generated(rule: &TestRule) -> ReporterObjects {
     let object = rule.object();
     let sets = ReporterSets::of(&[Member::Current(&object)], &[].into()).unwrap().sets;
-    generate(&sets[0], &settings(), MaxUnavailable::default()).unwrap()
+    reporters::generated(&sets[0])
 }
 
 fn pod(rule: &TestRule) -> PodSpec {
@@ -35,23 +26,6 @@ fn pod(rule: &TestRule) -> PodSpec {
 
 fn pod_of_selector(selector: &Value) -> PodSpec {
     pod(&probing().spec("nodeSelector", selector.clone()))
-}
-
-/// The terms of a pod's node affinity.
-fn terms_of_pod(pod: &PodSpec) -> Value {
-    let affinity = serde_json::to_value(&pod.affinity).unwrap();
-    affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-        .clone()
-}
-
-/// These requirements, and the ones that exclude virtual nodes.
-fn on_machines(requirements: &[Value]) -> Value {
-    let mut all = requirements.to_vec();
-    for (key, value) in [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")]
-    {
-        all.push(json!({"key": key, "operator": "NotIn", "values": [value]}));
-    }
-    json!(all)
 }
 
 #[test]
@@ -80,20 +54,17 @@ fn pods_run_on_nodes_that_are_not_ready_yet() {
     assert_eq!(serde_json::to_value(&pod.tolerations).unwrap(), json!([{"operator": "Exists"}]));
     assert_eq!(pod.priority_class_name.as_deref(), Some("system-node-critical"));
     assert_eq!(pod.host_network, Some(true));
-    let expected = json!([{"matchExpressions": on_machines(&[
-        json!({"key": "os", "operator": "Exists"}),
-    ])}]);
-    assert_eq!(terms_of_pod(&pod), expected);
+    assert_eq!(terms(&pod), json!([term(&[json!({"key": "os", "operator": "Exists"})])]));
     assert_eq!(pod.node_selector.unwrap()["kubernetes.io/os"], "linux");
     let everywhere = pod_of_selector(&json!({}));
-    assert_eq!(terms_of_pod(&everywhere), json!([{"matchExpressions": on_machines(&[])}]));
+    assert_eq!(terms(&everywhere), json!([term(&[])]));
 }
 
 #[test]
 fn labels_of_the_selector_become_requirements_too() {
     let pod = pod_of_selector(&json!({"matchLabels": {"pool": "gpu"}}));
-    let expected = on_machines(&[json!({"key": "pool", "operator": "In", "values": ["gpu"]})]);
-    assert_eq!(terms_of_pod(&pod)[0]["matchExpressions"], expected);
+    let gpu = json!({"key": "pool", "operator": "In", "values": ["gpu"]});
+    assert_eq!(terms(&pod), json!([term(&[gpu])]));
 }
 
 #[test]

@@ -5,13 +5,11 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use common::reporters::{self, generated, term};
 use common::{TestNode, TestRule};
 use kube::core::{Selector, SelectorExt as _};
 use node_readiness_api::{NodeReadinessRule, ReporterConfig, RuleProbes};
-use node_readiness_engine::reporter::{
-    Allowances, MaxUnavailable, Member, Overlap, ReporterSet, ReporterSets, Settings, generate,
-    overlaps,
-};
+use node_readiness_engine::reporter::{Member, Overlap, ReporterSet, ReporterSets, overlaps};
 use node_readiness_engine::{Node, RuleSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -41,26 +39,7 @@ fn names(config: &ReporterConfig) -> Vec<&str> {
 
 /// The terms of the node affinity of a set's pods.
 fn terms(set: &ReporterSet) -> Value {
-    let settings = Settings {
-        namespace: "reporters".into(),
-        image: "i".into(),
-        allowances: Allowances::default(),
-    };
-    let objects = generate(set, &settings, MaxUnavailable::default()).unwrap();
-    let affinity = objects.daemon_set.spec.template.spec.unwrap().affinity;
-    let affinity = serde_json::to_value(affinity).unwrap();
-    affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-        .clone()
-}
-
-/// These requirements, and the ones that exclude virtual nodes.
-fn term(requirements: &[Value]) -> Value {
-    let mut all = requirements.to_vec();
-    for (key, value) in [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")]
-    {
-        all.push(json!({"key": key, "operator": "NotIn", "values": [value]}));
-    }
-    json!({"matchExpressions": all})
+    reporters::terms(&generated(set).daemon_set.spec.template.spec.unwrap())
 }
 
 #[test]
@@ -75,12 +54,7 @@ fn rules_with_equal_pod_settings_share_a_set_and_own_its_objects() {
     let [shared, other] = &sets[..] else { panic!("{sets:?}") };
     assert_eq!((shared.name.as_str(), names(&shared.config)), ("reporter", vec!["a", "b", "c"]));
     assert!(other.name.starts_with("reporter-") && names(&other.config) == ["d"], "{other:?}");
-    let settings = Settings {
-        namespace: "reporters".into(),
-        image: "i".into(),
-        allowances: Allowances::default(),
-    };
-    let objects = generate(shared, &settings, MaxUnavailable::default()).unwrap();
+    let objects = generated(shared);
     let owners = objects.daemon_set.metadata.owner_references.unwrap();
     let owners: Vec<_> = owners.iter().map(|owner| (&*owner.uid, owner.controller)).collect();
     assert_eq!(owners, [("uid-a", None), ("uid-b", None), ("uid-c", None)]);

@@ -1,6 +1,8 @@
 //! A node and rules in the form of the API server, and the effect of a patch on the node.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod reporters;
+
 use std::time::Duration;
 
 use json_patch::{Patch, PatchOperation};

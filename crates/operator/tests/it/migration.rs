@@ -9,7 +9,7 @@ use node_readiness_api::{NodeReadinessRule, REPORTER_SET_LABEL, RULE_UID_LABEL};
 use serde_json::{Value, json};
 
 use crate::harness::{REPORTERS, eventually, gone, poll};
-use crate::restarts::Environment;
+use crate::restarts::{self, Environment};
 
 /// The objects of one rule, as version 0.1 generated them.
 fn objects(uid: &str) -> [Value; 7] {
@@ -123,18 +123,9 @@ async fn reporters_of_version_0_1_stay_until_those_of_the_set_run_on_the_same_no
     for name in ["a", "b"] {
         node(&environment, name).await;
     }
-    let rule = json!({
-        "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
-        "kind": "NodeReadinessRule",
-        "metadata": {"name": "cni"},
-        "spec": {
-            "nodeSelector": {"matchLabels": {"test": "restart"}},
-            "conditions": [{"type": "example.com/Ready", "requiredStatus": "True"}],
-            "enforcementMode": "continuous",
-            "taint": {"key": "readiness.k8s.io/restart", "effect": "NoSchedule"},
-            "probes": [{"conditionType": "example.com/Ready", "tcpSocket": {"port": 9}}],
-        },
-    });
+    let mut rule = restarts::rule("cni", "continuous");
+    rule["spec"]["probes"] =
+        json!([{"conditionType": "example.com/Ready", "tcpSocket": {"port": 9}}]);
     let uid = environment.apply(&rule).await.metadata.uid.unwrap();
     for object in objects(&uid) {
         environment.apply_to_reporters(&object);

@@ -185,18 +185,7 @@ impl Environment {
     }
 
     pub async fn rule(&self, mode: &str) {
-        let rule = json!({
-            "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
-            "kind": "NodeReadinessRule",
-            "metadata": {"name": "restart"},
-            "spec": {
-                "nodeSelector": {"matchLabels": {"test": "restart"}},
-                "conditions": [{"type": "example.com/Ready", "requiredStatus": "True"}],
-                "enforcementMode": mode,
-                "taint": {"key": KEY, "value": "pending", "effect": "NoSchedule"},
-            },
-        });
-        self.apply(&rule).await;
+        self.apply(&rule("restart", mode)).await;
     }
 
     /// Applies an object in the reporters' namespace with kubectl.
@@ -211,6 +200,21 @@ impl Environment {
         let params = PatchParams::apply("test").force();
         self.rules().patch(name, &params, &Patch::Apply(rule)).await.unwrap()
     }
+}
+
+/// Returns a rule for the nodes of [`Environment::node`].
+pub fn rule(name: &str, mode: &str) -> Value {
+    json!({
+        "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
+        "kind": "NodeReadinessRule",
+        "metadata": {"name": name},
+        "spec": {
+            "nodeSelector": {"matchLabels": {"test": "restart"}},
+            "conditions": [{"type": "example.com/Ready", "requiredStatus": "True"}],
+            "enforcementMode": mode,
+            "taint": {"key": KEY, "value": "pending", "effect": "NoSchedule"},
+        },
+    })
 }
 
 /// Checks lesson 253: a controller that acts before its cache of rules has synced releases nodes. Only the resource

@@ -6,7 +6,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::harness::{REPORTERS, eventually, poll};
-use crate::restarts::Environment;
+use crate::restarts::{self, Environment};
 
 const NODES: usize = 5000;
 const RULES: usize = 10;
@@ -42,7 +42,7 @@ async fn objects_and_writes_for_reporters_do_not_grow_with_rules_and_nodes() {
     let environment = Environment::new("scale", 26).await;
     let nodes = environment.nodes();
     let node = |number: usize| {
-        let labels = json!({"test": "scale"});
+        let labels = json!({"test": "restart"});
         json!({"metadata": {"name": format!("n{number:04}"), "labels": labels}})
     };
     let creates = (0..NODES).map(|number| {
@@ -55,21 +55,11 @@ async fn objects_and_writes_for_reporters_do_not_grow_with_rules_and_nodes() {
     for number in 0..RULES {
         let name = format!("scale-{number}");
         let type_ = format!("example.com/Scale{number}");
-        environment
-            .apply(&json!({
-                "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
-                "kind": "NodeReadinessRule",
-                "metadata": {"name": name},
-                "spec": {
-                    "nodeSelector": {"matchLabels": {"test": "scale"}},
-                    "conditions": [{"type": type_, "requiredStatus": "True"}],
-                    "enforcementMode": "continuous",
-                    "dryRun": true,
-                    "taint": {"key": format!("readiness.k8s.io/{name}"), "effect": "NoSchedule"},
-                    "probes": [{"conditionType": type_, "tcpSocket": {"port": 9}}],
-                },
-            }))
-            .await;
+        let mut rule = restarts::rule(&name, "continuous");
+        rule["spec"]["conditions"][0]["type"] = json!(type_);
+        rule["spec"]["probes"] = json!([{"conditionType": type_, "tcpSocket": {"port": 9}}]);
+        rule["spec"]["dryRun"] = json!(true);
+        environment.apply(&rule).await;
     }
     for number in 0..RULES {
         let name = format!("scale-{number}");
