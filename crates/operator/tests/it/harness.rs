@@ -2,10 +2,11 @@
 //!
 //! Each test has its own names: its nodes, rules and labels begin with the name of its fixture.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -42,6 +43,8 @@ pub struct Fixture {
 impl Fixture {
     /// Connects as an administrator after the operator has started. `name` must be unique among the tests.
     pub async fn new(name: &'static str) -> Self {
+        static NAMES: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+        assert!(NAMES.lock().unwrap().insert(name), "another test has the name {name}");
         start_operator();
         Self { client: administrator().await, name }
     }

@@ -65,7 +65,8 @@ async fn all_objects_of_a_reporter_set_are_generated_and_owned_by_its_rules() {
     assert_owned(&daemon_set, &uid);
     // The DaemonSet is created last, after all objects that its pods need.
     assert_owned(&g.service_accounts.get(&names.set).await.unwrap(), &uid);
-    let config = g.config_maps.get(&names.set).await.unwrap();
+    let is_configured = |map: &ConfigMap| configured(map) == ["generated"];
+    let config = eventually(&g.config_maps, &names.set, is_configured).await;
     assert_owned(&config, &uid);
     let rules = serde_json::to_value(own_rules(&config)).unwrap();
     assert_eq!(rules[0]["probes"][0]["httpGet"]["path"], "/readiness");
@@ -117,7 +118,7 @@ async fn all_objects_of_a_reporter_set_are_generated_and_owned_by_its_rules() {
 
 #[tokio::test]
 async fn rules_with_equal_pod_settings_share_one_set() {
-    let t = Fixture::new("shared").await;
+    let t = Fixture::new("together").await;
     let g = Generated::of(&t);
     let mut rules = Vec::new();
     for number in 1..=3 {
@@ -132,7 +133,7 @@ async fn rules_with_equal_pod_settings_share_one_set() {
         uids.push(t.apply(rule).await.metadata.uid.unwrap());
     }
     let has = |rules: &'static [&str]| move |map: &ConfigMap| configured(map) == rules;
-    eventually(&g.config_maps, &set, has(&["shared-1", "shared-2", "shared-3"])).await;
+    eventually(&g.config_maps, &set, has(&["together-1", "together-2", "together-3"])).await;
     let owners = |number| {
         move |set: &DaemonSet| {
             set.metadata.owner_references.as_ref().is_some_and(|owners| owners.len() == number)
@@ -144,16 +145,16 @@ async fn rules_with_equal_pod_settings_share_one_set() {
     assert_eq!(role.metadata.owner_references, daemon_set.metadata.owner_references);
 
     // A rule that goes, or moves to another set, leaves the others and their pods alone.
-    t.delete_rule("shared-1").await;
-    gone(&t.rules(), "shared-1").await;
+    t.delete_rule("together-1").await;
+    gone(&t.rules(), "together-1").await;
     rules[1]["spec"]["reporter"]["priorityClassName"] = json!("system-cluster-critical");
     t.apply(&rules[1]).await;
-    eventually(&g.config_maps, &set, has(&["shared-3"])).await;
-    eventually(&g.config_maps, &reporter_set(&rules[1]), has(&["shared-2"])).await;
+    eventually(&g.config_maps, &set, has(&["together-3"])).await;
+    eventually(&g.config_maps, &reporter_set(&rules[1]), has(&["together-2"])).await;
     let later = eventually(&g.daemon_sets, &set, owners(1)).await;
     assert_eq!(later.metadata.uid, daemon_set.metadata.uid);
     assert_eq!(later.spec, daemon_set.spec);
-    for rule in ["shared-2", "shared-3"] {
+    for rule in ["together-2", "together-3"] {
         t.delete_rule(rule).await;
         gone(&t.rules(), rule).await;
     }
@@ -163,7 +164,7 @@ async fn rules_with_equal_pod_settings_share_one_set() {
 
 #[tokio::test]
 async fn reporters_keep_their_configuration_of_a_suspended_rule_while_others_change() {
-    let t = Fixture::new("suspended").await;
+    let t = Fixture::new("paused").await;
     let g = Generated::of(&t);
     let mut rule = t.probing_rule();
     let set = reporter_set(&rule);
@@ -177,19 +178,19 @@ async fn reporters_keep_their_configuration_of_a_suspended_rule_while_others_cha
     rule["spec"]["probes"][0]["httpGet"]["port"] = json!(1);
     t.apply(&rule).await;
     let mut other = t.probing_rule();
-    other["metadata"]["name"] = json!("suspended-2");
+    other["metadata"]["name"] = json!("paused-2");
     t.apply(&other).await;
     let map = eventually(&g.config_maps, &set, |map| configured(map).len() == 2).await;
     assert_eq!((port(&map, 0), port(&map, 1)), (json!(9099), json!(9099)));
     // Without another rule in the set, nobody changes its objects, and the deleted rule leaves its configuration.
-    t.delete_rule("suspended-2").await;
-    gone(&t.rules(), "suspended-2").await;
-    let map = eventually(&g.config_maps, &set, |map| configured(map) == ["suspended"]).await;
+    t.delete_rule("paused-2").await;
+    gone(&t.rules(), "paused-2").await;
+    let map = eventually(&g.config_maps, &set, |map| configured(map) == ["paused"]).await;
     assert_eq!(port(&map, 0), 9099);
     rule["spec"]["suspend"] = json!(false);
     t.apply(&rule).await;
     eventually(&g.config_maps, &set, |map| port(map, 0) == 1).await;
-    t.delete_rule("suspended").await;
+    t.delete_rule("paused").await;
     gone(&g.daemon_sets, &set).await;
 }
 
@@ -331,7 +332,7 @@ async fn an_object_that_another_client_changes_repeatedly_is_applied_with_backof
     let mut changed = 0;
     let waits = poll(async || {
         let live = g.config_maps.get(&set).await.unwrap();
-        if live.data == map.data {
+        if own_rules(&live) == own_rules(&map) {
             changed += 1;
             let params = PatchParams::default();
             g.config_maps.patch(&set, &params, &theirs).await.unwrap();
@@ -349,7 +350,7 @@ async fn an_object_that_another_client_changes_repeatedly_is_applied_with_backof
 
 #[tokio::test]
 async fn an_edited_probe_changes_the_configuration_and_a_mount_the_pods() {
-    let t = Fixture::new("edited").await;
+    let t = Fixture::new("probe-edited").await;
     let g = Generated::of(&t);
     let mut rule = t.probing_rule();
     let set = reporter_set(&rule);
@@ -374,7 +375,7 @@ async fn an_edited_probe_changes_the_configuration_and_a_mount_the_pods() {
 
 #[tokio::test]
 async fn all_generated_objects_are_deleted_with_the_last_probe() {
-    let t = Fixture::new("unprobed").await;
+    let t = Fixture::new("last-probe").await;
     let g = Generated::of(&t);
     let names = names(&t.probing_rule());
     t.apply(&t.probing_rule()).await;
