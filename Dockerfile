@@ -12,18 +12,18 @@ WORKDIR /src
 # another one with tools that a build does not use.
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
-# One build for both programs. With a named target, RUSTFLAGS do not apply to build scripts and procedural macros,
-# which cannot be static.
+# cargo gives the packages of one build the features that any of them needs. Every node runs the reporter, so it is built
+# by itself. With a named target, RUSTFLAGS do not apply to build scripts and procedural macros, which cannot be static.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     set -eu; \
     target="$(uname -m)-unknown-linux-gnu"; \
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" \
-      --package node-readiness-operator --bin node-readiness-operator \
-      --package node-readiness-reporter --bin node-readiness-reporter; \
     mkdir /out; \
-    cp "target/$target/release/node-readiness-operator" \
-      "target/$target/release/node-readiness-reporter" /out/
+    for program in node-readiness-operator node-readiness-reporter; do \
+      RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" \
+        --package "$program" --bin "$program"; \
+      cp "target/$target/release/$program" /out/; \
+    done
 
 FROM scratch AS operator
 COPY --from=build /out/node-readiness-operator /node-readiness-operator

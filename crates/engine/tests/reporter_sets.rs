@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use common::reporters::{self, generated, term};
 use common::{TestNode, TestRule};
+use k8s_openapi::api::core::v1::Volume;
 use kube::core::{Selector, SelectorExt as _};
 use node_readiness_api::{NodeReadinessRule, ReporterConfig, RuleProbes};
 use node_readiness_engine::reporter::{Member, Overlap, ReporterSet, ReporterSets, overlaps};
@@ -71,7 +72,7 @@ fn a_rule_is_in_the_configuration_of_another_set_only_for_conditions_that_it_dec
     assert_eq!(foreign.written_by_other_set, ["A"]);
     assert!(foreign.probes.is_empty() && foreign.required.is_empty());
     // The set's objects belong to its own rules only.
-    assert_eq!(shared.own_rules().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(shared.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["b"]);
     assert_eq!(names(&other.config), ["a", "b", "c"]);
     assert_eq!(other.config.rules[1].written_by_other_set, ["B"]);
 }
@@ -95,6 +96,33 @@ fn reporters_keep_what_they_have_of_a_suspended_rule() {
     // Nobody knows the pod settings of this set any more.
     assert_eq!(kept, [("reporter-x".to_owned(), before["reporter-x"].clone())].into());
     assert!(refused.is_empty());
+}
+
+#[test]
+fn pods_of_a_waiting_rule_are_prepared_without_its_probes() {
+    let socket = json!([{"conditionType": "W", "unixSocket": {"path": "/run/cni/a.sock"}}]);
+    let waiting = rule("a", "pool", &[]).spec("probes", socket).object();
+    let current = rule("b", "os", &["B"]).object();
+    let members = [Member::Waiting(&waiting), Member::Current(&current)];
+    let first = ReporterSets::of(&members, &BTreeMap::new()).unwrap().sets.remove(0);
+    assert_eq!(names(&first.config), ["b"]);
+    let term_of = |key: &str| term(&[json!({"key": key, "operator": "Exists"})]);
+    assert_eq!(terms(&first), json!([term_of("os"), term_of("pool")]));
+    let objects = generated(&first);
+    for metadata in [&objects.config_map.metadata, &objects.daemon_set.metadata] {
+        let owners = metadata.owner_references.iter().flatten();
+        assert_eq!(owners.map(|owner| &*owner.uid).collect::<Vec<_>>(), ["uid-a", "uid-b"]);
+    }
+    let volumes = objects.daemon_set.spec.template.spec.unwrap().volumes.unwrap();
+    let of_host = |volume: &Volume| volume.host_path.as_ref().map(|host| host.path.clone());
+    assert_eq!(volumes.iter().filter_map(of_host).collect::<Vec<_>>(), ["/run/cni"]);
+
+    // A rule whose probes run already keeps them until the new ones may run.
+    let before = sets(&[rule("a", "pool", &["V"])]).sets.remove(0).config;
+    let before = BTreeMap::from([("reporter".to_owned(), before)]);
+    let edited = ReporterSets::of(&members, &before).unwrap().sets.remove(0);
+    assert_eq!(edited.config.rules[0], before["reporter"].rules[0]);
+    assert_eq!(edited.rules, edited.config.rules);
 }
 
 #[test]

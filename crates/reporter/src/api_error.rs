@@ -78,7 +78,11 @@ impl From<kube::Error> for ApiError {
             kube::Error::Api(status) => Self::Refused {
                 code: status.code,
                 message: one_line(&status.message),
-                retry_after: None,
+                retry_after: status
+                    .details
+                    .map(|details| details.retry_after_seconds.into())
+                    .filter(|&seconds| seconds > 0)
+                    .map(Duration::from_secs),
             },
             error => Self::transport(&error),
         }

@@ -39,6 +39,7 @@ mod kubectl;
 mod layout;
 mod network;
 mod node;
+pub mod pause;
 mod pki;
 mod service;
 mod spec;

@@ -3,12 +3,12 @@
 //! `exec` is the program of an exec probe.
 
 mod agent;
-mod pause;
 mod test_servers;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use node_readiness_testkit::pause;
 
 #[derive(Parser)]
 #[command(version, about = "The program in the test cluster's own containers")]
@@ -26,7 +26,7 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let result = match Command::parse() {
-        Command::Pause => pause::run().await,
+        Command::Pause => pause::run().map_err(Into::into),
         Command::Agent(options) => agent::run(options).await,
         Command::TestServers(options) => test_servers::run(options).await,
         Command::Exec(options) => match test_servers::exec::run(&options) {

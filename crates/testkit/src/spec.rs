@@ -52,7 +52,8 @@ pub struct RealNodes {
     pub count: usize,
     /// The taints with which kubelet registers its Node.
     pub startup_taints: Vec<StartupTaint>,
-    /// The static `node-readiness-testkit` binary, which is the init process of a node and of every pod's sandbox.
+    /// The static `node-readiness-testkit` binary, which is the init process of a node. Beside it is
+    /// `node-readiness-pause`, the first process of every pod.
     pub testkit_binary: PathBuf,
     /// Image archives to import into every node, in addition to the sandbox image.
     pub images: Vec<PathBuf>,

@@ -76,13 +76,20 @@ pub(crate) fn build_static(programs: &[&str], progress: &Progress) -> anyhow::Re
         programs.join(", ")
     ));
     let target = static_target()?;
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--locked", "--release", "--target", target]);
-    for program in programs {
-        cargo.args(["--package", &package(program), "--bin", &package(program)]);
+    // cargo gives the packages of one build the features that any of them needs. Every node runs the reporter, so it
+    // is built by itself.
+    let (reporter, others): (Vec<_>, Vec<_>) =
+        programs.iter().copied().partition(|program| *program == "reporter");
+    for together in [others, reporter].iter().filter(|together| !together.is_empty()) {
+        let mut cargo = workspace::cargo();
+        cargo.args(["build", "--locked", "--release", "--target", target]);
+        for program in together {
+            cargo.args(["--package", &package(program)]);
+            cargo.args(binaries(program).iter().flat_map(|binary| ["--bin", binary.as_str()]));
+        }
+        // The Dockerfile has the same flags, so its images have the same binaries.
+        workspace::run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     }
-    // The Dockerfile has the same flags, so its images have the same binaries.
-    workspace::run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     let dir = workspace::target_dir().join(target).join("release");
     Ok(programs.iter().map(|program| dir.join(package(program))).collect())
 }
@@ -94,6 +101,15 @@ pub(crate) fn build_all(progress: &Progress) -> anyhow::Result<PathBuf> {
         .into_iter()
         .find(|binary| binary.ends_with(package("testkit")))
         .context("testkit is not among the programs")
+}
+
+/// Returns the binaries of a program's package. Test clusters need that of pods' sandboxes as well.
+fn binaries(program: &str) -> Vec<String> {
+    let mut binaries = vec![package(program)];
+    if program == "testkit" {
+        binaries.push(package("pause"));
+    }
+    binaries
 }
 
 /// Returns the package of a program, which is also the name of its binary.

@@ -82,7 +82,7 @@ pub fn generate(
     max_unavailable: MaxUnavailable,
 ) -> serde_json::Result<ReporterObjects> {
     let names = ReporterNames::of(&set.name);
-    let owners = set::owners(&set.config);
+    let owners = set::owners(&set.rules);
     let meta = |name: &str, namespace: Option<&str>| ObjectMeta {
         owner_references: Some(owners.clone()),
         ..metadata(&set.name, name, namespace)
@@ -102,7 +102,10 @@ pub fn generate(
         cluster_role_bindings,
         role,
         role_binding,
-        config_map: config_map(&set.name, &set.config, settings)?,
+        config_map: ConfigMap {
+            metadata: namespaced(),
+            ..config_map(&set.name, &set.config, settings)?
+        },
         daemon_set: DaemonSet {
             metadata: namespaced(),
             spec: daemon_set::spec(set, settings, max_unavailable),
@@ -123,7 +126,7 @@ pub fn config_map(
 ) -> serde_json::Result<ConfigMap> {
     Ok(ConfigMap {
         metadata: ObjectMeta {
-            owner_references: Some(set::owners(config)),
+            owner_references: Some(set::owners(config.own_rules())),
             ..metadata(set, set, Some(&settings.namespace))
         },
         data: Some(BTreeMap::from([(REPORTER_CONFIG_KEY.to_owned(), config.to_json()?)])),

@@ -50,7 +50,7 @@ pub(super) fn pod_spec(set: &ReporterSet, settings: &Settings) -> PodSpec {
         dns_policy: Some(if options.host_network { "Default" } else { "ClusterFirst" }.to_owned()),
         enable_service_links: Some(false),
         node_selector: Some(placement::node_selector()),
-        affinity: Some(placement::affinity(set.own_rules().map(|rule| &rule.node_selector))),
+        affinity: Some(placement::affinity(set.rules.iter().map(|rule| &rule.node_selector))),
         tolerations: Some(options.tolerations.clone().unwrap_or_else(tolerate_everything)),
         priority_class_name: Some(priority.to_owned()),
         image_pull_secrets: pull_secrets,

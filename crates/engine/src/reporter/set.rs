@@ -23,6 +23,8 @@ const MAX_CONFIG: usize = 900 << 10;
 pub enum Member<'a> {
     /// Reporters run the probes of its spec.
     Current(&'a NodeReadinessRule),
+    /// Its pods may run, but not its probes yet. Reporters keep what they have of it.
+    Waiting(&'a NodeReadinessRule),
     /// Reporters keep what they have of it, because it is suspended, cannot be read, or waits for a policy.
     Kept(&'a ObjectMeta),
 }
@@ -34,6 +36,8 @@ pub struct ReporterSet {
     pub name: String,
     /// The pod settings. The heartbeat is not one of them.
     pub options: ReporterOptions,
+    /// The rules of the set, oldest first, also those whose probes may not run yet.
+    pub rules: Vec<RuleProbes>,
     /// The configuration of the reporters, with rules of other sets as far as they matter here.
     pub config: ReporterConfig,
 }
@@ -55,6 +59,7 @@ struct Placed<'a> {
     set: String,
     options: Option<ReporterOptions>,
     probes: RuleProbes,
+    waits: bool,
 }
 
 impl ReporterSets {
@@ -76,9 +81,10 @@ impl ReporterSets {
         for name in names {
             let own = placed.iter().filter(|placed| placed.set == name);
             let options = own.clone().find_map(|placed| placed.options.clone());
-            let config = ReporterConfig { rules: rules(&name, &placed) };
+            let rules = own.map(|placed| placed.probes.clone()).collect();
+            let config = ReporterConfig { rules: configured(&name, &placed) };
             match options {
-                Some(options) => sets.push(ReporterSet { name, options, config }),
+                Some(options) => sets.push(ReporterSet { name, options, rules, config }),
                 None => drop(kept.insert(name, config)),
             }
         }
@@ -90,27 +96,22 @@ impl ReporterSets {
         self.kept.contains_key(name) || self.sets.iter().any(|set| set.name == name)
     }
 
-    /// Returns the set to apply that runs the probes of the rule with this uid.
+    /// Returns the set to apply to which the rule with this uid belongs.
     pub fn set_of(&self, uid: &str) -> Option<&ReporterSet> {
-        self.sets.iter().find(|set| set.config.own_rule(uid).is_some())
+        self.sets.iter().find(|set| set.rules.iter().any(|rule| rule.uid == uid))
     }
 }
 
 impl ReporterSet {
-    /// Returns the rules whose probes run in this set, oldest first.
-    pub fn own_rules(&self) -> impl Iterator<Item = &RuleProbes> {
-        self.config.own_rules()
-    }
-
-    /// Returns all probes.
+    /// Returns the probes of its rules.
     pub fn probes(&self) -> impl Iterator<Item = &Probe> {
-        self.config.rules.iter().flat_map(|rule| &rule.probes)
+        self.rules.iter().flat_map(|rule| &rule.probes)
     }
 }
 
 /// Returns the owners of a set's objects: all of its rules. The garbage collector deletes an object when all of its
 /// owners are gone.
-pub(super) fn owners(config: &ReporterConfig) -> Vec<OwnerReference> {
+pub(super) fn owners<'a>(rules: impl IntoIterator<Item = &'a RuleProbes>) -> Vec<OwnerReference> {
     let owner = |rule: &RuleProbes| OwnerReference {
         api_version: NodeReadinessRule::api_version(&()).into_owned(),
         kind: NodeReadinessRule::kind(&()).into_owned(),
@@ -119,7 +120,7 @@ pub(super) fn owners(config: &ReporterConfig) -> Vec<OwnerReference> {
         controller: None,
         block_owner_deletion: None,
     };
-    config.own_rules().map(owner).collect()
+    rules.into_iter().map(owner).collect()
 }
 
 impl<'a> Placed<'a> {
@@ -128,22 +129,43 @@ impl<'a> Placed<'a> {
         member: &Member<'a>,
         present: &BTreeMap<String, ReporterConfig>,
     ) -> serde_json::Result<Option<Self>> {
-        let (metadata, set, options, probes) = match member {
-            Member::Current(rule) => {
-                let options = rule.spec.reporter.clone().unwrap_or_default();
-                (&rule.metadata, set_name(&options)?, Some(options), rule_probes(rule))
-            }
-            Member::Kept(metadata) => {
-                let uid = metadata.uid.as_deref().unwrap_or_default();
-                let found =
-                    present.iter().find_map(|(set, config)| Some((set, config.own_rule(uid)?)));
-                let Some((set, probes)) = found else { return Ok(None) };
-                (*metadata, set.clone(), None, probes.clone())
-            }
+        let kept = |metadata: &'a ObjectMeta| {
+            let uid = metadata.uid.as_deref().unwrap_or_default();
+            let mut found = present.iter();
+            let (set, probes) =
+                found.find_map(|(set, config)| Some((set, config.own_rule(uid)?)))?;
+            Some(Self {
+                age: age(metadata),
+                set: set.clone(),
+                options: None,
+                probes: probes.clone(),
+                waits: false,
+            })
         };
-        let age = (metadata.creation_timestamp.as_ref(), metadata.name.as_deref());
-        Ok(Some(Self { age, set, options, probes }))
+        match member {
+            Member::Current(rule) => Self::by_spec(rule, false).map(Some),
+            Member::Waiting(rule) => match kept(&rule.metadata) {
+                Some(placed) => Ok(Some(placed)),
+                None => Self::by_spec(rule, true).map(Some),
+            },
+            Member::Kept(metadata) => Ok(kept(metadata)),
+        }
     }
+
+    fn by_spec(rule: &'a NodeReadinessRule, waits: bool) -> serde_json::Result<Self> {
+        let options = rule.spec.reporter.clone().unwrap_or_default();
+        Ok(Self {
+            age: age(&rule.metadata),
+            set: set_name(&options)?,
+            options: Some(options),
+            probes: rule_probes(rule),
+            waits,
+        })
+    }
+}
+
+fn age(metadata: &ObjectMeta) -> (Option<&Time>, Option<&str>) {
+    (metadata.creation_timestamp.as_ref(), metadata.name.as_deref())
 }
 
 /// Removes the rules that do not fit, after all older ones of their set.
@@ -171,11 +193,12 @@ fn refuse_the_youngest(
 
 /// Returns the rules in the configuration of a set: its own, and the conditions that older rules of other sets probe
 /// as well.
-fn rules(set: &str, placed: &[Placed<'_>]) -> Vec<RuleProbes> {
+fn configured(set: &str, placed: &[Placed<'_>]) -> Vec<RuleProbes> {
     let mut younger = BTreeSet::new();
     let mut rules: Vec<_> = placed
         .iter()
         .rev()
+        .filter(|placed| !placed.waits)
         .filter_map(|placed| {
             if placed.set == set {
                 younger.extend(types(&placed.probes));

@@ -227,7 +227,7 @@ impl<'a> Pass<'a> {
             }
             Err(error) => error,
         };
-        for rule in set.own_rules() {
+        for rule in &set.rules {
             let (name, uid) = (rule.name.clone(), Some(rule.uid.as_str().into()));
             self.controller.events.rule_failed(name, uid, "ApplyReporters", &failed.to_string());
         }
@@ -338,6 +338,10 @@ impl<'a> Pass<'a> {
             Decision::NoProbes | Decision::Deleted => Reporters::None,
             Decision::Refused(refusal) => Reporters::Refused(refusal.clone()),
             Decision::AwaitsGuard => Reporters::AwaitingPolicy,
+            Decision::AwaitsConditions => match outcome {
+                Some(failed @ Reporters::Failed(_)) => failed.clone(),
+                _ => Reporters::AwaitingPolicy,
+            },
             Decision::GuardFailed(cause) => Reporters::Failed(cause.clone()),
             Decision::Kept => self.observe(uid),
             Decision::Current => match outcome {
@@ -376,7 +380,7 @@ impl<'a> Pass<'a> {
         let live = self.caches.owned.daemon_sets.get(&name);
         MaxUnavailable::of(live.as_deref(), || {
             let rules: Vec<_> =
-                set.own_rules().filter_map(|rule| rule_set.by_uid(&rule.uid)).collect();
+                set.rules.iter().filter_map(|rule| rule_set.by_uid(&rule.uid)).collect();
             let selected =
                 |node: &Node| !node.is_ready() && rules.iter().any(|rule| rule.selects(node));
             self.caches.nodes.state_filter(selected).len()

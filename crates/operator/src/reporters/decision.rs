@@ -1,7 +1,9 @@
 //! Decides which rules have reporters.
 
+use std::collections::BTreeSet;
+
 use kube::Resource;
-use node_readiness_api::NodeReadinessRule;
+use node_readiness_api::{NodeReadinessRule, ReporterAccess};
 use node_readiness_engine::Rule;
 use node_readiness_engine::reporter::{
     Allowances, ConstrainedImpersonation, Member, Refusal, admit,
@@ -21,8 +23,11 @@ pub(super) enum Decision {
     Current,
     /// It is suspended or cannot be read, so its reporters stay as they are.
     Kept,
-    /// It waits for the guard. Until then its reporters stay as they are.
+    /// There is no guard in force. Until then its reporters stay as they are.
     AwaitsGuard,
+    /// The guard in force does not admit its conditions yet. Its pods are started meanwhile, and reporters that run its
+    /// probes stay as they are.
+    AwaitsConditions,
     /// The guard could not be applied. Until then its reporters stay as they are.
     GuardFailed(String),
     /// It is deleted.
@@ -60,23 +65,35 @@ impl Decision {
         if let Err(refusal) = admit(rule, allowances, impersonation) {
             return Self::Refused(refusal);
         }
-        match guard.state_for(rule) {
-            GuardState::InForce(_) => Self::Current,
+        match &*guard.state() {
+            GuardState::InForce(types) if admits(types, rule) => Self::Current,
+            GuardState::InForce(_) => Self::AwaitsConditions,
             GuardState::Pending => Self::AwaitsGuard,
-            GuardState::Failed(cause) => Self::GuardFailed(cause),
+            GuardState::Failed(cause) => Self::GuardFailed(cause.clone()),
         }
     }
 
     /// Returns whether reporters keep what they have of the rule.
     pub(super) fn keeps(&self) -> bool {
-        matches!(self, Self::Kept | Self::AwaitsGuard | Self::GuardFailed(_))
+        matches!(
+            self,
+            Self::Kept | Self::AwaitsGuard | Self::AwaitsConditions | Self::GuardFailed(_)
+        )
     }
 
     /// Returns the rule as a member of a reporter set, if it is one.
     pub(super) fn member<'a>(&self, rule: &'a StoredRule) -> Option<Member<'a>> {
         match (self, &rule.0) {
             (Self::Current, Ok(rule)) => Some(Member::Current(rule)),
+            (Self::AwaitsConditions, Ok(rule)) => Some(Member::Waiting(rule)),
             _ => self.keeps().then(|| Member::Kept(rule.meta())),
         }
     }
+}
+
+/// Returns whether a guard that admits these conditions admits those of a rule.
+fn admits(types: &BTreeSet<String>, rule: &NodeReadinessRule) -> bool {
+    let access = rule.spec.reporter.as_ref().map(|reporter| reporter.access).unwrap_or_default();
+    access != ReporterAccess::ConstrainedImpersonation
+        || rule.spec.probes.iter().all(|probe| types.contains(&probe.condition_type))
 }

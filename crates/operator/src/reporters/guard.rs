@@ -1,7 +1,7 @@
 //! The policy controller: the only writer of the guard policies.
 //!
-//! It reconciles when rules change, because one of the policies lists the conditions that they probe. Reporters
-//! wait until the guard admits their conditions.
+//! It reconciles when rules change, because one of the policies lists the conditions that they probe. A rule's probes
+//! do not run until the guard admits their conditions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,9 +12,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
-use node_readiness_api::{
-    NodeReadinessRule, REPORTER_CONFIG_KEY, REPORTER_SET_LABEL, RULE_UID_LABEL, ReporterAccess,
-};
+use node_readiness_api::{REPORTER_CONFIG_KEY, REPORTER_SET_LABEL, RULE_UID_LABEL};
 use node_readiness_engine::RuleSet;
 use node_readiness_engine::admission::{BoundPolicy, Strength, guard};
 use serde_json::Value;
@@ -63,25 +61,15 @@ impl Guard {
         (state, Self(seen))
     }
 
-    /// Returns the guard's state for a rule: `Pending` until it admits the rule's conditions.
-    pub(crate) fn state_for(&self, rule: &NodeReadinessRule) -> GuardState {
-        let state = self.0.borrow().clone();
-        match &state {
-            GuardState::InForce(types) if !admits(types, rule) => GuardState::Pending,
-            _ => state,
-        }
+    /// Returns the state.
+    pub(crate) fn state(&self) -> watch::Ref<'_, GuardState> {
+        self.0.borrow()
     }
 
     /// Returns the state and its changes.
     pub(crate) fn changes(&self) -> watch::Receiver<GuardState> {
         self.0.clone()
     }
-}
-
-fn admits(types: &BTreeSet<String>, rule: &NodeReadinessRule) -> bool {
-    let access = rule.spec.reporter.as_ref().map(|reporter| reporter.access).unwrap_or_default();
-    access != ReporterAccess::ConstrainedImpersonation
-        || rule.spec.probes.iter().all(|probe| types.contains(&probe.condition_type))
 }
 
 impl PolicyController {

@@ -1,5 +1,8 @@
 //! The permissions with which reporters write, their limits, and the features that rules may use.
 
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
@@ -7,10 +10,11 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::reporter::ReporterNames;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::harness::{Fixture, REPORTERS, configured, eventually, gone, reporter_set};
 
@@ -133,19 +137,30 @@ async fn a_rule_that_exceeds_the_allowances_has_no_reporters_and_reports_the_rea
 
 #[tokio::test]
 async fn the_guard_follows_the_rules_and_is_repaired() {
-    let t = Fixture::new("guarded").await;
+    let t = Fixture::new("guard").await;
     let types = |policy: &ValidatingAdmissionPolicy| {
         policy.spec.as_ref().unwrap().variables.as_ref().unwrap()[0].expression.clone()
     };
     let mut rule = t.probing_rule();
     rule["spec"]["conditions"][0]["type"] = json!("example.com/Guarded");
     rule["spec"]["probes"][0]["conditionType"] = json!("example.com/Guarded");
+    let set = reporter_set(&rule);
+    let before = config_maps(&t).list_metadata(&ListParams::default()).await.unwrap();
     t.apply(&rule).await;
-    // The DaemonSet is created after the guard allows its pods to write.
-    let set = eventually(&daemon_sets(&t), &reporter_set(&rule), |_| true).await;
+    // Pods start at once, and run the probe when the guard admits its condition.
+    let only = WatchParams::default().fields(&format!("metadata.name={set}"));
+    let version = before.metadata.resource_version.unwrap();
+    let mut versions = std::pin::pin!(config_maps(&t).watch(&only, &version).await.unwrap());
+    for expected in [&[][..], &["guard"]] {
+        let next = timeout(Duration::from_mins(1), versions.try_next()).await;
+        let Ok(Ok(Some(WatchEvent::Added(map) | WatchEvent::Modified(map)))) = next else {
+            panic!("{next:?}")
+        };
+        assert_eq!(configured(&map), expected);
+    }
+    assert!(daemon_sets(&t).get_opt(&set).await.unwrap().is_some());
     let policy = policies(&t).get("nrr-guard-impersonated").await.unwrap();
     assert!(types(&policy).contains(r#""example.com/Guarded""#), "{}", types(&policy));
-    assert!(set.creation_timestamp().unwrap().0 >= policy.creation_timestamp().unwrap().0);
 
     let hole = json!({"spec": {"validations": [{"expression": "true"}]}});
     let merge = Patch::Merge(&hole);
@@ -159,7 +174,7 @@ async fn the_guard_follows_the_rules_and_is_repaired() {
     bindings(&t).delete("nrr-guard-impersonated", &DeleteParams::default()).await.unwrap();
     eventually(&bindings(&t), "nrr-guard-impersonated", |b| b.metadata.uid != uid).await;
 
-    t.delete_rule("guarded").await;
+    t.delete_rule("guard").await;
     let without = |policy: &_| !types(policy).contains("example.com/Guarded");
     eventually(&policies(&t), "nrr-guard-impersonated", without).await;
 }

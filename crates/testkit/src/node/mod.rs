@@ -156,14 +156,14 @@ fn await_containerd(containerd: &mut Service, namespaces: Namespaces) -> Result<
     })
 }
 
-/// Writes the image of the pods' sandboxes: the testkit's own binary, which waits by default.
+/// Writes the image of the pods' sandboxes.
 pub(crate) fn write_sandbox_image(nodes: &RealNodes, layout: &Layout) -> Result<PathBuf> {
     files::create_dir(&layout.nodes())?;
     let archive = layout.nodes().join("sandbox.tar");
     let image = Image {
         reference: config::SANDBOX_IMAGE.to_owned(),
-        binary: nodes.testkit_binary.clone(),
-        default_arguments: vec!["pause".to_owned()],
+        binary: nodes.testkit_binary.with_file_name("node-readiness-pause"),
+        default_arguments: Vec::new(),
     };
     image.write(&archive)?;
     Ok(archive)
