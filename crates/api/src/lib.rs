@@ -11,6 +11,7 @@ mod names;
 mod ownership;
 mod probe;
 mod reporter_config;
+mod requirements;
 mod resources;
 mod rule;
 mod selector;
@@ -24,6 +25,7 @@ pub use probe::{
     Probe, ProbeAddress, Scheme, TcpSocketAction, UnixSocketAction, is_host, single_stars,
 };
 pub use reporter_config::{ReporterConfig, RuleProbes};
+pub use requirements::{HoldTimeout, HoldTimeoutAction, PodRequirement, ResourceRequirement};
 pub use resources::ReporterResources;
 pub use rule::{
     AfterReboot, ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode,
@@ -32,5 +34,5 @@ pub use rule::{
 };
 pub use status::{
     ConditionEvaluation, DryRunResults, NodeCounts, NodeEvaluation, NodeFailure,
-    NodeReadinessRuleStatus, ReporterStatus, TaintPresence,
+    NodeReadinessRuleStatus, ReporterStatus, RequirementEvaluation, TaintPresence,
 };

@@ -4,7 +4,7 @@
 //! the taints. So it survives the operator and the rule, and every user who can read the node can see why the
 //! node is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,14 @@ pub struct Claim {
     /// the condition counts again. With the same one it does not, so a restart of the operator releases nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expired_heartbeats: BTreeMap<String, Option<Time>>,
+    /// By name of a pod requirement, digests of the containers of pods. On a released node, those of the Ready pods:
+    /// after a reboot a pod counts again when its containers are others. On a node that is held because it rebooted,
+    /// those that do not count.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<String, BTreeSet<String>>,
+    /// Whether the node was held for longer than the rule's `holdTimeout` and has not been ready since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
     /// Whether the rule had released the node before, as version 0.1.0 recorded it. The operator reads it if
     /// there is no cause, and never sets it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -66,12 +74,25 @@ pub enum HoldCause {
     Unreachable,
 }
 
+impl HoldCause {
+    /// Returns the cause as in a record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bootstrap => "Bootstrap",
+            Self::Regressed => "Regressed",
+            Self::Stale => "Stale",
+            Self::Rebooted => "Rebooted",
+            Self::Unreachable => "Unreachable",
+        }
+    }
+}
+
 /// The state of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClaimState {
     /// The rule keeps the taint on the node.
     Held,
-    /// The conditions are met, and the rule has removed the taint.
+    /// The rule has removed the taint, because its requirements are met or because the node was overdue.
     Released,
 }

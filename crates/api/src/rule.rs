@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{NodeReadinessRuleStatus, Probe, ReporterResources, max_unavailable, selector};
+use crate::{
+    HoldTimeout, NodeReadinessRuleStatus, PodRequirement, Probe, ReporterResources,
+    ResourceRequirement, max_unavailable, selector,
+};
 
 /// Holds a taint on the covered nodes until their conditions are met.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -102,37 +105,76 @@ use crate::{NodeReadinessRuleStatus, Probe, ReporterResources, max_unavailable, 
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "self.enforcementMode != 'bootstrap-only' || !self.conditions.exists(c, has(c.defaultStatus))"
+    "self.enforcementMode != 'bootstrap-only' || !has(self.conditions) || !self.conditions.exists(c, has(c.defaultStatus))"
 ).message("conditions[].defaultStatus cannot be used with enforcementMode bootstrap-only: a node that has not reported yet would count as bootstrapped; remove defaultStatus or use continuous").field_path(".conditions"))]
 #[x_kube(validation = Rule::new(
     "self.enforcementMode != 'bootstrap-only' || !has(self.conditionPolicy) || self.conditionPolicy != 'anyOf'"
 ).message("conditionPolicy anyOf cannot be used with enforcementMode bootstrap-only; use allOf or continuous").field_path(".conditionPolicy"))]
 #[x_kube(validation = Rule::new(
-    "!has(self.probes) || self.probes.all(p, self.conditions.exists(c, c.type == p.conditionType))"
+    "!has(self.probes) || self.probes.all(p, has(self.conditions) && self.conditions.exists(c, c.type == p.conditionType))"
 ).message("probes[].conditionType must be one of conditions[].type: add the condition that the probe decides, or remove the probe").field_path(".probes"))]
 #[x_kube(validation = Rule::new(
-    "!has(self.probes) || self.conditions.all(c, !has(c.staleAfterSeconds) || !self.probes.exists(p, p.conditionType == c.type) || c.staleAfterSeconds >= 2 * (has(self.reporter) ? self.reporter.heartbeatSeconds : 300))"
+    "!has(self.probes) || !has(self.conditions) || self.conditions.all(c, !has(c.staleAfterSeconds) || !self.probes.exists(p, p.conditionType == c.type) || c.staleAfterSeconds >= 2 * (has(self.reporter) ? self.reporter.heartbeatSeconds : 300))"
 ).message("conditions[].staleAfterSeconds of a condition that a probe decides must be at least twice reporter.heartbeatSeconds (default 300), because a healthy reporter that sees no change is silent for that long; raise staleAfterSeconds or lower heartbeatSeconds").field_path(".conditions"))]
 #[x_kube(validation = Rule::new(
     "!has(self.reporter) || (has(self.probes) && size(self.probes) > 0)"
 ).message("reporter has no effect without probes; add a probe or remove reporter").field_path(".reporter"))]
+#[x_kube(validation = Rule::new(
+    "[has(self.conditions) && size(self.conditions) > 0, has(self.pods) && size(self.pods) > 0, has(self.csiDrivers) && size(self.csiDrivers) > 0, has(self.resources) && size(self.resources) > 0, has(self.resourceDrivers) && size(self.resourceDrivers) > 0].exists(given, given)"
+).message("a rule must require something: add an entry to conditions, pods, csiDrivers, resources or resourceDrivers").field_path(".conditions"))]
 pub struct NodeReadinessRuleSpec {
     /// Selects the nodes that the rule covers, by their labels. It must not be empty. To cover every node, use
     /// an expression that is true for every node, such as `kubernetes.io/os` with `Exists`.
     #[schemars(schema_with = "selector::node_selector")]
     pub node_selector: LabelSelector,
 
-    /// The required node conditions, one entry for each type.
-    #[schemars(length(min = 1, max = 32))]
+    /// The required node conditions, one entry for each type. A rule needs at least one entry here, or in pods,
+    /// csiDrivers, resources or resourceDrivers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<ConditionRequirement>,
 
-    /// Whether all conditions must be met (`allOf`), or at least one of them (`anyOf`).
+    /// Pods of which one must be Ready on the node, one entry for each name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub pods: Vec<PodRequirement>,
+
+    /// CSI drivers that must be registered on the node: those that its `CSINode` lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub csi_drivers: Vec<String>,
+
+    /// Resources of which the node must have enough in `status.allocatable`, one entry for each name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub resources: Vec<ResourceRequirement>,
+
+    /// DRA drivers that must have published all of their `ResourceSlices` for the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub resource_drivers: Vec<String>,
+
+    /// Whether all requirements must be met (`allOf`), or at least one of them (`anyOf`): conditions, pods,
+    /// csiDrivers, resources and resourceDrivers alike.
     #[serde(default)]
     pub condition_policy: ConditionPolicy,
 
-    /// When the rule applies to a node. With `bootstrap-only` it applies until the conditions were met once. With
-    /// `continuous` it always applies: the taint comes back when the conditions are no longer met.
+    /// Seconds for which the requirements must have been met before a held node is released.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 86400))]
+    pub min_ready_seconds: u32,
+
+    /// What happens to a node that is held for long. By default nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_timeout: Option<HoldTimeout>,
+
+    /// When the rule applies to a node. With `bootstrap-only` it applies until the requirements were met once. With
+    /// `continuous` it always applies: the taint comes back when the requirements are no longer met.
     pub enforcement_mode: EnforcementMode,
 
     /// The taint that keeps pods off a node until its conditions are met.
@@ -156,10 +198,11 @@ pub struct NodeReadinessRuleSpec {
     #[schemars(schema_with = "max_unavailable::schema")]
     pub max_unavailable: Option<IntOrString>,
 
-    /// The effect of a reboot on conditions that were reported before it. With `Hold` they count as Unknown
-    /// until they are reported again, so no pod starts on the node before its agents run, and a bootstrap-only
-    /// rule applies again. With `Keep` they still count. By default `Hold` applies to the conditions of the
-    /// rule's own probes, and `Keep` to others, whose writers may never write them again.
+    /// The effect of a reboot on conditions that were reported before it, and on required pods. With `Hold`
+    /// conditions count as Unknown until they are reported again, and pods count when their containers have restarted,
+    /// so no pod starts on the node before its agents run, and a bootstrap-only rule applies again. With `Keep` they
+    /// still count. By default `Hold` applies to pods and to the conditions of the rule's own probes, and `Keep` to
+    /// other conditions, whose writers may never write them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // An Option of an enum would get the enum's description instead of this field's.
     #[schemars(with = "AfterReboot", extend("nullable" = true))]
@@ -175,6 +218,11 @@ pub struct NodeReadinessRuleSpec {
     /// How the reporters run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reporter: Option<ReporterOptions>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A node condition with its required status.

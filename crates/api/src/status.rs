@@ -80,6 +80,10 @@ pub struct NodeCounts {
     /// Nodes with a stale condition, which counts as Unknown.
     #[serde(default)]
     pub stale: u32,
+    /// Nodes that were held for longer than `holdTimeout` and are still not ready, whether or not they still carry the
+    /// taint.
+    #[serde(default)]
+    pub overdue: u32,
 }
 
 /// The reporters of a rule.
@@ -120,6 +124,10 @@ pub struct NodeEvaluation {
     /// One entry for each of the rule's conditions.
     #[schemars(length(max = 32))]
     pub condition_results: Vec<ConditionEvaluation>,
+    /// One entry for each of the rule's other requirements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub requirement_results: Vec<RequirementEvaluation>,
     /// Whether the node carries the rule's taint.
     pub taint_status: TaintPresence,
     /// The time of the last change.
@@ -142,6 +150,19 @@ pub struct ConditionEvaluation {
     // An Option of an enum would get the enum's description instead of this field's.
     #[schemars(with = "ConditionStatus", extend("nullable" = true))]
     pub default_status: Option<ConditionStatus>,
+}
+
+/// One requirement besides conditions, on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequirementEvaluation {
+    /// The field and name of the requirement, such as `pods/calico` or `resources/nvidia.com/gpu`.
+    pub requirement: String,
+    /// Whether the node meets it.
+    pub met: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// Whether a node carries a taint.

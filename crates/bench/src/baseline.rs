@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use node_readiness_api::{CLAIMS_ANNOTATION, CONTROLLER_NAME};
-use node_readiness_engine::{
-    CoveredNodes, Heartbeats, Node, PlanContext, RegressedNodes, RuleSet, plan,
-};
+use node_readiness_engine::{Node, PlanContext, RuleSet, plan};
 use serde_json::{Value, json};
 
 use crate::environment::Environment;
@@ -64,15 +62,7 @@ pub(crate) fn curve(watching: &Watching, begun: Instant, done: impl Fn(&Counts) 
 
 /// Returns the operator's patches for each node if its conditions had this status.
 fn patches(watching: &Watching, rules: &RuleSet, status: &str) -> Vec<Option<json_patch::Patch>> {
-    let (heartbeats, regressed_nodes, covered_nodes) =
-        (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
-    let context = PlanContext {
-        now: Timestamp::now(),
-        uptime: Duration::ZERO,
-        heartbeats: &heartbeats,
-        regressed_nodes: &regressed_nodes,
-        covered_nodes: &covered_nodes,
-    };
+    let context = PlanContext::unobserved(Timestamp::now(), Duration::ZERO);
     let nodes = watching.nodes();
     nodes
         .iter()

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::jiff::Timestamp;
-use node_readiness_engine::{
-    CoveredNodes, Heartbeats, Node, PlanContext, RegressedNodes, Rule, RuleSet, plan,
-};
+use node_readiness_engine::{Heartbeats, Node, PlanContext, Rule, RuleSet, plan};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::fixture;
@@ -29,20 +27,14 @@ pub(crate) fn measure() -> anyhow::Result<f64> {
         Rule::compile(&rule).context("a rule as it is made here")
     });
     let rules = RuleSet::new(rules.collect::<anyhow::Result<Vec<_>>>()?, []);
-    let (mut heartbeats, regressed_nodes, covered_nodes) =
-        (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
+    let mut heartbeats = Heartbeats::default();
     let nodes =
         (0..NODES).map(|number| held(number, &rules)).collect::<anyhow::Result<Vec<_>>>()?;
     for node in &nodes {
         heartbeats.observe(node, Duration::ZERO);
     }
-    let context = PlanContext {
-        now: Timestamp::UNIX_EPOCH,
-        uptime: Duration::from_secs(1),
-        heartbeats: &heartbeats,
-        regressed_nodes: &regressed_nodes,
-        covered_nodes: &covered_nodes,
-    };
+    let context = PlanContext::unobserved(Timestamp::UNIX_EPOCH, Duration::from_secs(1));
+    let context = PlanContext { heartbeats: &heartbeats, ..context };
     // The processor time of this thread, which does not depend on other load.
     let begun = processor_time();
     let mut evaluations = 0.0;
@@ -70,15 +62,7 @@ fn processor_time() -> Duration {
 /// A node that every rule holds, as the operator leaves it.
 fn held(number: usize, rules: &RuleSet) -> anyhow::Result<Node> {
     let bare = serde_json::to_value(fixture::node(number, RULES, 0)?)?;
-    let (heartbeats, regressed_nodes, covered_nodes) =
-        (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
-    let context = PlanContext {
-        now: Timestamp::UNIX_EPOCH,
-        uptime: Duration::ZERO,
-        heartbeats: &heartbeats,
-        regressed_nodes: &regressed_nodes,
-        covered_nodes: &covered_nodes,
-    };
+    let context = PlanContext::unobserved(Timestamp::UNIX_EPOCH, Duration::ZERO);
     let plan = plan(&serde_json::from_value(bare.clone())?, rules, &context);
     let patch = plan.patch.context("a node that is to be held is written")?;
     let mut node = bare;

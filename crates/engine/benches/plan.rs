@@ -72,8 +72,8 @@ struct Surroundings {
 impl Surroundings {
     fn plan(&self, node: &Node, rules: &RuleSet) -> NodePlan {
         let Self { heartbeats, regressed_nodes, covered_nodes } = self;
-        let (now, uptime) = (Timestamp::UNIX_EPOCH, Duration::from_mins(1));
-        plan(node, rules, &PlanContext { now, uptime, heartbeats, regressed_nodes, covered_nodes })
+        let context = PlanContext::unobserved(Timestamp::UNIX_EPOCH, Duration::from_mins(1));
+        plan(node, rules, &PlanContext { heartbeats, regressed_nodes, covered_nodes, ..context })
     }
 }
 

@@ -1,15 +1,23 @@
 //! The decision of one rule about one node.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use node_readiness_api::{Claim, ClaimState, EnforcementMode, HoldCause};
+use node_readiness_api::{
+    Claim, ClaimState, EnforcementMode, HoldCause, HoldTimeout, HoldTimeoutAction,
+};
 
 use crate::claims::is_held;
+use crate::containers::{Containers, Pods};
 use crate::heartbeats::{Heartbeats, NodeHeartbeats};
 use crate::max_unavailable::{CoveredNodes, RegressedNodes};
-use crate::{Evaluation, Node, NodeCondition, Rule, RuleSet, bootstrap, claims, node, reboot};
+use crate::signals::{Signal, Signals};
+use crate::{
+    Delay, Evaluation, MetSince, Node, NodeCondition, Rule, RuleSet, SignalState, bootstrap,
+    claims, node, quantity, reboot,
+};
 
 /// How long after its creation a rule waits for the first verdict of its own probes, on a node that was in
 /// service before. Reporters start in less time.
@@ -24,25 +32,43 @@ pub struct PlanContext<'a> {
     pub uptime: Duration,
     /// The heartbeats of conditions.
     pub heartbeats: &'a Heartbeats,
+    /// What rules require besides conditions, as observed.
+    pub signals: &'a Signals,
+    /// Since when nodes meet the requirements of rules with `minReadySeconds`.
+    pub met_since: &'a MetSince,
     /// The nodes that rules hold because they regressed.
     pub regressed_nodes: &'a RegressedNodes,
     /// The nodes that rules cover.
     pub covered_nodes: &'a CoveredNodes,
 }
 
+impl PlanContext<'static> {
+    /// Returns the context of an operator that has observed nothing yet.
+    pub fn unobserved(now: Timestamp, uptime: Duration) -> Self {
+        type Nothing = (Heartbeats, Signals, MetSince, RegressedNodes, CoveredNodes);
+        static NOTHING: LazyLock<Nothing> = LazyLock::new(Nothing::default);
+        let (heartbeats, signals, met_since, regressed_nodes, covered_nodes) = &*NOTHING;
+        Self { now, uptime, heartbeats, signals, met_since, regressed_nodes, covered_nodes }
+    }
+}
+
 /// The state of a node with respect to a rule that covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeState {
-    /// The conditions are not met: the rule holds its taint on the node.
+    /// The requirements are not met: the rule holds its taint on the node.
     Held,
-    /// The conditions are met.
+    /// The requirements are met.
     Ready,
-    /// The conditions were met once, and the rule is bootstrap-only.
+    /// The requirements were met once, and the rule is bootstrap-only.
     Bootstrapped,
-    /// The conditions are no longer met, and the node is not held because `maxUnavailable` is used up.
+    /// The requirements are no longer met, and the node is not held because `maxUnavailable` is used up.
     Deferred,
-    /// The node was in service before the rule was created, and the rule's own probes have not reported yet.
+    /// The node was in service before the rule was created, and the rule's own probes have not reported yet. Or the
+    /// rule had released it, and its requirements are not observed yet.
     Pending,
+    /// The requirements are not met, and the rule has released the node, because it was held for longer than
+    /// `holdTimeout`.
+    Overdue,
 }
 
 /// The intent of a rule for a node.
@@ -53,7 +79,7 @@ pub(crate) enum Intent {
     Defer,
     /// Leave the node unchanged, because it was in service before the rule and the first verdict is missing.
     Wait,
-    /// Remove the taint, because the conditions are met.
+    /// Remove the taint, because the requirements are met or the node is overdue.
     Release,
     /// Remove the taint and record the bootstrap, because the conditions of a bootstrap-only rule are met for
     /// the first time.
@@ -72,6 +98,10 @@ pub(crate) struct Decision<'r> {
     pub rule: &'r Rule,
     pub intent: Intent,
     pub state: Option<(NodeState, Evaluation)>,
+    /// Whether the node was held for longer than `holdTimeout` and has not been ready since.
+    pub overdue: bool,
+    /// The containers of required pods to record.
+    pub containers: Containers,
     /// When to requeue the node although nothing changes.
     pub recheck_in: Option<Duration>,
 }
@@ -87,8 +117,98 @@ pub(crate) fn decide<'r>(
 ) -> Decision<'r> {
     if !rule.covers(node) {
         let intent = if rule.is_frozen() { Intent::Freeze } else { Intent::Withdraw };
-        return Decision { rule, intent, state: None, recheck_in: None };
+        let (state, overdue, containers, recheck_in) = (None, false, Containers::new(), None);
+        return Decision { rule, intent, state, overdue, containers, recheck_in };
     }
+    let pods = Pods { node, rule, claim, heartbeats, signals: context.signals };
+    let mut evaluation = evaluate(node, rule, rules, pods, context.now);
+    let (mut intent, mut state, pending) = by_evaluation(node, rule, claim, &evaluation, context);
+    let (mut delayed, mut on_time) = (None, None);
+    if let Some((delay, cause, wait)) = delay(node, rule, claim, &intent, state, context) {
+        evaluation.held_by = Some(delay);
+        (intent, state) = (Intent::Hold(cause), NodeState::Held);
+        delayed = wait;
+    }
+    let mut overdue = state == NodeState::Overdue;
+    if let (Intent::Hold(cause), Some(timeout)) = (&intent, rule.hold_timeout)
+        // No pod starts while kubelet is silent, and when it reports again, the hold ends.
+        && *cause != HoldCause::Unreachable
+    {
+        on_time = overdue_in(timeout, claim, context.now);
+        overdue = on_time.is_none();
+        if overdue && timeout.action == HoldTimeoutAction::Release {
+            (intent, state) = (Intent::Release, NodeState::Overdue);
+        }
+    }
+    let intent = if rule.is_frozen() { Intent::Freeze } else { intent };
+    let containers = match intent {
+        Intent::Release if state == NodeState::Ready => pods.of_released(),
+        Intent::Hold(HoldCause::Rebooted) => pods.of_rebooted(),
+        _ => pods.recorded(),
+    };
+    let silence = next_silence(rule, |type_| heartbeats.silent_for(type_));
+    let recheck_in = [silence, pending, delayed, on_time].into_iter().flatten().min();
+    Decision { rule, intent, state: Some((state, evaluation)), overdue, containers, recheck_in }
+}
+
+/// Decides by the evaluation alone. Returns also when to decide again although nothing changes.
+fn by_evaluation(
+    node: &Node,
+    rule: &Rule,
+    claim: Option<&Claim>,
+    evaluation: &Evaluation,
+    context: &PlanContext<'_>,
+) -> (Intent, NodeState, Option<Duration>) {
+    let is_bootstrap_only = rule.mode == EnforcementMode::BootstrapOnly;
+    let completed = is_bootstrap_only && bootstrap::is_recorded(node, rule);
+    let pending = || pending_for(node, rule, claim, evaluation, context.now);
+    let (intent, state) = if completed && (evaluation.satisfied || !evaluation.has_outdated()) {
+        (Intent::Completed, NodeState::Bootstrapped)
+    } else if evaluation.satisfied && is_bootstrap_only {
+        (Intent::Complete, NodeState::Bootstrapped)
+    } else if evaluation.satisfied {
+        (Intent::Release, NodeState::Ready)
+    } else if evaluation.is_undecided(rule) {
+        keep(node, rule, claim)
+    } else if let Some(wait) = pending() {
+        return (Intent::Wait, NodeState::Pending, Some(wait));
+    } else if was_released_overdue(rule, claim) && !evaluation.has_outdated() {
+        (Intent::Release, NodeState::Overdue)
+    } else {
+        hold(node, rule, claim, evaluation, context)
+    };
+    (intent, state, None)
+}
+
+/// Returns why to hold a node that meets the requirements: the reason, the cause for the record, and for how long.
+fn delay(
+    node: &Node,
+    rule: &Rule,
+    claim: Option<&Claim>,
+    intent: &Intent,
+    state: NodeState,
+    context: &PlanContext<'_>,
+) -> Option<(Delay, HoldCause, Option<Duration>)> {
+    let is_met = matches!(state, NodeState::Ready | NodeState::Bootstrapped);
+    if is_met && reboot::may_be_under_way(node, rule) {
+        return Some((Delay::Unreachable, HoldCause::Unreachable, None));
+    }
+    if !is_met || matches!(intent, Intent::Completed) {
+        return None;
+    }
+    let left = min_ready_left(node, rule, claim, context)?;
+    Some((Delay::MinReady, cause_of(claim), Some(left)))
+}
+
+/// Evaluates a rule's requirements on a node.
+fn evaluate(
+    node: &Node,
+    rule: &Rule,
+    rules: &RuleSet,
+    pods: Pods<'_>,
+    now: Timestamp,
+) -> Evaluation {
+    let Pods { claim, heartbeats, signals, .. } = pods;
     let silent_for = |type_: &str| heartbeats.silent_for(type_);
     let is_outdated = |condition: &NodeCondition| {
         let is_reported = || {
@@ -98,35 +218,66 @@ pub(crate) fn decide<'r>(
         reboot::is_unrecorded(node) && !is_reported()
     };
     let is_leftover = |condition: &NodeCondition| {
-        is_leftover(node, condition, rule, rules, claim, heartbeats, context.now)
+        is_leftover(node, condition, rule, rules, claim, heartbeats, now)
     };
-    let evaluation = Evaluation::of(node, rule, claim, silent_for, is_outdated, is_leftover);
-    let recheck_in = next_silence(rule, silent_for);
-    let is_bootstrap_only = rule.mode == EnforcementMode::BootstrapOnly;
-    let completed = is_bootstrap_only && bootstrap::is_recorded(node, rule);
-    let mut waits_for = None;
-    let (intent, state) = if completed && (evaluation.satisfied || !evaluation.has_outdated()) {
-        (Intent::Completed, NodeState::Bootstrapped)
-    } else if !evaluation.satisfied {
-        waits_for = pending_for(node, rule, claim, &evaluation, context.now);
-        match waits_for {
-            Some(_) => (Intent::Wait, NodeState::Pending),
-            None => hold(node, rule, claim, &evaluation, context),
+    let state_of = |signal: &Signal| match signal {
+        Signal::Pods { name, source, .. } => pods.state(name, source),
+        Signal::Resource { name, minimum, .. } => {
+            let found = node.allocatable().get(name).and_then(quantity::nanos);
+            SignalState::of(found.is_some_and(|found| found >= *minimum))
         }
-    } else if is_bootstrap_only {
-        (Intent::Complete, NodeState::Bootstrapped)
-    } else {
-        (Intent::Release, NodeState::Ready)
+        Signal::CsiDriver(_) | Signal::ResourceDriver(_) => {
+            let known = signals.has_driver(node.name(), signal);
+            known.map_or(SignalState::Unobserved, SignalState::of)
+        }
     };
-    let is_met = matches!(state, NodeState::Ready | NodeState::Bootstrapped);
-    let (intent, state) = if is_met && reboot::may_be_under_way(node, rule) {
-        (Intent::Hold(HoldCause::Unreachable), NodeState::Held)
-    } else {
-        (intent, state)
-    };
-    let intent = if rule.is_frozen() { Intent::Freeze } else { intent };
-    let recheck_in = recheck_in.into_iter().chain(waits_for).min();
-    Decision { rule, intent, state: Some((state, evaluation)), recheck_in }
+    Evaluation::of(node, rule, claim, silent_for, is_outdated, is_leftover, state_of)
+}
+
+/// Leaves a node as it is until the rule's requirements are observed. A node that the rule does not know yet is held,
+/// unless it was in service before the rule.
+fn keep(node: &Node, rule: &Rule, claim: Option<&Claim>) -> (Intent, NodeState) {
+    match claim.map(|claim| claim.state) {
+        Some(ClaimState::Held) => (Intent::Freeze, NodeState::Held),
+        Some(ClaimState::Released) => (Intent::Freeze, NodeState::Pending),
+        None if was_in_service(node, rule, claim) => (Intent::Wait, NodeState::Pending),
+        None => (Intent::Hold(HoldCause::Bootstrap), NodeState::Held),
+    }
+}
+
+/// Returns how much longer a held node must meet the requirements before it is released.
+fn min_ready_left(
+    node: &Node,
+    rule: &Rule,
+    claim: Option<&Claim>,
+    context: &PlanContext<'_>,
+) -> Option<Duration> {
+    let is_held = claim.map_or_else(|| node.carries(&rule.taint), is_held);
+    let met_for = context.met_since.met_for(node.name(), &rule.uid, context.uptime);
+    rule.min_ready.checked_sub(met_for).filter(|left| is_held && !left.is_zero())
+}
+
+/// Returns why a node is held that stays held.
+fn cause_of(claim: Option<&Claim>) -> HoldCause {
+    let Some(claim) = claim else { return HoldCause::Bootstrap };
+    let before = if claim.is_regression() { HoldCause::Regressed } else { HoldCause::Bootstrap };
+    claim.cause.unwrap_or(before)
+}
+
+/// Returns whether a rule released a node because it was overdue, and would do so again.
+fn was_released_overdue(rule: &Rule, claim: Option<&Claim>) -> bool {
+    let releases =
+        rule.hold_timeout.is_some_and(|timeout| timeout.action == HoldTimeoutAction::Release);
+    releases && claim.is_some_and(|claim| claim.overdue && !is_held(claim))
+}
+
+/// Returns the time until a held node is overdue; `None` if it is.
+fn overdue_in(timeout: HoldTimeout, claim: Option<&Claim>, now: Timestamp) -> Option<Duration> {
+    let since = claim.filter(|claim| is_held(claim)).map_or(now, |claim| claim.since.0);
+    // The time may be another operator's, whose clock is ahead.
+    let held_for = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    let limit = Duration::from_secs(timeout.seconds.into());
+    limit.checked_sub(held_for).filter(|left| !left.is_zero())
 }
 
 /// Returns whether a condition of the rule's own probes existed before they reported it, such as one that an
@@ -170,7 +321,7 @@ fn pending_for(
     evaluation: &Evaluation,
     now: Timestamp,
 ) -> Option<Duration> {
-    if !was_in_service(node, rule, claim) || evaluation.awaits_own_probes(rule) != Some(true) {
+    if !was_in_service(node, rule, claim) || evaluation.awaits_observation(rule) != Some(true) {
         return None;
     }
     // If the local clock is behind the API server's, the rule counts as just created.
@@ -198,7 +349,11 @@ fn hold(
 ) -> (Intent, NodeState) {
     // A rule that was bootstrap-only and completed has released the node, even if it was edited since.
     let recorded = claim.and_then(|claim| claim.cause).filter(|_| claim.is_some_and(is_held));
-    if evaluation.has_outdated() || recorded == Some(HoldCause::Rebooted) {
+    // Pods are usually not Ready after a reboot, so none of them is outdated.
+    let is_rebooted = evaluation.has_outdated()
+        || (rule.resets_pods() && reboot::is_unrecorded(node))
+        || recorded == Some(HoldCause::Rebooted);
+    if is_rebooted {
         return (Intent::Hold(HoldCause::Rebooted), NodeState::Held);
     }
     let released = match claim.map(|claim| claim.state) {
@@ -206,7 +361,7 @@ fn hold(
         None => {
             bootstrap::is_recorded(node, rule)
                 || (was_in_service(node, rule, claim)
-                    && evaluation.awaits_own_probes(rule).is_some())
+                    && evaluation.awaits_observation(rule).is_some())
         }
     };
     if released {

@@ -1,25 +1,47 @@
-//! The evaluation of a rule's conditions on a node.
+//! The evaluation of a rule's requirements on a node.
 
 use std::time::Duration;
 
 use node_readiness_api::{
     Claim, ConditionEvaluation, ConditionPolicy, ConditionRequirement, ConditionStatus, HoldCause,
+    RequirementEvaluation,
 };
 use smallvec::SmallVec;
 
+use crate::signals::Signal;
 use crate::{Node, NodeCondition, Rule, claims};
 
-/// The number of conditions that are stored inline: as many as fit in the space of a pointer. There is an
+/// The number of requirements that are stored inline: as many as fit in the space of a pointer. There is an
 /// evaluation for each node and rule.
 const FEW: usize = 16;
 
-/// The evaluation of a rule's conditions on a node.
+/// The evaluation of a rule's requirements on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evaluation {
     /// Whether the rule's policy is satisfied.
     pub satisfied: bool,
     /// Each of the rule's conditions as found on the node, in the rule's order.
     pub found: SmallVec<[Found; FEW]>,
+    /// Each of the rule's other requirements as found, in the rule's order.
+    pub signals: SmallVec<[SignalState; FEW]>,
+    /// Why the node is held although the policy is satisfied.
+    pub held_by: Option<Delay>,
+}
+
+impl SignalState {
+    /// Returns the state of an observed requirement.
+    pub(crate) fn of(met: bool) -> Self {
+        if met { Self::Met } else { Self::Unmet }
+    }
+}
+
+/// Why a node is held although it meets the requirements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delay {
+    /// Kubelet does not report.
+    Unreachable,
+    /// The requirements have been met for less than `minReadySeconds`.
+    MinReady,
 }
 
 /// The result for one condition on a node.
@@ -35,6 +57,19 @@ pub enum Found {
     Outdated,
     /// The rule's own probes decide the condition, and it existed before they reported it. It counts as Unknown.
     Leftover,
+}
+
+/// The result for another requirement on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalState {
+    /// The node meets it.
+    Met,
+    /// The node does not meet it.
+    Unmet,
+    /// The node met it before its last boot, and not observably since.
+    Outdated,
+    /// It is not observed yet.
+    Unobserved,
 }
 
 impl Found {
@@ -61,12 +96,37 @@ impl Found {
     }
 }
 
+/// A requirement that is not met, as found.
+#[derive(Clone, Copy, Debug)]
+enum Unmet<'r> {
+    Condition(&'r ConditionRequirement, Found),
+    Signal(&'r Signal, SignalState),
+}
+
+impl Unmet<'_> {
+    /// Returns whether the rule observes it itself: by its probes, or by the operator's watches.
+    fn is_own(self, rule: &Rule) -> bool {
+        match self {
+            Self::Condition(condition, _) => rule.probes(&condition.type_),
+            Self::Signal(..) => true,
+        }
+    }
+
+    /// Returns whether it was observed.
+    fn is_observed(self) -> bool {
+        match self {
+            Self::Condition(_, found) => matches!(found, Found::Status(_) | Found::Stale),
+            Self::Signal(_, state) => state != SignalState::Unobserved,
+        }
+    }
+}
+
 impl Evaluation {
-    /// Evaluates a node against a rule's conditions.
+    /// Evaluates a node against a rule's requirements.
     ///
     /// `claim` is the rule's claim on the node. Of a condition, `silent_for` returns the time without a new
     /// heartbeat, `is_outdated` whether it was reported before a boot that is not recorded yet, and `is_leftover`
-    /// whether it existed before the rule's own probes reported it.
+    /// whether it existed before the rule's own probes reported it. `find` looks for another requirement.
     pub fn of(
         node: &Node,
         rule: &Rule,
@@ -74,6 +134,7 @@ impl Evaluation {
         silent_for: impl Fn(&str) -> Option<Duration>,
         is_outdated: impl Fn(&NodeCondition) -> bool,
         is_leftover: impl Fn(&NodeCondition) -> bool,
+        find: impl Fn(&Signal) -> SignalState,
     ) -> Self {
         let rebooted = claim.is_some_and(|claim| claim.cause == Some(HoldCause::Rebooted));
         let found: SmallVec<[Found; FEW]> = rule
@@ -102,18 +163,32 @@ impl Evaluation {
                 }
             })
             .collect();
-        let mut holds =
-            rule.conditions.iter().zip(&found).map(|(condition, found)| found.satisfies(condition));
+        let signals: SmallVec<[SignalState; FEW]> = rule.signals.iter().map(find).collect();
+        let conditions = rule.conditions.iter().zip(&found);
+        let mut met = conditions
+            .map(|(condition, found)| found.satisfies(condition))
+            .chain(signals.iter().map(|state| *state == SignalState::Met));
         let satisfied = match rule.policy {
-            ConditionPolicy::AllOf => holds.all(|holds| holds),
-            ConditionPolicy::AnyOf => holds.any(|holds| holds),
+            ConditionPolicy::AllOf => met.all(|met| met),
+            ConditionPolicy::AnyOf => met.any(|met| met),
         };
-        Self { satisfied, found }
+        Self { satisfied, found, signals, held_by: None }
     }
 
-    /// Returns whether the node lacks one of the conditions, even if a default applies.
+    /// Returns whether the node lacks one of the conditions, even if a default applies, or another requirement.
     pub fn has_missing(&self) -> bool {
-        self.found.contains(&Found::Absent)
+        self.found.contains(&Found::Absent) || self.signals.contains(&SignalState::Unmet)
+    }
+
+    /// Returns whether the rule could be satisfied by what is not observed yet.
+    pub(crate) fn is_undecided(&self, rule: &Rule) -> bool {
+        let is_unobserved =
+            |unmet: Unmet<'_>| matches!(unmet, Unmet::Signal(_, SignalState::Unobserved));
+        match rule.policy {
+            _ if self.satisfied => false,
+            ConditionPolicy::AllOf => self.unmet(rule).all(is_unobserved),
+            ConditionPolicy::AnyOf => self.unmet(rule).any(is_unobserved),
+        }
     }
 
     /// Returns whether one of the conditions is stale.
@@ -123,17 +198,19 @@ impl Evaluation {
 
     /// Returns whether the conditions would be met without the stale ones.
     pub(crate) fn is_unmet_by_staleness_alone(&self, rule: &Rule) -> bool {
-        self.has_stale() && self.unmet(rule).all(|(_, found)| found == Found::Stale)
+        let is_stale = |unmet: Unmet<'_>| matches!(unmet, Unmet::Condition(_, Found::Stale));
+        self.has_stale() && self.unmet(rule).all(is_stale)
     }
 
-    /// Returns whether one of the conditions was reported before the node's last boot and not since.
+    /// Returns whether one of the requirements was observed before the node's last boot and not since.
     pub(crate) fn has_outdated(&self) -> bool {
-        self.found.contains(&Found::Outdated)
+        self.found.contains(&Found::Outdated) || self.signals.contains(&SignalState::Outdated)
     }
 
     /// Returns whether the next heartbeat of one of the conditions changes the evaluation.
     pub fn awaits_heartbeat(&self) -> bool {
-        self.has_stale() || self.has_outdated() || self.found.contains(&Found::Leftover)
+        let awaits = |found| matches!(found, Found::Stale | Found::Outdated | Found::Leftover);
+        self.found.iter().copied().any(awaits)
     }
 
     /// Returns the types of the conditions that do not count because of their heartbeat.
@@ -144,20 +221,19 @@ impl Evaluation {
         expired.map(|(condition, _)| &*condition.type_)
     }
 
-    /// Returns `Some` if only conditions of the rule's own probes are not met: whether their first verdict is
+    /// Returns `Some` if only requirements are not met that the rule observes itself: whether a first observation is
     /// still missing and could change that.
-    pub(crate) fn awaits_own_probes(&self, rule: &Rule) -> Option<bool> {
-        let is_decided = |found: Found| matches!(found, Found::Status(_) | Found::Stale);
+    pub(crate) fn awaits_observation(&self, rule: &Rule) -> Option<bool> {
         let mut unmet = self.unmet(rule);
         match rule.policy {
             ConditionPolicy::AllOf => {
                 let unmet: SmallVec<[_; FEW]> = unmet.collect();
-                let own = unmet.iter().all(|(condition, _)| rule.probes(&condition.type_));
-                own.then(|| !unmet.iter().any(|(_, found)| is_decided(*found)))
+                let own = unmet.iter().all(|unmet| unmet.is_own(rule));
+                own.then(|| !unmet.iter().any(|unmet| unmet.is_observed()))
             }
             ConditionPolicy::AnyOf => {
-                let own = !rule.probed.is_empty();
-                own.then(|| unmet.any(|(c, found)| rule.probes(&c.type_) && !is_decided(found)))
+                let own = !rule.probed.is_empty() || !rule.signals.is_empty();
+                own.then(|| unmet.any(|unmet| unmet.is_own(rule) && !unmet.is_observed()))
             }
         }
     }
@@ -176,8 +252,28 @@ impl Evaluation {
             .collect()
     }
 
-    /// Describes the conditions that are not met: `example.com/Ready is False, must be True`.
+    /// Returns the requirements besides conditions in the form of the rule's status.
+    pub fn requirement_results(&self, rule: &Rule) -> Vec<RequirementEvaluation> {
+        let signals = rule.signals.iter().zip(&self.signals);
+        let results = signals.map(|(signal, state)| RequirementEvaluation {
+            requirement: signal.to_string(),
+            met: *state == SignalState::Met,
+            message: describe_signal(signal, *state).unwrap_or_default(),
+        });
+        results.collect()
+    }
+
+    /// Describes the requirements that are not met: `example.com/Ready is False, must be True`. If all are, describes
+    /// why the node is held nevertheless.
     pub fn describe_unmet(&self, rule: &Rule) -> String {
+        match self.held_by {
+            Some(Delay::Unreachable) => return "kubelet does not report".to_owned(),
+            Some(Delay::MinReady) => {
+                let seconds = rule.min_ready.as_secs();
+                return format!("has met the requirements for less than {seconds} s");
+            }
+            None => {}
+        }
         let unmet = rule.conditions.iter().zip(&self.found).zip(&rule.stale_after).filter_map(
             |((condition, found), stale_after)| {
                 if found.satisfies(condition) {
@@ -188,19 +284,41 @@ impl Evaluation {
                 Some(format!("{} {how}, must be {required}", condition.type_))
             },
         );
-        let unmet = unmet.collect::<Vec<_>>().join("; ");
-        if unmet.is_empty() { "kubelet does not report".to_owned() } else { unmet }
+        let signals = rule.signals.iter().zip(&self.signals);
+        let signals = signals.filter_map(|(signal, state)| describe_signal(signal, *state));
+        unmet.chain(signals).collect::<Vec<_>>().join("; ")
     }
 
-    /// Returns the types of the conditions that are not met, in the rule's order.
-    pub fn unmet_types<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = &'r str> {
-        self.unmet(rule).map(|(condition, _)| &*condition.type_)
+    /// Returns the names of the requirements that are not met, in the rule's order: types of conditions, and others as
+    /// `pods/calico`.
+    pub fn unmet_names(&self, rule: &Rule) -> impl Iterator<Item = String> {
+        self.unmet(rule).map(|unmet| match unmet {
+            Unmet::Condition(condition, _) => condition.type_.clone(),
+            Unmet::Signal(signal, _) => signal.to_string(),
+        })
     }
 
-    /// Returns the conditions that are not met, as found.
-    fn unmet<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = (&'r ConditionRequirement, Found)> {
-        let found = rule.conditions.iter().zip(self.found.iter().copied());
-        found.filter(|(condition, found)| !found.satisfies(condition))
+    /// Returns the requirements that are not met.
+    fn unmet<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = Unmet<'r>> {
+        let conditions = rule.conditions.iter().zip(self.found.iter().copied());
+        let conditions = conditions
+            .filter(|(condition, found)| !found.satisfies(condition))
+            .map(|(condition, found)| Unmet::Condition(condition, found));
+        let signals = rule.signals.iter().zip(self.signals.iter().copied());
+        let signals = signals
+            .filter(|(_, state)| *state != SignalState::Met)
+            .map(|(signal, state)| Unmet::Signal(signal, state));
+        conditions.chain(signals)
+    }
+}
+
+/// Describes why a requirement is not met.
+fn describe_signal(signal: &Signal, state: SignalState) -> Option<String> {
+    match state {
+        SignalState::Met => None,
+        SignalState::Unmet => Some(signal.unmet()),
+        SignalState::Outdated => Some(signal.outdated()),
+        SignalState::Unobserved => Some(signal.unobserved()),
     }
 }
 

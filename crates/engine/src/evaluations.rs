@@ -16,6 +16,8 @@ pub struct Entry {
     pub state: NodeState,
     /// The evaluation of the conditions.
     pub evaluation: Evaluation,
+    /// Whether the node was held for longer than `holdTimeout` and has not been ready since.
+    pub overdue: bool,
     /// The state of the taint as it was applied.
     pub taint_state: TaintState,
     /// When the evaluation last changed.
@@ -27,8 +29,9 @@ pub struct Entry {
 impl Entry {
     /// Returns whether both are equal except for their time.
     fn agrees(&self, other: &Self) -> bool {
-        let Self { generation, state, evaluation, taint_state, since: _, failure } = self;
-        (*generation, *state, *taint_state) == (other.generation, other.state, other.taint_state)
+        let Self { generation, state, evaluation, overdue, taint_state, since: _, failure } = self;
+        (*generation, *state, *overdue, *taint_state)
+            == (other.generation, other.state, other.overdue, other.taint_state)
             && (evaluation, failure) == (&other.evaluation, &other.failure)
     }
 }
@@ -73,6 +76,7 @@ impl Evaluations {
                 generation: result.generation,
                 state: result.state,
                 evaluation: result.evaluation.clone(),
+                overdue: result.overdue,
                 taint_state,
                 since: now,
                 failure: failure.clone(),

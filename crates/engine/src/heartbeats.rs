@@ -47,7 +47,7 @@ struct Beat {
 impl Heartbeats {
     /// Records a node's heartbeats. Returns whether any of its conditions has a new one.
     pub fn observe(&mut self, node: &Node, uptime: Duration) -> bool {
-        let watched = u64::try_from(self.watched(uptime).as_millis()).unwrap_or(u64::MAX);
+        let watched = self.watched_millis(uptime);
         let known = self.nodes.get(node.name());
         let mut beat = false;
         let mut observe = |condition: &NodeCondition| {
@@ -88,7 +88,11 @@ impl Heartbeats {
         }
     }
 
-    /// Returns the time spent watching.
+    /// Returns the time spent watching, in milliseconds.
+    pub fn watched_millis(&self, uptime: Duration) -> u64 {
+        u64::try_from(self.watched(uptime).as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn watched(&self, uptime: Duration) -> Duration {
         self.interrupted.unwrap_or(uptime).saturating_sub(self.missed)
     }
@@ -138,6 +142,11 @@ impl NodeHeartbeats<'_> {
         let observed = self.observed?;
         let (rebooted, beat) = (observed.rebooted?, find(&observed.beats, type_)?);
         (beat.seen != rebooted).then_some(beat.seen > rebooted)
+    }
+
+    /// Returns when a reboot of the node was observed, in milliseconds of watching; `None` if none was.
+    pub(crate) fn rebooted(self) -> Option<u64> {
+        self.observed?.rebooted
     }
 
     fn age_of(self, beat: &Beat) -> Duration {

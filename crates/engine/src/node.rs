@@ -31,6 +31,8 @@ pub struct Node {
     /// By type.
     conditions: Box<[NodeCondition]>,
     boot_id: Option<Box<str>>,
+    /// `status.allocatable`: quantities by name of the resource.
+    allocatable: Labels,
 }
 
 /// A node as read. Fields without a name here are skipped.
@@ -67,6 +69,8 @@ struct ReadStatus {
     conditions: Box<[NodeCondition]>,
     #[serde(default, rename = "nodeInfo")]
     node_info: ReadNodeInfo,
+    #[serde(default)]
+    allocatable: Option<Kept<All>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -102,6 +106,7 @@ impl From<Read> for Node {
             taints: spec.taints,
             conditions: status.conditions,
             boot_id: status.node_info.boot_id.filter(|id| !id.is_empty()),
+            allocatable: status.allocatable.map_or_else(Labels::default, |kept| kept.0),
         }
     }
 }
@@ -224,6 +229,11 @@ impl Node {
     /// Returns the boot that kubelet reports, which changes with each reboot.
     pub fn boot_id(&self) -> Option<&str> {
         self.boot_id.as_deref()
+    }
+
+    /// Returns the quantities that pods can use, by name of the resource.
+    pub fn allocatable(&self) -> &Labels {
+        &self.allocatable
     }
 
     /// Returns whether the node joined the cluster before that time.

@@ -36,8 +36,23 @@ pub struct NodePlan {
     pub regressed: Vec<String>,
     /// Names of the bootstrap-only rules that the patch completes on the node.
     pub completed: Vec<String>,
+    /// Names of the rules for which the node becomes overdue.
+    pub newly_overdue: Vec<String>,
+    /// The holds that the patch ends.
+    pub ended_holds: Vec<EndedHold>,
     /// When to requeue the node although nothing changes, because a condition then becomes stale.
     pub recheck_in: Option<Duration>,
+}
+
+/// A hold that ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedHold {
+    /// Name of the rule.
+    pub rule: String,
+    /// Why it held the node; `None` in records of version 0.1.0.
+    pub cause: Option<HoldCause>,
+    /// How long it held the node.
+    pub held_for: Duration,
 }
 
 /// The result of one rule for the node.
@@ -49,8 +64,10 @@ pub struct RuleResult {
     pub generation: Option<i64>,
     /// The state of the node.
     pub state: NodeState,
-    /// The evaluation of the rule's conditions.
+    /// The evaluation of the rule's requirements.
     pub evaluation: Evaluation,
+    /// Whether the node was held for longer than `holdTimeout` and has not been ready since.
+    pub overdue: bool,
     /// The taint before the patch.
     pub before: TaintState,
     /// The taint after the patch.
@@ -128,10 +145,12 @@ pub fn plan(node: &Node, rules: &RuleSet, context: &PlanContext<'_>) -> NodePlan
         changes: taints.changes(),
         regressed: regressed.map(|(rule, _)| (*rule).to_owned()).collect(),
         completed,
+        newly_overdue: newly_overdue(&recorded.claims, &claims),
+        ended_holds: ended_holds(&decisions, &recorded.claims, &claims, context.now),
         recheck_in: decisions.iter().filter_map(|d| d.recheck_in).min(),
         results: decisions
             .into_iter()
-            .filter_map(|Decision { rule, state, .. }| {
+            .filter_map(|Decision { rule, state, overdue, .. }| {
                 let (state, evaluation) = state?;
                 let (before, after) = taint_states(rule);
                 Some(RuleResult {
@@ -139,6 +158,7 @@ pub fn plan(node: &Node, rules: &RuleSet, context: &PlanContext<'_>) -> NodePlan
                     generation: rule.generation,
                     state,
                     evaluation,
+                    overdue,
                     before,
                     after,
                 })
@@ -159,15 +179,48 @@ fn content_hash(
         (key, value, effect).hash(&mut hasher);
     }
     for (rule, claim) in claims {
-        let Claim { taint, state, since: _, cause, expired_heartbeats, regressed } = &**claim;
+        let Claim {
+            taint,
+            state,
+            since: _,
+            cause,
+            expired_heartbeats,
+            containers,
+            overdue,
+            regressed,
+        } = &**claim;
         (rule, &taint.key, &taint.value, taint.effect.as_str()).hash(&mut hasher);
-        (state, cause, regressed).hash(&mut hasher);
+        (state, cause, regressed, containers, overdue).hash(&mut hasher);
         for (condition, heartbeat) in expired_heartbeats {
             (condition, heartbeat.as_ref().map(|time| time.0)).hash(&mut hasher);
         }
     }
     (&records.completed, &records.obsolete, &records.boot_id).hash(&mut hasher);
     hasher.finish()
+}
+
+fn newly_overdue(recorded: &Claims, next: &NextClaims<'_>) -> Vec<String> {
+    let was_overdue = |rule| recorded.get(rule).is_some_and(|claim| claim.overdue);
+    let overdue = next.iter().filter(|(rule, claim)| claim.overdue && !was_overdue(**rule));
+    overdue.map(|(rule, _)| (*rule).to_owned()).collect()
+}
+
+fn ended_holds(
+    decisions: &[Decision<'_>],
+    recorded: &Claims,
+    next: &NextClaims<'_>,
+    now: Timestamp,
+) -> Vec<EndedHold> {
+    let ended = decisions.iter().filter_map(|Decision { rule, .. }| {
+        let claim = recorded.get(&rule.name).filter(|claim| is_held(claim))?;
+        if next.get(&*rule.name).is_some_and(|next| is_held(next)) {
+            return None;
+        }
+        // The time may be another operator's, whose clock is ahead.
+        let held_for = Duration::try_from(now.duration_since(claim.since.0)).unwrap_or_default();
+        Some(EndedHold { rule: rule.name.clone(), cause: claim.cause, held_for })
+    });
+    ended.collect()
 }
 
 fn held_by_another<'a>(
@@ -186,7 +239,8 @@ fn next_claims<'a>(
     now: Timestamp,
 ) -> NextClaims<'a> {
     let mut next = NextClaims::new();
-    for Decision { rule, intent, state: evaluated, .. } in decisions {
+    for decision in decisions {
+        let Decision { rule, intent, state: evaluated, overdue, containers, .. } = decision;
         let known = recorded.get(&rule.name);
         let expired_heartbeats = |evaluation: &Evaluation| {
             let heartbeat =
@@ -205,6 +259,8 @@ fn next_claims<'a>(
                 since,
                 cause,
                 expired_heartbeats: expired_heartbeats.unwrap_or_default(),
+                containers: containers.clone(),
+                overdue: *overdue,
                 regressed: false,
             };
             match known {

@@ -5,7 +5,7 @@
 
 /// Returns an amount in billionths, the smallest part in Kubernetes; `None` if it is not a quantity
 /// (`k8s.io/apimachinery/pkg/api/resource`).
-fn nanos(text: &str) -> Option<i128> {
+pub(crate) fn nanos(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

@@ -53,6 +53,8 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
         rule(GROUP, "nodereadinessrules/status", &["patch"]),
         rule("", "nodes", &["list", "watch", "patch"]),
         rule("events.k8s.io", "events", &["create", "patch"]),
+        rule("storage.k8s.io", "csinodes", &["list", "watch"]),
+        rule("resource.k8s.io", "resourceslices", &["list", "watch"]),
     ];
     for (group, resource) in [
         ("rbac.authorization.k8s.io", "clusterroles"),
@@ -69,6 +71,12 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
     rules.extend(update_own_status());
     rules.extend(update_any_status());
     rules
+}
+
+/// The operator's permission to watch the pods that rules require, in any namespace. A role by itself, because
+/// `config/no-pods` leaves it out.
+pub fn pod_watcher_rules() -> Vec<PolicyRule> {
+    vec![rule("", "pods", &["list", "watch"])]
 }
 
 /// The operator's permissions in the reporters' namespace.

@@ -9,12 +9,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::Selector;
 use node_readiness_api::{
     AfterReboot, ConditionPolicy, ConditionRequirement, ConditionStatus, EnforcementMode,
-    NodeReadinessRule, Probe, ReporterAccess, RuleTaint,
+    HoldTimeout, NodeReadinessRule, Probe, ReporterAccess, RuleTaint,
 };
 use thiserror::Error;
 
 use crate::Node;
 use crate::labels::CompiledSelector;
+use crate::signals::{Signal, Source};
 
 /// The number of heartbeats after which a condition becomes stale, unless the rule sets a time.
 const HEARTBEATS: u32 = 3;
@@ -42,6 +43,12 @@ pub struct Rule {
     pub stale_after: Vec<Option<Duration>>,
     /// For each condition, whether a reboot of the node voids earlier reports.
     pub reset_by_reboot: Vec<bool>,
+    /// What it requires besides conditions.
+    pub signals: Vec<Signal>,
+    /// How long the requirements must have been met before a held node is released.
+    pub min_ready: Duration,
+    /// When a held node is overdue, and what happens then.
+    pub hold_timeout: Option<HoldTimeout>,
     /// The conditions of the rule's own probes.
     pub probed: Vec<String>,
     /// The access of its reporters.
@@ -81,6 +88,16 @@ pub enum Rejection {
         /// Why it does not parse.
         cause: String,
     },
+    /// A requirement cannot be evaluated.
+    #[error("{field} of NodeReadinessRule {rule} cannot be evaluated: {cause}; correct it")]
+    Requirement {
+        /// Name of the rule.
+        rule: String,
+        /// The field.
+        field: String,
+        /// Why it cannot be evaluated.
+        cause: String,
+    },
 }
 
 impl Rule {
@@ -104,6 +121,11 @@ impl Rule {
         let selector = Selector::try_from(spec.node_selector.clone()).map_err(|error| {
             Rejection::Selector { rule: name.clone(), cause: error.to_string() }
         })?;
+        let signals = Signal::compile(spec).map_err(|(field, cause)| Rejection::Requirement {
+            rule: name.clone(),
+            field,
+            cause,
+        })?;
         Ok(Self {
             name,
             uid: metadata.uid.as_deref().ok_or(Rejection::Metadata("metadata.uid"))?.into(),
@@ -114,6 +136,9 @@ impl Rule {
             access: reporter.access,
             conditions: spec.conditions.clone(),
             reset_by_reboot: spec.conditions.iter().map(reset_by_reboot).collect(),
+            signals,
+            min_ready: Duration::from_secs(spec.min_ready_seconds.into()),
+            hold_timeout: spec.hold_timeout,
             probed,
             policy: spec.condition_policy,
             mode: spec.enforcement_mode,
@@ -140,9 +165,21 @@ impl Rule {
         (self.dry_run || self.suspend) && !self.deleting
     }
 
-    /// Returns whether a reboot of a node voids any of the rule's conditions.
+    /// Returns whether a reboot of a node voids any of the rule's requirements.
     pub(crate) fn is_reset_by_reboots(&self) -> bool {
-        self.reset_by_reboot.contains(&true)
+        self.reset_by_reboot.contains(&true) || self.resets_pods()
+    }
+
+    /// Returns whether pods count after a reboot of a node only if their containers have restarted.
+    pub(crate) fn resets_pods(&self) -> bool {
+        let resets = |signal: &Signal| matches!(signal, Signal::Pods { reset_by_reboot: true, .. });
+        self.signals.iter().any(resets)
+    }
+
+    /// Returns the names of what the rule requires: types of conditions, and others as `pods/calico`.
+    pub fn requirements(&self) -> impl Iterator<Item = String> {
+        let conditions = self.conditions.iter().map(|condition| condition.type_.clone());
+        conditions.chain(self.signals.iter().map(ToString::to_string))
     }
 
     /// Returns whether one of the rule's own probes decides a condition.
@@ -279,6 +316,12 @@ impl RuleSet {
     /// Returns the rule with that name, if it can be evaluated.
     pub fn get(&self, name: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// Returns the watches that observe what the rules require besides conditions.
+    pub fn sources(&self) -> BTreeSet<Source> {
+        let rules = self.rules.iter().filter(|rule| !rule.deleting);
+        rules.flat_map(|rule| rule.signals.iter().filter_map(Signal::source)).collect()
     }
 
     /// Returns the conditions that reporters write as their nodes.

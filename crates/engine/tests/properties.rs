@@ -5,8 +5,10 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{TestNode, TestRule, at, rules};
-use node_readiness_engine::RuleSet;
+use common::signals::{lists, pod, pods, required_pods};
+use common::{Operator, TestNode, TestRule, rules};
+use node_readiness_engine::signals::SignalObject;
+use node_readiness_engine::{NodePlan, RuleSet};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
@@ -26,6 +28,10 @@ enum Step {
     Forget(String),
     /// A condition of the node is reported.
     Report(&'static str, &'static str),
+    /// The required pod is created, is Ready or not, or is deleted.
+    Pod(Option<bool>),
+    /// The node has this many GPUs.
+    Gpus(u32),
     /// The node moves to another group.
     Relabel(&'static str),
     /// The operator reconciles the node.
@@ -37,11 +43,13 @@ enum Step {
 struct Environment {
     rules: BTreeMap<String, TestRule>,
     node: TestNode,
+    /// Whether the required pod is Ready, if it exists.
+    pod: Option<bool>,
 }
 
 impl Environment {
     fn new(node: TestNode) -> Self {
-        Self { rules: BTreeMap::new(), node }
+        Self { rules: BTreeMap::new(), node, pod: None }
     }
 
     fn rule_set(&self) -> RuleSet {
@@ -59,8 +67,23 @@ impl Environment {
                 self.node = self.node.clone().condition(type_, status);
             }
             Step::Relabel(group) => self.node = self.node.clone().label("group", group),
-            Step::Reconcile => drop(self.node.reconcile(&self.rule_set(), at(0))),
+            Step::Pod(pod) => self.pod = *pod,
+            Step::Gpus(number) => {
+                let quantities = json!({"example.com/gpu": number.to_string()});
+                self.node.0["status"]["allocatable"] = quantities;
+            }
+            Step::Reconcile => drop(self.reconcile()),
         }
+    }
+
+    /// Reconciles the node by an operator that has just started.
+    fn reconcile(&mut self) -> NodePlan {
+        let rules = self.rule_set();
+        let mut operator = Operator::started(&[&self.node]);
+        let pod = self.pod.map(|ready| pod(ready, "1"));
+        let listed = pod.as_ref().map(|pod| pod as &dyn SignalObject);
+        lists(&mut operator, &pods(), listed.as_slice());
+        operator.reconcile(&mut self.node, &rules)
     }
 
     /// Returns the taints that live continuous rules require, computed independently of the engine.
@@ -93,13 +116,20 @@ impl Environment {
     fn satisfied(&self, rule: &TestRule) -> bool {
         let conditions =
             self.node.0["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let required = rule.0["spec"]["conditions"].as_array().unwrap();
-        required.iter().all(|required| {
+        let spec = &rule.0["spec"];
+        let conditions = spec["conditions"].as_array().unwrap().iter().map(|required| {
             let found = conditions.iter().find(|found| found["type"] == required["type"]);
             // A condition that the node does not have counts as Unknown.
             let status = found.map_or(json!("Unknown"), |found| found["status"].clone());
             status == required["requiredStatus"]
-        })
+        });
+        let pods = spec["pods"].as_array().into_iter().flatten().map(|_| self.pod == Some(true));
+        let gpus = &self.node.0["status"]["allocatable"]["example.com/gpu"];
+        let gpus: u64 = gpus.as_str().map_or(0, |gpus| gpus.parse().unwrap());
+        let resources = spec["resources"].as_array().into_iter().flatten();
+        let resources = resources.map(|required| gpus >= required["minimum"].as_u64().unwrap());
+        let mut met = conditions.chain(pods).chain(resources);
+        if spec["conditionPolicy"] == "anyOf" { met.any(|met| met) } else { met.all(|met| met) }
     }
 }
 
@@ -117,14 +147,22 @@ fn live_rule() -> impl Strategy<Value = TestRule> {
     let name = select(vec!["r1", "r2", "r3"]);
     let taint = (select(&KEYS[..]), select(vec!["", "v1", "v2"]));
     let condition = (select(&CONDITIONS[..]), select(&STATUSES[..]));
-    (name, taint, condition, select(&GROUPS[..])).prop_map(
-        |(name, (key, value), (type_, status), group)| {
+    // Which of condition, pods and resources it requires, at least one of them.
+    let requires = (1..8_u8, select(vec!["allOf", "anyOf"]), 1..3_u32);
+    (name, taint, condition, requires, select(&GROUPS[..])).prop_map(
+        |(name, (key, value), (type_, status), (requires, policy, minimum), group)| {
+            let condition = json!({"type": type_, "requiredStatus": status});
+            let resource = json!({"name": "example.com/gpu", "minimum": minimum});
+            let given = |bit: u8, value| if requires & bit == 0 { json!([]) } else { value };
             // A rule's age depends on its name, so an edit does not change it.
             TestRule::new(name)
                 .created(&format!("2026-01-0{}T00:00:00Z", &name[1..]))
                 .taint(key, value)
                 .spec("nodeSelector", json!({"matchLabels": {"group": group}}))
-                .spec("conditions", json!([{"type": type_, "requiredStatus": status}]))
+                .spec("conditions", given(1, json!([condition])))
+                .spec("pods", given(2, required_pods()))
+                .spec("resources", given(4, json!([resource])))
+                .spec("conditionPolicy", json!(policy))
         },
     )
 }
@@ -145,6 +183,8 @@ fn steps(rule: impl Strategy<Value = TestRule> + 'static) -> impl Strategy<Value
         1 => select(vec!["r1", "r2", "r3"]).prop_map(|name| Step::Forget(name.to_owned())),
         3 => (select(&CONDITIONS[..]), select(&STATUSES[..]))
             .prop_map(|(type_, status)| Step::Report(type_, status)),
+        2 => any::<Option<bool>>().prop_map(Step::Pod),
+        2 => (0..3_u32).prop_map(Step::Gpus),
         1 => select(&GROUPS[..]).prop_map(Step::Relabel),
         4 => Just(Step::Reconcile),
     ];
@@ -186,7 +226,7 @@ proptest! {
         for step in &steps {
             environment.take(step);
             environment.take(&Step::Reconcile);
-            let again = environment.node.reconcile(&environment.rule_set(), at(1));
+            let again = environment.reconcile();
             prop_assert!(again.patch.is_none(), "{:?}", again.patch);
             prop_assert!(again.changes.is_empty(), "{:?}", again.changes);
         }
@@ -263,7 +303,7 @@ proptest! {
                 other => other.clone(),
             };
             environment.take(&step);
-            prop_assert!(environment.node.reconcile(&environment.rule_set(), at(0)).patch.is_none());
+            prop_assert!(environment.reconcile().patch.is_none());
         }
     }
 }

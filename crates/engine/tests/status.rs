@@ -65,6 +65,7 @@ impl Scene {
             covered,
             self.evaluations.of(&rule.uid),
             &ReporterReport { reporters, overlaps: &Overlaps::new(), unsupported: &[] },
+            None,
             previous,
             at(seconds),
         )
@@ -151,7 +152,7 @@ fn neither_a_rule_nor_its_nodes_are_ready_before_all_of_them_were_evaluated() {
             overlaps: &Overlaps::new(),
             unsupported: &[],
         };
-        fold(rule, covered, entries, &report, None, at(1))
+        fold(rule, covered, entries, &report, None, None, at(1))
     };
     assert_eq!(message(&of(&rule, 1), "NodesReady").0, "True");
     assert_eq!(of(&rule, 3).nodes_omitted, Some(2));
@@ -304,7 +305,7 @@ fn nodes_on_which_no_reporter_can_run_are_named_with_the_reason() {
     let reported = |reporters: &Reporters| {
         let report =
             ReporterReport { reporters, overlaps: &Overlaps::new(), unsupported: &unsupported };
-        let status = fold(&rule, 2, std::iter::empty(), &report, None, at(0));
+        let status = fold(&rule, 2, std::iter::empty(), &report, None, None, at(0));
         message(&status, "ReporterReady")
     };
     let (status, reason, text) = reported(&applied(1, 1, None));
@@ -325,7 +326,7 @@ fn an_overlap_names_the_older_rule_a_node_and_the_remedy() {
             Overlap { older: vec!["csi".to_owned()], nodes: 3, first: "node-a".to_owned() };
         let overlaps = Overlaps::from([("Ready1".to_owned(), overlap)]);
         let report = ReporterReport { reporters, overlaps: &overlaps, unsupported: &[] };
-        let status = fold(&rule, 0, std::iter::empty(), &report, None, at(0));
+        let status = fold(&rule, 0, std::iter::empty(), &report, None, None, at(0));
         message(&status, "ReporterReady")
     };
     let (status, reason, text) = reported(&applied(2, 1, None));

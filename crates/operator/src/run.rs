@@ -1,15 +1,19 @@
 //! Builds the caches and controllers, and runs them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Config;
+use kube::{Client, Config};
 use node_readiness_engine::reporter::ConstrainedImpersonation;
+use node_readiness_engine::signals::{SignalEvent, Source};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::cache::{Caches, Changes, RuleSets};
+use crate::cache::{
+    Caches, Changes, NodeStore, RuleSets, SignalFailures, SignalObserver, SignalWatches,
+};
 use crate::cli::{Args, BindAddress};
 use crate::client;
 use crate::error::Fatal;
@@ -51,6 +55,9 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         &args.reporter.reporters_namespace,
         move |event, store| observer.observe(event, store),
     );
+    let signals = client::for_watches(&config)?.others;
+    let (watch_signals, signal_failures) =
+        watch_signals(signals, args.watch_pods, Arc::clone(&planner), &caches);
     let Changes { rules: rule_changes, nodes: node_changes, pods: pod_changes, owned } = changes;
     let notify_pods =
         notify_pods(pod_changes.clone(), caches.rule_sets.clone(), Arc::clone(&evaluations));
@@ -98,13 +105,15 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         client,
         reporters: reporter_states,
         creation_failures,
+        signal_failures,
         evaluations,
         telemetry,
         leadership,
     };
 
-    let background =
-        tokio::spawn(async move { tokio::join!(sync, write_events, detect, notify_pods) });
+    let background = tokio::spawn(async move {
+        tokio::join!(sync, write_events, detect, notify_pods, watch_signals);
+    });
     let synced = caches.synced.clone();
     let triggers = Triggers { owned: owned.all, pods: pod_changes };
     let (node_cache, rule_sets) = (caches.nodes.clone(), caches.rule_sets.clone());
@@ -131,6 +140,35 @@ pub async fn run(args: Args, end: CancellationToken) -> Result<(), Fatal> {
         election.release().await;
     }
     Ok(())
+}
+
+/// Returns the watches of signals, to run in the background, and why some of them fail.
+fn watch_signals(
+    client: Client,
+    pods: bool,
+    planner: Arc<Planner>,
+    caches: &Caches,
+) -> (impl Future<Output = ()> + Send + 'static, watch::Receiver<SignalFailures>) {
+    let (failures, reported) = watch::channel(SignalFailures::new());
+    let observer = Arc::new(Signals { planner, nodes: caches.nodes.clone() });
+    let watches = SignalWatches { client, pods, observer, failures };
+    (watches.run(caches.rule_sets.clone()), reported)
+}
+
+/// Passes what the watches of signals observe to the planner.
+struct Signals {
+    planner: Arc<Planner>,
+    nodes: NodeStore,
+}
+
+impl SignalObserver for Signals {
+    fn observe(&self, source: &Source, event: SignalEvent<'_>) {
+        self.planner.observe_signal(source, event, &self.nodes);
+    }
+
+    fn retain(&self, sources: &BTreeSet<Source>) {
+        self.planner.retain_signals(sources);
+    }
 }
 
 /// Notifies the rule controller of changed pods. Any of the rules with probes may have one.

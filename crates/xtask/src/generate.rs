@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, bail};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use kube::Resource;
 use node_readiness_engine::rbac;
 use serde::Serialize;
@@ -51,6 +51,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
             documents(&[yaml(&node_readiness_api::crd())?]),
         ),
         ("config/rbac/role.yaml".into(), documents(&operator_cluster_role()?)),
+        ("config/rbac/pods_role.yaml".into(), documents(&pod_watcher_role()?)),
         ("config/rbac/metrics_role.yaml".into(), documents(&metrics_roles()?)),
         ("config/rbac/leader_election_role.yaml".into(), documents(&operator_lease_role()?)),
         ("config/reporters/role.yaml".into(), documents(&operator_reporters_role()?)),
@@ -61,13 +62,22 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
 
 /// The operator's permissions in the whole cluster.
 fn operator_cluster_role() -> anyhow::Result<Vec<String>> {
-    let role: ClusterRole = serde_json::from_value(json!({
-        "metadata": {"name": "nrr-manager-role"},
-        "rules": rbac::operator_cluster_rules(),
-    }))?;
+    bound_cluster_role("nrr-manager", &rbac::operator_cluster_rules())
+}
+
+/// The operator's permission to watch pods.
+fn pod_watcher_role() -> anyhow::Result<Vec<String>> {
+    bound_cluster_role("nrr-pod-watcher", &rbac::pod_watcher_rules())
+}
+
+/// Returns a ClusterRole of the operator and its binding.
+fn bound_cluster_role(prefix: &str, rules: &[PolicyRule]) -> anyhow::Result<Vec<String>> {
+    let name = format!("{prefix}-role");
+    let role: ClusterRole =
+        serde_json::from_value(json!({"metadata": {"name": name}, "rules": rules}))?;
     let binding: ClusterRoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": "nrr-manager-rolebinding"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nrr-manager-role"},
+        "metadata": {"name": format!("{prefix}-rolebinding")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
         "subjects": [operator()],
     }))?;
     Ok(vec![yaml(&role)?, yaml(&binding)?])
@@ -89,20 +99,13 @@ fn operator_reporters_role() -> anyhow::Result<Vec<String>> {
 
 /// Returns the operator's permissions to authenticate and authorize readers of metrics, and a role for readers.
 fn metrics_roles() -> anyhow::Result<Vec<String>> {
-    let auth: ClusterRole = serde_json::from_value(json!({
-        "metadata": {"name": "nrr-metrics-auth-role"},
-        "rules": rbac::metrics_auth_rules(),
-    }))?;
-    let binding: ClusterRoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": "nrr-metrics-auth-rolebinding"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nrr-metrics-auth-role"},
-        "subjects": [operator()],
-    }))?;
+    let mut roles = bound_cluster_role("nrr-metrics-auth", &rbac::metrics_auth_rules())?;
     let reader: ClusterRole = serde_json::from_value(json!({
         "metadata": {"name": "nrr-metrics-reader"},
         "rules": rbac::metrics_reader_rules(),
     }))?;
-    Ok(vec![yaml(&auth)?, yaml(&binding)?, yaml(&reader)?])
+    roles.push(yaml(&reader)?);
+    Ok(roles)
 }
 
 /// The operator's permissions in its own namespace.

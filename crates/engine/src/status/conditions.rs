@@ -49,12 +49,13 @@ pub(super) fn accepted() -> Verdict {
 }
 
 /// Whether the rule is in effect: its current spec is evaluated on every covered node, the operator can write
-/// at least one of them, and the objects of its reporters are in place.
+/// at least one of them and watch what the rule requires, and the objects of its reporters are in place.
 pub(super) fn ready(
     rule: &Rule,
     evaluated: usize,
     counts: NodeCounts,
     reporters: &Reporters,
+    unwatched: Option<&str>,
 ) -> Verdict {
     let NodeCounts { matched, failed, .. } = counts;
     let verdict = |status, reason, message| Verdict::new("Ready", status, reason, message);
@@ -70,6 +71,10 @@ pub(super) fn ready(
         let message = "the rule is suspended: nothing changes until spec.suspend is false";
         return verdict(true, "Suspended", message.to_owned());
     }
+    if let Some(cause) = unwatched {
+        let message = format!("requirements are not observed, and nodes stay as they are: {cause}");
+        return verdict(false, "NotObserved", message);
+    }
     if let Some(missing) = reporters::missing(reporters) {
         return missing.into_type("Ready");
     }
@@ -82,7 +87,7 @@ pub(super) fn ready(
     verdict(true, "InEffect", format!("the rule is in effect on {matched} nodes"))
 }
 
-/// Whether all covered nodes meet the conditions.
+/// Whether all covered nodes meet the requirements.
 pub(super) fn nodes_ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeCounts) -> Verdict {
     let NodeCounts { matched, ready, pending, failed, deferred, .. } = counts;
     let verdict = |status, reason, message| Verdict::new("NodesReady", status, reason, message);
@@ -120,7 +125,7 @@ pub(super) fn nodes_ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeC
         } else if pending > 0 {
             format!(
                 "{number} of {matched} nodes are not ready, {pending} of them were in service before \
-                 the rule and wait for its first verdict: {causes}"
+                 and wait for the first observation: {causes}"
             )
         } else {
             format!("{number} of {matched} nodes are held: {causes}")
@@ -134,7 +139,7 @@ pub(super) fn nodes_ready(rule: &Rule, entries: &[(&str, &Entry)], counts: NodeC
         };
         return verdict(false, reason, message);
     }
-    verdict(true, "NodesReady", format!("all {matched} nodes meet the conditions"))
+    verdict(true, "NodesReady", format!("all {matched} nodes meet the requirements"))
 }
 
 /// False while nodes wait for their first evaluation under the current spec.

@@ -18,13 +18,14 @@ pub const MAX_NODES: usize = 100;
 
 /// The status of a rule that can be evaluated.
 ///
-/// `covered` is the number of covered nodes, `entries` are their evaluations, and `previous` is the present
-/// status, whose conditions keep their transition times.
+/// `covered` is the number of covered nodes, `entries` are their evaluations, `unwatched` is why the operator cannot
+/// watch what the rule requires, and `previous` is the present status, whose conditions keep their transition times.
 pub fn fold<'a>(
     rule: &Rule,
     covered: usize,
     entries: impl Iterator<Item = (&'a str, &'a Entry)>,
     report: &ReporterReport<'_>,
+    unwatched: Option<&str>,
     previous: Option<&NodeReadinessRuleStatus>,
     now: Timestamp,
 ) -> NodeReadinessRuleStatus {
@@ -36,7 +37,7 @@ pub fn fold<'a>(
     let omitted = counts.matched - saturated(named.len());
     let mut conditions = vec![
         accepted(),
-        ready(rule, entries.len(), counts, report.reporters),
+        ready(rule, entries.len(), counts, report.reporters, unwatched),
         nodes_ready(rule, &entries, counts),
     ];
     conditions.extend(reporters::ready(report));
@@ -116,6 +117,7 @@ fn count(covered: usize, entries: &[(&str, &Entry)]) -> NodeCounts {
         failed: number(entries, |entry| entry.failure.is_some()),
         deferred: number(entries, |entry| entry.state == NodeState::Deferred),
         stale: number(entries, |entry| entry.evaluation.has_stale()),
+        overdue: number(entries, |entry| entry.overdue),
     }
 }
 
@@ -167,6 +169,7 @@ fn evaluation(rule: &Rule, node: &str, entry: &Entry) -> NodeEvaluation {
     NodeEvaluation {
         node_name: node.to_owned(),
         condition_results: entry.evaluation.results(rule),
+        requirement_results: entry.evaluation.requirement_results(rule),
         taint_status: if entry.taint_state.tainted {
             TaintPresence::Present
         } else {

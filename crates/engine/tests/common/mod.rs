@@ -2,13 +2,15 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod reporters;
+pub mod signals;
 
 use std::time::Duration;
 
 use json_patch::{Patch, PatchOperation};
 use k8s_openapi::jiff::Timestamp;
 use node_readiness_engine::{
-    CoveredNodes, Heartbeats, Node, NodePlan, NodeState, PlanContext, RegressedNodes, Rule, RuleSet,
+    CoveredNodes, Heartbeats, MetSince, Node, NodePlan, NodeState, PlanContext, RegressedNodes,
+    Rule, RuleSet, signals::Signals,
 };
 use serde_json::{Value, json};
 
@@ -19,16 +21,7 @@ pub fn at(seconds: i64) -> Timestamp {
 
 /// Plans a node without heartbeats and limits.
 pub fn plan(node: &Node, rules: &RuleSet, now: Timestamp) -> NodePlan {
-    let (heartbeats, regressed_nodes, covered_nodes) =
-        (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
-    let context = PlanContext {
-        now,
-        uptime: Duration::ZERO,
-        heartbeats: &heartbeats,
-        regressed_nodes: &regressed_nodes,
-        covered_nodes: &covered_nodes,
-    };
-    node_readiness_engine::plan(node, rules, &context)
+    node_readiness_engine::plan(node, rules, &PlanContext::unobserved(now, Duration::ZERO))
 }
 
 /// A node in the form of the API server.
@@ -238,6 +231,8 @@ pub struct Operator {
     pub now: i64,
     pub uptime: Duration,
     pub heartbeats: Heartbeats,
+    pub signals: Signals,
+    pub met_since: MetSince,
     pub regressed_nodes: RegressedNodes,
     /// Every node of the cluster.
     pub nodes: Vec<Node>,
@@ -271,6 +266,8 @@ impl Operator {
             now: at(self.now),
             uptime: self.uptime,
             heartbeats: &self.heartbeats,
+            signals: &self.signals,
+            met_since: &self.met_since,
             regressed_nodes: &self.regressed_nodes,
             covered_nodes: &covered_nodes,
         };
@@ -279,6 +276,7 @@ impl Operator {
             node.apply(patch).unwrap();
         }
         self.regressed_nodes.set(view.name(), &plan.regressed);
+        self.met_since.observe(view.name(), &plan.results, rules, self.uptime);
         plan
     }
 }

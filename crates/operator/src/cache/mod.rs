@@ -7,6 +7,7 @@ mod owned;
 mod pods;
 mod reflect;
 mod rules;
+mod signals;
 mod sync;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(crate) use owned::{OwnedChanges, OwnedStores};
 pub(crate) use pods::PodStore;
 pub(crate) use reflect::{NODE_WATCH_TIMEOUT_SECONDS, WATCH_TIMEOUT_SECONDS};
 pub(crate) use rules::{RuleSets, RuleStore, StoredRule};
+pub(crate) use signals::{SignalFailures, SignalObserver, SignalWatches};
 use sync::CacheSync;
 
 /// All caches. Clones share them.

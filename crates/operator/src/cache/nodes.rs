@@ -95,6 +95,7 @@ fn decisive(node: &Node) -> u64 {
         annotation.hash(&mut hasher);
     }
     node.boot_id().hash(&mut hasher);
+    node.allocatable().hash(&mut hasher);
     for taint in node.taints() {
         (&taint.key, &taint.value, &taint.effect).hash(&mut hasher);
         for (field, value) in &taint.rest {
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_input_of_a_plan_is_decisive() {
-        let changes: [fn(&mut Value); 7] = [
+        let changes: [fn(&mut Value); 8] = [
             |node| node["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
             |node| node["metadata"]["uid"] = json!("2"),
             |node| node["metadata"]["labels"]["a"] = json!("c"),
@@ -144,6 +145,7 @@ mod tests {
             |node| node["spec"]["taints"][0]["timeAdded"] = json!("2026-01-01T00:00:00Z"),
             |node| node["status"]["conditions"][0]["status"] = json!("False"),
             |node| node["status"]["nodeInfo"] = json!({"bootID": "2"}),
+            |node| node["status"]["allocatable"] = json!({"example.com/gpu": "1"}),
         ];
         for (number, change) in changes.into_iter().enumerate() {
             assert_ne!(hash(change), hash(|_| {}), "change {number}");

@@ -42,6 +42,20 @@ pub struct Args {
     #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
     pub leader_election_namespace: String,
 
+    /// Watch the pods that rules require. Without it such rules change no node, and report that in their
+    /// status.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = go_syntax::boolean,
+        action = ArgAction::Set
+    )]
+    pub watch_pods: bool,
+
     /// Format of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -245,7 +245,7 @@ fn undone() -> Failure {
     Failure { reason: "Reverted".to_owned(), message }
 }
 
-/// Emits events for changed taints, and once for a taint that `maxUnavailable` deferred.
+/// Emits events for changed taints, once for a taint that `maxUnavailable` deferred, and once for an overdue node.
 fn emit_events(
     node: &Node,
     plan: &NodePlan,
@@ -257,6 +257,12 @@ fn emit_events(
         let (kind, rule) = (change.kind, &change.rule);
         info!(node = node.name(), rule, taint = %change.taint, "taint {kind}");
         events.changed(node, change, rules);
+    }
+    for rule in plan.newly_overdue.iter().filter_map(|name| rules.get(name)) {
+        let result = plan.results.iter().find(|result| result.rule_uid == rule.uid);
+        let unmet = result.map(|result| result.evaluation.describe_unmet(rule)).unwrap_or_default();
+        info!(node = node.name(), rule = rule.name, "held for longer than holdTimeout: {unmet}");
+        events.overdue(node, rule, &unmet);
     }
     let deferred = plan
         .results

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event};
-use node_readiness_engine::{Node, NodePlan, PlanContext, RuleSet, plan};
+use node_readiness_engine::signals::{Changed, SignalEvent, Signals, Source};
+use node_readiness_engine::{MetSince, Node, NodePlan, PlanContext, RuleSet, plan};
 
 use super::disruption_budget::DisruptionBudget;
 use super::heartbeat_tracker::HeartbeatTracker;
@@ -32,6 +33,8 @@ pub(crate) struct Planner {
 #[derive(Default)]
 struct State {
     heartbeats: HeartbeatTracker,
+    signals: Signals,
+    met_since: MetSince,
     budget: DisruptionBudget,
 }
 
@@ -66,7 +69,7 @@ impl Planner {
         let uptime = self.started.elapsed();
         let leads = self.leadership.may_write();
         let mut state = self.lock();
-        let State { heartbeats, budget } = &mut *state;
+        let State { heartbeats, signals: _, met_since, budget } = &mut *state;
         match event {
             Err(_) => heartbeats.watch_interrupted(uptime),
             // The list is complete with `InitDone`.
@@ -81,6 +84,7 @@ impl Planner {
             Ok(Event::Delete(node)) => {
                 heartbeats.watch_resumed(uptime);
                 heartbeats.node_deleted(node.name());
+                met_since.forget(node.name());
                 self.latency.forget(node.name());
                 self.evaluations.forget(node.name());
                 self.requeue_all(&budget.node_deleted(node.name()));
@@ -91,6 +95,7 @@ impl Planner {
                 let nodes = store.state();
                 let names: HashSet<_> = nodes.iter().map(|node| node.name()).collect();
                 heartbeats.retain(&names);
+                met_since.retain(&names);
                 self.latency.retain(&names);
                 self.evaluations.retain(|node| names.contains(node));
                 self.requeue_all(&budget.nodes_listed(&nodes, &names, leads));
@@ -101,16 +106,45 @@ impl Planner {
         }
     }
 
+    /// Handles an event of a watch of signals.
+    pub(crate) fn observe_signal(
+        &self,
+        source: &Source,
+        event: SignalEvent<'_>,
+        store: &NodeStore,
+    ) {
+        let uptime = self.started.elapsed();
+        let mut state = self.lock();
+        let State { heartbeats, signals, .. } = &mut *state;
+        let now = heartbeats.heartbeats().watched_millis(uptime);
+        match signals.observe(source, event, now) {
+            Changed::Nodes(nodes) => {
+                // A pod may be on a node that does not exist yet or any more.
+                let exists = |node: &&Arc<str>| store.get(&ObjectRef::new(node)).is_some();
+                nodes.iter().filter(exists).for_each(|node| self.requeue(node));
+            }
+            Changed::All => store.state().iter().for_each(|node| self.requeue(node.name())),
+        }
+    }
+
+    /// Removes what no rule requires any more.
+    pub(crate) fn retain_signals(&self, sources: &BTreeSet<Source>) {
+        self.lock().signals.retain(sources);
+    }
+
     /// Plans a node and reserves the room that the plan needs under `maxUnavailable`.
     pub(super) fn plan(&self, node: &Node, rules: &Arc<RuleSet>, store: &NodeStore) -> Planned {
         let mut state = self.lock();
-        let State { heartbeats, budget } = &mut *state;
+        let State { heartbeats, signals, met_since, budget } = &mut *state;
         budget.count_covered(rules, || store.state());
         let begun = Instant::now();
+        let uptime = self.started.elapsed();
         let context = PlanContext {
             now: clock::now(),
-            uptime: self.started.elapsed(),
+            uptime,
             heartbeats: heartbeats.heartbeats(),
+            signals,
+            met_since,
             regressed_nodes: budget.held(),
             covered_nodes: budget.covered(),
         };
@@ -120,6 +154,7 @@ impl Planner {
             self.evaluations.read(|known| newly_unmet(node.name(), &plan, rules, known));
         budget.reserve(node.name(), &plan);
         heartbeats.planned(node.name(), &plan);
+        met_since.observe(node.name(), &plan.results, rules, uptime);
         Planned { plan, took, newly_unmet }
     }
 

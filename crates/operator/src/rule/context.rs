@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::status::StatusWriter;
 use crate::backoff::Backoff;
-use crate::cache::Caches;
+use crate::cache::{Caches, SignalFailures};
 use crate::evaluations::EvaluationStore;
 use crate::leader::Leadership;
 use crate::reporters::{CreationFailures, ReporterStates};
@@ -20,6 +20,7 @@ pub(super) struct Context {
     pub(super) evaluations: Arc<EvaluationStore>,
     pub(super) reporters: watch::Receiver<ReporterStates>,
     pub(super) creation_failures: CreationFailures,
+    pub(super) signal_failures: watch::Receiver<SignalFailures>,
     /// For the finalizer.
     pub(super) client: Client,
     pub(super) status: StatusWriter,

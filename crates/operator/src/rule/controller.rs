@@ -21,7 +21,7 @@ use super::finalizer::{self, Next};
 use super::reconcile::{self, Outcome};
 use super::status::StatusWriter;
 use crate::backoff::Backoff;
-use crate::cache::{Caches, RuleSets, StoredRule};
+use crate::cache::{Caches, RuleSets, SignalFailures, StoredRule};
 use crate::clock;
 use crate::evaluations::EvaluationStore;
 use crate::leader::Leadership;
@@ -39,6 +39,7 @@ pub(crate) struct RuleController {
     pub client: kube::Client,
     pub reporters: watch::Receiver<ReporterStates>,
     pub creation_failures: CreationFailures,
+    pub signal_failures: watch::Receiver<SignalFailures>,
     pub evaluations: Arc<EvaluationStore>,
     pub telemetry: Telemetry,
     pub leadership: Leadership,
@@ -55,15 +56,23 @@ impl RuleController {
         notifications: impl Stream<Item = Arc<str>> + Send + 'static,
         end: CancellationToken,
     ) {
-        let Self { client, reporters, creation_failures, evaluations, telemetry, leadership } =
-            self;
-        let reporter_changes = reporters.clone();
+        let Self {
+            client,
+            reporters,
+            creation_failures,
+            signal_failures,
+            evaluations,
+            telemetry,
+            leadership,
+        } = self;
+        let (reporter_changes, failure_changes) = (reporters.clone(), signal_failures.clone());
         let (store, rule_sets) = (caches.rules.clone(), caches.rule_sets.clone());
         let context = Arc::new(Context {
             caches,
             evaluations,
             reporters,
             creation_failures,
+            signal_failures,
             status: StatusWriter::new(client.clone(), leadership.clone()),
             client,
             telemetry,
@@ -78,6 +87,7 @@ impl RuleController {
             .reconcile_all_on(WatchStream::from_changes(rule_sets).map(|_| ()))
             .reconcile_all_on(stream::once(leadership.acquired()))
             .reconcile_all_on(WatchStream::from_changes(reporter_changes).map(|_| ()))
+            .reconcile_all_on(WatchStream::from_changes(failure_changes).map(|_| ()))
             .reconcile_on(notified)
             .graceful_shutdown_on(end.cancelled_owned())
             .run(reconcile, error_policy, context)

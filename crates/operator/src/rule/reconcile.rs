@@ -9,6 +9,7 @@ use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::reporter::{
     self, Overlaps, ReporterPod, most_frequent_trouble, overlaps,
 };
+use node_readiness_engine::signals::Signal;
 use node_readiness_engine::status::{self, ReporterReport, Reporters, fold};
 use node_readiness_engine::{Node, Rule};
 
@@ -54,9 +55,11 @@ pub(super) async fn reconcile(
     let overlaps = overlaps_of(&compiled, &covered, context);
     let report =
         ReporterReport { reporters: &reporters, overlaps: &overlaps, unsupported: &unsupported };
+    let unwatched = unwatched(&compiled, context);
     let next = context.evaluations.read(|evaluations| {
         let entries = evaluations.of(&compiled.uid);
-        fold(&compiled, covered.len(), entries, &report, previous, clock::now())
+        let unwatched = unwatched.as_deref();
+        fold(&compiled, covered.len(), entries, &report, unwatched, previous, clock::now())
     });
     let rate_limited = context.status.report(rule, &next).await?;
     Ok(Outcome {
@@ -121,6 +124,16 @@ async fn of_nodes(
 
 fn saturated(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Returns why the operator cannot watch what a rule requires.
+fn unwatched(rule: &Rule, context: &Context) -> Option<String> {
+    let failures = context.signal_failures.borrow();
+    let mut sources = rule.signals.iter().filter_map(Signal::source);
+    sources.find_map(|source| {
+        let cause = failures.get(&source)?;
+        Some(format!("{source} cannot be watched: {cause}"))
+    })
 }
 
 /// Returns where older rules that have reporters decide the rule's conditions.

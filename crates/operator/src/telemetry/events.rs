@@ -9,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use node_readiness_api::{CONTROLLER_NAME, NodeReadinessRule};
+use node_readiness_api::{CONTROLLER_NAME, HoldTimeoutAction, NodeReadinessRule};
 use node_readiness_engine::{Change, ChangeKind, Node, NodePlan, Rule, RuleSet};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{debug, warn};
@@ -94,6 +94,26 @@ impl Events {
                 "taint {} not added for NodeReadinessRule {}: its maxUnavailable nodes are held",
                 rule.taint, rule.name
             ),
+            regarding: Regarding::node(node),
+            rule: Some((rule.name.clone(), Some(Arc::clone(&rule.uid)))),
+        });
+    }
+
+    /// Warns on a node that it was held for longer than the rule's `holdTimeout`.
+    pub(crate) fn overdue(&self, node: &Node, rule: &Rule, unmet: &str) {
+        let Some(timeout) = rule.hold_timeout else { return };
+        let outcome = match timeout.action {
+            HoldTimeoutAction::Report => "and stays held",
+            HoldTimeoutAction::Release => "and is released",
+        };
+        self.enqueue(QueuedEvent {
+            warning: true,
+            reason: "NodeOverdue".into(),
+            action: "HoldNode".into(),
+            note: bounded(format!(
+                "held for more than {} s by NodeReadinessRule {} {outcome}: {unmet}",
+                timeout.seconds, rule.name
+            )),
             regarding: Regarding::node(node),
             rule: Some((rule.name.clone(), Some(Arc::clone(&rule.uid)))),
         });

@@ -29,6 +29,7 @@ mod reporters;
 mod sets;
 mod settings;
 mod shell;
+mod signals;
 mod test_servers;
 mod tokens;
 mod without_impersonation;

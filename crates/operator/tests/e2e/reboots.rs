@@ -3,7 +3,7 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
-use node_readiness_api::{Claim, Claims, HoldCause};
+use node_readiness_api::HoldCause;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::harness::{Exclusive, eventually, image, within};
 use crate::network::{await_whole, cluster, is_ready, node_without_leader};
 use crate::reporters::Rule;
 use crate::shell::get;
+use crate::signals::Agent;
 use crate::test_servers::TestServers;
 
 const WORKLOAD: &str = "after-reboot";
@@ -25,9 +26,32 @@ fn a_rebooted_node_gets_no_pod_before_its_reporter_has_reported_again() {
     rule.apply(&mut exclusive);
     let ready = ("True", "ProbeSucceeded", "tcpSocket localhost:9183: connected".to_owned());
     rule.await_reported("Rebooted", &ready);
-    eventually("the rule has released the node", || claim(&rule).filter(|c| c.cause.is_none()));
+    eventually("the rule has released the node", || rule.claim().filter(|c| c.cause.is_none()));
 
-    let boot_id = "0f9a6a52-5b7f-4c52-8a46-0a35a2b7c1de";
+    assert_no_pod_lands_before_a_release(&mut exclusive, &rule, node);
+}
+
+#[test]
+fn a_rebooted_node_gets_no_pod_before_its_agent_has_restarted() {
+    let mut exclusive = Exclusive::with_operator();
+    let node = node_without_leader();
+    let agent = Agent::new("reboot-agent");
+    agent.apply(&mut exclusive, "5s");
+    let rule = Rule::of_node("agent-rebooted", node).spec("pods", agent.required());
+    rule.apply(&mut exclusive);
+    eventually("the rule has released the node", || rule.claim().filter(|c| c.cause.is_none()));
+    let before = eventually("the agent is Ready", || agent.ready_on(node));
+    // Containers that are first seen just before a reboot count as started after it.
+    std::thread::sleep(Duration::from_secs(11));
+    assert_no_pod_lands_before_a_release(&mut exclusive, &rule, node);
+    let after = eventually("the agent is Ready", || agent.ready_on(node));
+    assert_eq!(after.metadata.uid, before.metadata.uid, "the pod is the same after the reboot");
+}
+
+/// Reboots a node while a pod waits for it. The node must be held when it comes back, and the pod must be scheduled
+/// only after its release.
+fn assert_no_pod_lands_before_a_release(exclusive: &mut Exclusive, rule: &Rule, node: &str) {
+    let boot_id = Timestamp::now().as_nanosecond().to_string();
     let while_down = || {
         let what = "the node is NotReady";
         within(Duration::from_mins(2), what, || (!is_ready(node)).then_some(()));
@@ -35,15 +59,15 @@ fn a_rebooted_node_gets_no_pod_before_its_reporter_has_reported_again() {
         // The pod waits until the node is Ready again.
         exclusive.run_pod(&workload(node));
     };
-    cluster().reboot(node, boot_id, while_down).unwrap();
-    eventually("kubelet reports another boot", || (boot_of(&rule) == boot_id).then_some(()));
+    cluster().reboot(node, &boot_id, while_down).unwrap();
+    eventually("kubelet reports another boot", || (boot_of(rule) == boot_id).then_some(()));
     eventually("the node is held because it was rebooted", || {
-        claim(&rule).filter(|claim| claim.cause == Some(HoldCause::Rebooted))
+        rule.claim().filter(|claim| claim.cause == Some(HoldCause::Rebooted))
     });
     assert_eq!(scheduled(), None, "the pod was scheduled before the node was held");
 
     let released = within(Duration::from_mins(2), "the node is released", || {
-        claim(&rule).filter(|claim| claim.cause.is_none())
+        rule.claim().filter(|claim| claim.cause.is_none())
     });
     let landed = eventually("the pod is scheduled", scheduled);
     // Kubernetes' times have whole seconds.
@@ -60,7 +84,7 @@ fn a_restart_of_kubelet_holds_nothing() {
     let rule = Rule::of_node("restarted", node).probe("Restarted", &probe);
     rule.apply(&mut exclusive);
     let before = eventually("the rule has released the node", || {
-        claim(&rule).filter(|claim| claim.cause.is_none())
+        rule.claim().filter(|claim| claim.cause.is_none())
     });
     let restarted = Timestamp::now();
     cluster().restart_kubelet(node).unwrap();
@@ -68,15 +92,7 @@ fn a_restart_of_kubelet_holds_nothing() {
         let lease: Lease = get(&["lease", "-n", "kube-node-lease", node]);
         (lease.spec?.renew_time?.0 > restarted + Duration::from_secs(2)).then_some(())
     });
-    assert_eq!(claim(&rule), Some(before));
-}
-
-/// Returns the rule's claim on its node.
-fn claim(rule: &Rule) -> Option<Claim> {
-    let annotations = rule.node().metadata.annotations?;
-    let claims: Claims = serde_json::from_str(annotations.get("readiness.k8s.io/rules")?).unwrap();
-    let name = rule.now().metadata.name.unwrap();
-    claims.get(&name).cloned()
+    assert_eq!(rule.claim(), Some(before));
 }
 
 fn boot_of(rule: &Rule) -> String {

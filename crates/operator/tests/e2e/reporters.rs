@@ -1,7 +1,7 @@
 //! Rules of tests whose reporters run on one node, and the conditions that those write.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
-use node_readiness_api::{NodeReadinessRule, REPORTER_SET_LABEL};
+use node_readiness_api::{CLAIMS_ANNOTATION, Claim, Claims, NodeReadinessRule, REPORTER_SET_LABEL};
 use node_readiness_engine::reporter::set_name;
 use serde_json::{Map, Value, json};
 
@@ -152,7 +152,11 @@ impl Rule {
                 "reporter": self.reporter,
             },
         });
-        rule["spec"].as_object_mut().unwrap().extend(self.more.clone());
+        let spec = rule["spec"].as_object_mut().unwrap();
+        if self.probes.is_empty() {
+            spec.remove("reporter");
+        }
+        spec.extend(self.more.clone());
         apply(&rule);
     }
 
@@ -225,6 +229,13 @@ impl Rule {
 
     pub fn node(&self) -> Node {
         get(&["node", self.node])
+    }
+
+    /// Returns the rule's claim on its node.
+    pub fn claim(&self) -> Option<Claim> {
+        let annotations = self.node().metadata.annotations?;
+        let claims: Claims = serde_json::from_str(annotations.get(CLAIMS_ANNOTATION)?).unwrap();
+        claims.get(&self.name).cloned()
     }
 
     fn taint(&self) -> String {

@@ -51,7 +51,63 @@ const CASES: &[Case] = &[
         |s| s["nodeSelector"] = json!({"matchExpressions": [{"key": "a", "operator": "Gt"}]}),
         &["spec.nodeSelector.matchExpressions[0].operator", "Unsupported value"],
     ),
-    ("no conditions", |s| s["conditions"] = json!([]), &["spec.conditions", "at least 1"]),
+    (
+        "no requirements",
+        |s| s["conditions"] = json!([]),
+        &["spec.conditions", "a rule must require something"],
+    ),
+    (
+        "neither conditions nor others",
+        |s| drop(s.as_object_mut().unwrap().remove("conditions")),
+        &["spec.conditions", "a rule must require something"],
+    ),
+    (
+        "a probe without a condition",
+        |s| {
+            s.as_object_mut().unwrap().remove("conditions");
+            s["csiDrivers"] = json!(["ebs.csi.aws.com"]);
+            s["probes"] = json!([{"conditionType": "example.com/Ready", "tcpSocket": {"port": 1}}]);
+        },
+        &["spec.probes", "must be one of conditions[].type"],
+    ),
+    (
+        "pods of no label",
+        |s| s["pods"] = json!([{"name": "a", "namespace": "default", "selector": {}}]),
+        &["spec.pods[0].selector", "selector must not be empty"],
+    ),
+    (
+        "a namespace that cannot exist",
+        |s| {
+            let selector = json!({"matchLabels": {"a": "b"}});
+            s["pods"] = json!([{"name": "a", "namespace": "Kube_System", "selector": selector}]);
+        },
+        &["spec.pods[0].namespace", "should match"],
+    ),
+    (
+        "a driver twice",
+        |s| s["csiDrivers"] = json!(["a", "a"]),
+        &["spec.csiDrivers[1]", "Duplicate value"],
+    ),
+    (
+        "a minimum that is no quantity",
+        |s| s["resources"] = json!([{"name": "example.com/gpu", "minimum": "many"}]),
+        &["spec.resources[0].minimum", "must be a quantity that is not negative"],
+    ),
+    (
+        "a minimum below zero",
+        |s| s["resources"] = json!([{"name": "example.com/gpu", "minimum": -1}]),
+        &["spec.resources[0].minimum", "must be a quantity that is not negative"],
+    ),
+    (
+        "a hold timeout of no time",
+        |s| s["holdTimeout"] = json!({"seconds": 0}),
+        &["spec.holdTimeout.seconds", "greater than or equal to 1"],
+    ),
+    (
+        "an unknown action",
+        |s| s["holdTimeout"] = json!({"seconds": 1, "action": "Evict"}),
+        &["spec.holdTimeout.action", "Unsupported value"],
+    ),
     (
         "too many conditions",
         |s| {

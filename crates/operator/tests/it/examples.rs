@@ -9,7 +9,9 @@ use clap::Parser;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::api::{Api, Patch, PatchParams};
-use node_readiness_api::{NodeReadinessRule, NodeReadinessRuleStatus};
+use node_readiness_api::{
+    NodeReadinessRule, NodeReadinessRuleSpec, NodeReadinessRuleStatus, PodRequirement,
+};
 use node_readiness_engine::reporter::{
     Allowances, ConstrainedImpersonation, MaxUnavailable, Member, Refusal, ReporterSets, Settings,
     admit, generate,
@@ -18,10 +20,12 @@ use node_readiness_operator::Args;
 use serde_json::{Value, json};
 
 use crate::harness::{Fixture, REPORTERS, eventually, gone, kubectl};
+use crate::signals::{TestPod, allocate, publish_slice, register_csi_drivers};
 
 /// The minimum numbers of files with rules and of scenarios, so that a search that finds nothing fails.
 const AT_LEAST: usize = 24;
 const SCENARIOS_AT_LEAST: usize = 8;
+const AGENTS_AT_LEAST: usize = 11;
 
 /// The text before the operator's flags in a README.
 const DEPLOY: &str = "make deploy OPERATOR_FLAGS=";
@@ -35,9 +39,11 @@ fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path())
 }
 
-/// Returns the folders that have a scenario. `fields` has none.
+/// Returns the folders that have one scenario. `fields` has none, and `agents` has one for each file.
 fn scenarios() -> Vec<PathBuf> {
-    entries(&examples()).filter(|path| path.is_dir() && !path.ends_with("fields")).collect()
+    let is_scenario =
+        |path: &PathBuf| path.is_dir() && !path.ends_with("fields") && !path.ends_with("agents");
+    entries(&examples()).filter(is_scenario).collect()
 }
 
 /// Returns the YAML files below a directory.
@@ -97,6 +103,57 @@ async fn every_scenario_works_with_exactly_the_flags_of_its_readme() {
     let scenarios = scenarios();
     assert!(scenarios.len() >= SCENARIOS_AT_LEAST, "only {scenarios:?} were found");
     join_all(scenarios.iter().map(|scenario| comes_to_pass(&t, scenario))).await;
+}
+
+#[tokio::test]
+async fn a_node_takes_pods_when_the_agents_of_an_example_work() {
+    let t = Fixture::new("agents").await;
+    let files = manifests(&examples().join("agents"));
+    assert!(files.len() >= AGENTS_AT_LEAST, "only {files:?} were found");
+    for namespace in ["calico-system", "istio-system", "linkerd-cni", "logging"] {
+        kubectl(&["create", "namespace", namespace]);
+    }
+    join_all(files.iter().map(|file| is_released(&t, file))).await;
+}
+
+/// Applies a rule to its own node, and creates what it requires there.
+async fn is_released(t: &Fixture, file: &Path) {
+    let name = file.file_stem().unwrap().to_str().unwrap();
+    let rule_name = t.named(name);
+    let labels = json!({"test": rule_name});
+    let mut rule = read(file);
+    rule["metadata"]["name"] = json!(rule_name);
+    rule["spec"]["nodeSelector"] = json!({"matchLabels": labels});
+    let taint = &rule["spec"]["taint"];
+    let key = taint["key"].as_str().unwrap();
+    let held =
+        format!("{}:{}", taint["value"].as_str().unwrap(), taint["effect"].as_str().unwrap());
+    // The node registers with the taint, so that it is new to the rule.
+    let node = t.node(name, &json!([taint])).await;
+    let labelled = Patch::Merge(json!({"metadata": {"labels": labels}}));
+    t.nodes().patch(&node, &PatchParams::default(), &labelled).await.unwrap();
+    t.apply(&rule).await;
+    t.expect_status(&rule_name, |status| status.nodes.is_some_and(|nodes| nodes.held == 1)).await;
+    t.expect_taints(&node, key, &[&held]).await;
+
+    let spec: NodeReadinessRuleSpec = serde_json::from_value(rule["spec"].clone()).unwrap();
+    for PodRequirement { name, namespace, selector } in &spec.pods {
+        let name = format!("{rule_name}-{name}");
+        let labels = json!(selector.match_labels);
+        let pod = TestPod { namespace, name: &name, labels, node: &node };
+        pod.create(t).await;
+        pod.report(t, "True", "1").await;
+    }
+    let drivers: Vec<&str> = spec.csi_drivers.iter().map(String::as_str).collect();
+    register_csi_drivers(t, &node, &drivers).await;
+    for resource in &spec.resources {
+        allocate(t, &node, &resource.name, "8").await;
+    }
+    for driver in &spec.resource_drivers {
+        publish_slice(t, &rule_name, driver, &node, 1).await;
+    }
+    t.expect_taints(&node, key, &[]).await;
+    t.delete_rule(&rule_name).await;
 }
 
 /// Applies a scenario's rule to its own node, and changes the conditions of that node.
@@ -167,6 +224,11 @@ async fn comes_to_pass(t: &Fixture, scenario: &Path) {
 fn rule_of(scenario: &Path) -> Value {
     let files: Vec<_> = manifests(scenario).into_iter().filter(|file| rules_in(file) > 0).collect();
     let [file] = &files[..] else { panic!("{} must have one rule", scenario.display()) };
+    read(file)
+}
+
+/// Returns the object in a file.
+fn read(file: &Path) -> Value {
     let client_side = ["create", "--dry-run=client", "--output=json", "-f"];
     let json = kubectl(&[&client_side[..], &[file.to_str().unwrap()]].concat());
     serde_json::from_str(&json).unwrap()

@@ -27,6 +27,7 @@ mod reporters;
 mod restarts;
 mod scale;
 mod scraper;
+mod signals;
 mod status;
 mod terminating;
 mod unreadable;

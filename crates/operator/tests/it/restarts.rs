@@ -101,16 +101,17 @@ impl Environment {
     }
 
     pub fn operator(&self) -> Operator {
-        self.operator_with("reporter:1")
+        self.operator_with(&["--reporter-image=reporter:1"])
     }
 
-    /// Starts an operator whose reporters run this image.
-    fn operator_with(&self, image: &str) -> Operator {
+    /// Starts an operator with these arguments.
+    pub fn operator_with(&self, arguments: &[&str]) -> Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_node-readiness-operator"));
         command
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
-            .args(["--health-probe-bind-address=0", "--reporter-image", image])
+            .arg("--health-probe-bind-address=0")
+            .args(arguments)
             .stderr(Stdio::null());
         Operator(command.spawn().unwrap())
     }
@@ -264,14 +265,14 @@ async fn another_image_rolls_reporters_once(environment: &Environment) {
             "probes": [{"conditionType": "example.com/Ready", "httpGet": {"port": 9099}}],
         },
     });
-    let first = environment.operator_with("reporter:1");
+    let first = environment.operator();
     environment.apply(&probed).await;
     let before = eventually(&sets, set, |set| image(set) == "reporter:1").await;
     assert_eq!(before.metadata.generation, Some(1));
     let others = (maps.get(set).await.unwrap(), roles.get(role).await.unwrap());
     drop(first);
 
-    let _second = environment.operator_with("reporter:2");
+    let _second = environment.operator_with(&["--reporter-image=reporter:2"]);
     let after = eventually(&sets, set, |set| image(set) == "reporter:2").await;
     assert_eq!(after.metadata.generation, Some(2));
     // The operator writes a status of this generation after it has compared the generated objects again.

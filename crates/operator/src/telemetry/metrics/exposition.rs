@@ -99,23 +99,25 @@ struct Nodes {
     bootstrapping: i64,
     held: i64,
     released: i64,
-    /// Types of the conditions that the rule requires.
-    conditions: Vec<String>,
+    overdue: i64,
+    /// Names of what the rule requires.
+    requirements: Vec<String>,
 }
 
 impl Nodes {
     fn count(rule: &Rule, evaluations: &Evaluations) -> Self {
-        let conditions = rule.conditions.iter().map(|condition| condition.type_.clone()).collect();
-        let mut nodes = Self { conditions, ..Self::default() };
+        let mut nodes = Self { requirements: rule.requirements().collect(), ..Self::default() };
         for (_, entry) in evaluations.of(&rule.uid) {
             let state = match (entry.state, rule.mode) {
                 (NodeState::Ready | NodeState::Bootstrapped, _) => &mut nodes.ready,
                 (NodeState::Held, EnforcementMode::BootstrapOnly) => &mut nodes.bootstrapping,
-                (NodeState::Held | NodeState::Deferred | NodeState::Pending, _) => {
-                    &mut nodes.not_ready
-                }
+                (
+                    NodeState::Held | NodeState::Deferred | NodeState::Pending | NodeState::Overdue,
+                    _,
+                ) => &mut nodes.not_ready,
             };
             *state += 1;
+            nodes.overdue += i64::from(entry.overdue);
             *(if entry.taint_state.held { &mut nodes.held } else { &mut nodes.released }) += 1;
         }
         nodes
@@ -145,6 +147,7 @@ fn encode(
     encode_nodes(rules, encoder)?;
     encode_taints(rules, encoder)?;
     encode_bootstraps(rules, encoder)?;
+    encode_holds(rules, encoder)?;
     encode_evaluations(rules, encoder)
 }
 
@@ -203,6 +206,20 @@ fn encode_taints(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt
     family(encoder, "failures", help, failures)
 }
 
+fn encode_holds(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "How long nodes were held, by the cause of the hold.";
+    let durations = rules.iter().flat_map(|rule| {
+        let holds = rule.series.holds.iter();
+        holds.map(move |(cause, held)| (rule.labels("cause", cause), held.clone()))
+    });
+    family(encoder, "hold_duration_seconds", help, durations)?;
+
+    let help = "Nodes that were held for longer than holdTimeout and have not been ready since.";
+    let overdue =
+        evaluated(rules).map(|(rule, nodes)| (rule.label(), ConstGauge::new(nodes.overdue)));
+    family(encoder, "nodes_overdue", help, overdue)
+}
+
 fn encode_bootstraps(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let help = "Nodes whose bootstrap is completed under the bootstrap-only rule.";
     let counts = rules.iter().map(|r| (r.label(), ConstCounter::new(r.series.bootstraps)));
@@ -218,11 +235,11 @@ fn encode_evaluations(rules: &[RuleView], encoder: &mut DescriptorEncoder<'_>) -
     let durations = rules.iter().map(|rule| (rule.label(), rule.series.evaluation.clone()));
     family(encoder, "evaluation_duration_seconds", help, durations)?;
 
-    let help = "Number of times a node began to fail the condition.";
+    let help = "Number of times a node began to fail the condition or other requirement.";
     let unmet = evaluated(rules).flat_map(|(rule, nodes)| {
-        nodes.conditions.iter().map(move |condition| {
-            let count = rule.series.unmet.get(condition).copied().unwrap_or_default();
-            (rule.labels("condition", condition), ConstCounter::new(count))
+        nodes.requirements.iter().map(move |requirement| {
+            let count = rule.series.unmet.get(requirement).copied().unwrap_or_default();
+            (rule.labels("condition", requirement), ConstCounter::new(count))
         })
     });
     family(encoder, "condition_failures", help, unmet)?;

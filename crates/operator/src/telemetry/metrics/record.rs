@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use node_readiness_engine::{ChangeKind, Evaluations, Node, NodePlan, Rule, RuleSet};
+use node_readiness_engine::{ChangeKind, EndedHold, Evaluations, Node, NodePlan, Rule, RuleSet};
 
 use super::series::{Reason, RuleSeries};
 
@@ -18,7 +18,7 @@ pub(crate) struct Metrics {
     events_dropped: Arc<AtomicU64>,
 }
 
-/// Conditions that a node began to fail, as uid of the rule and condition type.
+/// Requirements that a node began to fail, as uid of the rule and name of the requirement.
 pub(crate) type NewlyUnmet = Vec<(Arc<str>, String)>;
 
 impl Metrics {
@@ -59,6 +59,10 @@ impl Metrics {
                 operations.latency.observe(waited.as_secs_f64());
             });
         }
+        for EndedHold { rule, cause, held_for } in &plan.ended_holds {
+            let Some(rule) = rules.get(rule) else { continue };
+            self.of(&rule.uid, |series| series.hold(*cause).observe(held_for.as_secs_f64()));
+        }
         for rule in plan.completed.iter().filter_map(|name| rules.get(name)) {
             self.of(&rule.uid, |series| {
                 series.bootstraps += 1;
@@ -74,7 +78,7 @@ impl Metrics {
         }
     }
 
-    /// Records that nodes began to fail conditions.
+    /// Records that nodes began to fail requirements.
     pub(crate) fn unmet(&self, unmet: &NewlyUnmet) {
         for (uid, condition) in unmet {
             self.of(uid, |series| *series.unmet.entry(condition.clone()).or_default() += 1);
@@ -147,7 +151,7 @@ fn failures<'a>(plan: &'a NodePlan, rules: &'a RuleSet) -> Vec<(&'a str, Reason)
     changes.collect()
 }
 
-/// Returns the conditions that a node began to fail, compared with its last evaluation under the same spec.
+/// Returns the requirements that a node began to fail, compared with its last evaluation under the same spec.
 pub(crate) fn newly_unmet(
     node: &str,
     plan: &NodePlan,
@@ -160,10 +164,11 @@ pub(crate) fn newly_unmet(
         let known = evaluations
             .entry(&rule.uid, node)
             .filter(|entry| entry.generation == result.generation);
-        let failed_before =
-            |type_: &str| known.is_some_and(|e| e.evaluation.unmet_types(rule).any(|t| t == type_));
-        let unmet = result.evaluation.unmet_types(rule).filter(|type_| !failed_before(type_));
-        newly.extend(unmet.map(|type_| (Arc::clone(&rule.uid), type_.to_owned())));
+        let failed_before: HashSet<_> =
+            known.into_iter().flat_map(|entry| entry.evaluation.unmet_names(rule)).collect();
+        let unmet = result.evaluation.unmet_names(rule);
+        let unmet = unmet.filter(|name| !failed_before.contains(name));
+        newly.extend(unmet.map(|name| (Arc::clone(&rule.uid), name)));
     }
     newly
 }

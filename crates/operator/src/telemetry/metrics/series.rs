@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use node_readiness_api::HoldCause;
 use prometheus_client::metrics::histogram::Histogram;
 
 /// Buckets in seconds. A plan takes microseconds.
@@ -13,6 +14,10 @@ const LATENCY: [f64; 13] =
 const BOOTSTRAP: [f64; 11] =
     [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
 
+/// Buckets in seconds. A hold takes seconds to days.
+const HOLD: [f64; 12] =
+    [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0, 14_400.0, 86_400.0];
+
 /// The series of one rule.
 #[derive(Clone, Debug)]
 pub(super) struct RuleSeries {
@@ -22,10 +27,20 @@ pub(super) struct RuleSeries {
     pub(super) failures: BTreeMap<Reason, u64>,
     pub(super) bootstraps: u64,
     pub(super) bootstrap: Histogram,
-    /// By condition type.
+    /// How long nodes were held, by cause.
+    pub(super) holds: BTreeMap<&'static str, Histogram>,
+    /// By name of the requirement.
     pub(super) unmet: BTreeMap<String, u64>,
     /// Time of the last reconcile without an error, in seconds after the epoch.
     pub(super) reconciled: Option<i64>,
+}
+
+impl RuleSeries {
+    /// Returns the durations of holds with this cause. Records of version 0.1.0 have none.
+    pub(super) fn hold(&mut self, cause: Option<HoldCause>) -> &mut Histogram {
+        let cause = cause.map_or("Unknown", HoldCause::as_str);
+        self.holds.entry(cause).or_insert_with(|| Histogram::new(HOLD))
+    }
 }
 
 /// Additions or removals of taints.
@@ -67,6 +82,7 @@ impl Default for RuleSeries {
             failures: BTreeMap::new(),
             bootstraps: 0,
             bootstrap: Histogram::new(BOOTSTRAP),
+            holds: BTreeMap::new(),
             unmet: BTreeMap::new(),
             reconciled: None,
         }

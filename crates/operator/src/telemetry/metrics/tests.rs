@@ -6,10 +6,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::watcher::Event;
-use node_readiness_engine::{
-    CoveredNodes, Failure, Heartbeats, Node, NodePlan, PlanContext, RegressedNodes, Rule, RuleSet,
-    plan,
-};
+use node_readiness_engine::{Failure, Node, NodePlan, PlanContext, Rule, RuleSet, plan};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -38,13 +35,16 @@ fn rule(name: &str, uid: &str, mode: &str) -> Value {
 }
 
 fn node(rule: &str, created: i64, status: &str) -> Node {
+    serde_json::from_value(node_json(rule, created, status)).unwrap()
+}
+
+fn node_json(rule: &str, created: i64, status: &str) -> Value {
     let conditions = json!([{"type": "example.com/Ready", "status": status}]);
-    let node = json!({
+    json!({
         "metadata": {"name": "n", "uid": "u", "labels": {"rule": rule},
             "creationTimestamp": at(created)},
         "status": {"conditions": conditions},
-    });
-    serde_json::from_value(node).unwrap()
+    })
 }
 
 /// The parts of an operator that metrics need, without watches.
@@ -92,16 +92,7 @@ impl Site {
 
     fn plan(&self, node: &Node) -> NodePlan {
         let set = self.rules.borrow().clone().unwrap();
-        let (heartbeats, regressed_nodes, covered_nodes) =
-            (Heartbeats::default(), RegressedNodes::default(), CoveredNodes::default());
-        let context = PlanContext {
-            now: at(0),
-            uptime: Duration::ZERO,
-            heartbeats: &heartbeats,
-            regressed_nodes: &regressed_nodes,
-            covered_nodes: &covered_nodes,
-        };
-        plan(node, &set, &context)
+        plan(node, &set, &PlanContext::unobserved(at(0), Duration::ZERO))
     }
 
     /// Plans a node and records a written or failed plan, as the node controller does.
@@ -149,6 +140,7 @@ fn every_metric_has_exactly_its_name_type_and_labels() {
         "node_readiness_failures counter",
         "node_readiness_bootstrap_completed counter",
         "node_readiness_bootstrap_duration_seconds histogram",
+        "node_readiness_nodes_overdue gauge",
         "node_readiness_evaluation_duration_seconds histogram",
         "node_readiness_condition_failures counter",
         "node_readiness_rule_last_reconciliation_timestamp_seconds gauge",
@@ -181,6 +173,7 @@ fn every_metric_has_exactly_its_name_type_and_labels() {
         r#"node_readiness_bootstrap_completed_total{rule="r"}"#,
         r#"node_readiness_bootstrap_duration_seconds_sum{rule="r"}"#,
         r#"node_readiness_bootstrap_duration_seconds_count{rule="r"}"#,
+        r#"node_readiness_nodes_overdue{rule="r"}"#,
         r#"node_readiness_evaluation_duration_seconds_sum{rule="r"}"#,
         r#"node_readiness_evaluation_duration_seconds_count{rule="r"}"#,
         r#"node_readiness_condition_failures_total{rule="r",condition="example.com/Ready"}"#,
@@ -241,6 +234,31 @@ fn a_failed_write_is_counted_by_its_intended_operation() {
     // This plan changes only the record, for the release.
     site.reconcile(&node("r", 0, "True"), at(0), Some(&failure));
     site.expect(&[r#"node_readiness_failures_total{rule="r",reason="EvaluationError"} 1"#]);
+}
+
+#[test]
+fn the_duration_of_a_hold_is_recorded_by_its_cause() {
+    let mut limited = rule("r", "1", "continuous");
+    limited["spec"]["holdTimeout"] = json!({"seconds": 60});
+    let site = Site::new(&[limited]);
+    let held = |status| {
+        let mut node = node_json("r", 0, status);
+        let claim = json!({"r": {
+            "state": "held", "cause": "Regressed", "since": at(-90).to_string(),
+            "taint": {"key": "readiness.k8s.io/r", "effect": "NoSchedule"},
+        }});
+        let record = claim.to_string();
+        node["metadata"]["annotations"] = json!({"readiness.k8s.io/rules": record});
+        serde_json::from_value::<Node>(node).unwrap()
+    };
+    site.reconcile(&held("False"), at(0), None);
+    site.expect(&[r#"node_readiness_nodes_overdue{rule="r"} 1"#]);
+    site.reconcile(&held("True"), at(0), None);
+    site.expect(&[
+        r#"node_readiness_hold_duration_seconds_sum{rule="r",cause="Regressed"} 90.0"#,
+        r#"node_readiness_hold_duration_seconds_count{rule="r",cause="Regressed"} 1"#,
+        r#"node_readiness_nodes_overdue{rule="r"} 0"#,
+    ]);
 }
 
 #[test]
