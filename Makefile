@@ -3,7 +3,7 @@
 
 # Number of nodes of the local cluster; 0 is a control plane only.
 NODES ?= 2
-# Number of rules of `make bench`. Its NODES are 1000 by default.
+# Number of rules of `make bench`. Its NODES are 1000 by default. SIGNALS=pods makes the rules require pods.
 RULES ?= 1
 # The Kubernetes version that the local cluster emulates: 1.37, 1.35 (gate on) or 1.34 (without the feature).
 KUBE ?= 1.37
@@ -69,7 +69,7 @@ docs: ## Build the docs as a book, dist/book/html/index.html
 	$(XTASK) docs
 
 .PHONY: bench
-bench: ## Measure the operator against the API server's own speed (NODES=1000, RULES=1)
+bench: ## Measure the operator against the API server's own speed (NODES=1000, RULES=1, SIGNALS=conditions or pods)
 	$(call say-if-first)
 	$(XTASK) bench --nodes $(if $(filter file,$(origin NODES)),1000,$(NODES)) --rules $(RULES)
 

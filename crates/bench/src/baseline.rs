@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use node_readiness_api::{CLAIMS_ANNOTATION, CONTROLLER_NAME};
+use node_readiness_engine::signals::Signals;
 use node_readiness_engine::{Node, PlanContext, RuleSet, plan};
 use serde_json::{Value, json};
 
 use crate::environment::Environment;
-use crate::fixture::{self, condition, each};
+use crate::fixture::{self, SignalKind, Workload, condition, each};
+use crate::pods;
 use crate::results::{Baseline, Curve};
 use crate::watching::{Counts, Watching};
 
@@ -24,14 +26,15 @@ pub(crate) async fn measure(
     environment: &Environment,
     watching: &Watching,
     rules: &RuleSet,
+    workload: Workload,
 ) -> anyhow::Result<Baseline> {
-    let (nodes, conditions) = (watching.counts().nodes, rules.iter().count());
+    let nodes = watching.counts().nodes;
     environment.say(&format!(
         "baseline: a bare client taints {nodes} nodes, {} at a time",
         fixture::CONCURRENCY
     ));
     watching.take_notes();
-    let patches = patches(watching, rules, "False");
+    let patches = patches(watching, rules, workload, "False");
     let begun = Instant::now();
     each(0..nodes, async |n| send(environment, n, patches[n].as_ref()).await).await?;
     let done = watching.until(environment.progress(), "tainting", |c| c.tainted == nodes).await?;
@@ -39,10 +42,10 @@ pub(crate) async fn measure(
     let taint_curve = curve(watching, begun, |counts| counts.tainted);
 
     environment.say("baseline: it flips all conditions and takes the taints off");
-    let patches = self::patches(watching, rules, "True");
+    let patches = self::patches(watching, rules, workload, "True");
     let begun = Instant::now();
     each(0..nodes, async |n| {
-        fixture::report(&environment.administrator, n, conditions, "True").await?;
+        fixture::report(&environment.administrator, n, workload, "True").await?;
         send(environment, n, patches[n].as_ref()).await
     })
     .await?;
@@ -60,10 +63,20 @@ pub(crate) fn curve(watching: &Watching, begun: Instant, done: impl Fn(&Counts) 
     Curve::of(&watching.take_notes().curve, begun, done)
 }
 
-/// Returns the operator's patches for each node if its conditions had this status.
-fn patches(watching: &Watching, rules: &RuleSet, status: &str) -> Vec<Option<json_patch::Patch>> {
-    let context = PlanContext::unobserved(Timestamp::now(), Duration::ZERO);
+/// Returns the operator's patches for each node if its conditions or pods had this status.
+fn patches(
+    watching: &Watching,
+    rules: &RuleSet,
+    workload: Workload,
+    status: &str,
+) -> Vec<Option<json_patch::Patch>> {
     let nodes = watching.nodes();
+    let signals = match workload.signals {
+        SignalKind::Conditions => Signals::default(),
+        SignalKind::Pods => pods::observed(&nodes, workload.rules, status),
+    };
+    let context = PlanContext::unobserved(Timestamp::now(), Duration::ZERO);
+    let context = PlanContext { signals: &signals, ..context };
     nodes
         .iter()
         .map(|node| plan(&with_conditions(node, rules, status), rules, &context).patch)

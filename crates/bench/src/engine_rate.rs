@@ -19,7 +19,7 @@ const DURATION: Duration = Duration::from_secs(2);
 /// of a rule.
 pub(crate) fn measure() -> anyhow::Result<f64> {
     let rules = (0..RULES).map(|number| {
-        let mut rule = fixture::rule(number)?;
+        let mut rule = fixture::rule(number, fixture::SignalKind::Conditions)?;
         rule.metadata.uid = Some(format!("00000000-0000-4000-8000-{number:012x}"));
         rule.metadata.generation = Some(1);
         rule.metadata.creation_timestamp =

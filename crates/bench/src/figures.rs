@@ -39,7 +39,7 @@ pub(crate) fn rows(results: &Results, others: &[Results]) -> Vec<Row> {
         ),
         at_most("flip and untaint all nodes, ÷ baseline", results.flip_ratio(), "≤ 1.2", 1.2),
         latency(
-            "condition seen → taint changed (shown in a watch), idle cluster, p99",
+            "condition or pod seen → taint changed (shown in a watch), idle cluster, p99",
             results.idle.iter(),
             "≤ 50 ms",
             50.0,
@@ -60,6 +60,14 @@ pub(crate) fn rows(results: &Results, others: &[Results]) -> Vec<Row> {
     ];
     if let Some(found) = &results.memory {
         rows.extend(memory(results.nodes, found));
+    }
+    if let Some(bytes) = results.pod_bytes {
+        rows.push(Row {
+            figure: "operator's memory for each pod that a rule requires",
+            found: format!("{:.2} KB", bytes / 1000.0),
+            bar: "≤ 2 KB",
+            met: Some(bytes <= 2000.0),
+        });
     }
     rows.push(growth(results, others));
     rows.push(Row {

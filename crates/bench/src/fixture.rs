@@ -13,11 +13,49 @@ use node_readiness_api::NodeReadinessRule;
 use node_readiness_engine::{Rule, RuleSet};
 use serde_json::{Value, json};
 
+use crate::pods;
+
 /// How many requests a bare client has under way at a time.
 pub(crate) const CONCURRENCY: usize = 32;
 
 /// What the API server adds to a node by itself, mostly `managedFields`.
 const ADDED: usize = 3 * 1024;
+
+/// What rules require of nodes.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    clap::ValueEnum,
+    serde::Deserialize,
+    serde::Serialize,
+)]
+pub(crate) enum SignalKind {
+    /// Node conditions.
+    #[default]
+    Conditions,
+    /// Ready pods.
+    Pods,
+}
+
+/// The rules of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workload {
+    /// How many there are.
+    pub(crate) rules: usize,
+    /// What each of them requires.
+    pub(crate) signals: SignalKind,
+}
+
+impl Workload {
+    /// Returns rules that require conditions.
+    pub(crate) fn of_conditions(rules: usize) -> Self {
+        Self { rules, signals: SignalKind::Conditions }
+    }
+}
 
 /// Name of a node.
 pub(crate) fn name(number: usize) -> String {
@@ -135,19 +173,23 @@ where
     acts.try_collect::<()>().await
 }
 
-/// Creates nodes.
+/// Creates nodes, and the pods that the rules require.
 pub(crate) async fn create_nodes(
     client: &Client,
     nodes: usize,
-    rules: usize,
+    workload: Workload,
     bytes: usize,
 ) -> anyhow::Result<()> {
     let api: Api<Node> = Api::all(client.clone());
     each(0..nodes, async |number| {
-        api.create(&PostParams::default(), &node(number, rules, bytes)?).await?;
+        api.create(&PostParams::default(), &node(number, workload.rules, bytes)?).await?;
         Ok(())
     })
-    .await
+    .await?;
+    match workload.signals {
+        SignalKind::Conditions => Ok(()),
+        SignalKind::Pods => pods::create(client, nodes, workload.rules).await,
+    }
 }
 
 /// Deletes every node.
@@ -160,8 +202,21 @@ pub(crate) async fn delete_nodes(client: &Client, nodes: usize) -> anyhow::Resul
     .await
 }
 
-/// Writes the conditions of all rules on one node, as a reporter does.
+/// Writes what all rules require on one node: met if `status` is True.
 pub(crate) async fn report(
+    client: &Client,
+    number: usize,
+    workload: Workload,
+    status: &str,
+) -> anyhow::Result<()> {
+    match workload.signals {
+        SignalKind::Conditions => report_conditions(client, number, workload.rules, status).await,
+        SignalKind::Pods => pods::report(client, number, workload.rules, status).await,
+    }
+}
+
+/// Writes the conditions of all rules on one node, as a reporter does.
+pub(crate) async fn report_conditions(
     client: &Client,
     number: usize,
     rules: usize,
@@ -176,7 +231,11 @@ pub(crate) async fn report(
 
 /// Takes this project's record and taints off every node, and has no condition be met: where all
 /// phases begin.
-pub(crate) async fn reset_nodes(client: &Client, nodes: usize, rules: usize) -> anyhow::Result<()> {
+pub(crate) async fn reset_nodes(
+    client: &Client,
+    nodes: usize,
+    workload: Workload,
+) -> anyhow::Result<()> {
     let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
     let bare = json!({
         "metadata": {"annotations": {node_readiness_api::CLAIMS_ANNOTATION: null}},
@@ -185,14 +244,14 @@ pub(crate) async fn reset_nodes(client: &Client, nodes: usize, rules: usize) -> 
     each(0..nodes, async |number| {
         let (params, patch) = (PatchParams::default(), Patch::Merge(&bare));
         api.patch(&name(number), &params, &patch).await?;
-        report(client, number, rules, "False").await
+        report(client, number, workload, "False").await
     })
     .await
 }
 
-/// A continuous rule for all nodes, with a condition and a taint of its own.
-pub(crate) fn rule(number: usize) -> anyhow::Result<NodeReadinessRule> {
-    Ok(serde_json::from_value(json!({
+/// A continuous rule for all nodes, with a requirement and a taint of its own.
+pub(crate) fn rule(number: usize, signals: SignalKind) -> anyhow::Result<NodeReadinessRule> {
+    let mut rule = json!({
         "apiVersion": "readiness.node.x-k8s.io/v1alpha1",
         "kind": "NodeReadinessRule",
         "metadata": {"name": format!("bench-{number}")},
@@ -205,15 +264,20 @@ pub(crate) fn rule(number: usize) -> anyhow::Result<NodeReadinessRule> {
             "enforcementMode": "continuous",
             "taint": {"key": taint_key(number), "value": "pending", "effect": "NoSchedule"},
         },
-    }))?)
+    });
+    if signals == SignalKind::Pods {
+        rule["spec"]["conditions"] = json!([]);
+        rule["spec"]["pods"] = pods::required(number);
+    }
+    Ok(serde_json::from_value(rule)?)
 }
 
-/// Creates the rules that are not there yet.
-pub(crate) async fn create_rules(client: &Client, rules: usize) -> anyhow::Result<()> {
+/// Creates or changes the rules.
+pub(crate) async fn create_rules(client: &Client, workload: Workload) -> anyhow::Result<()> {
     let api: Api<NodeReadinessRule> = Api::all(client.clone());
-    for number in 0..rules {
+    for number in 0..workload.rules {
         let params = PatchParams::apply("bench").force();
-        let rule = rule(number)?;
+        let rule = rule(number, workload.signals)?;
         api.patch(&rule.name_any(), &params, &Patch::Apply(&rule)).await?;
     }
     Ok(())

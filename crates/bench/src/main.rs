@@ -6,7 +6,7 @@
 //!
 //! - [`environment`]: the control plane, the rules, and the way to the API server.
 //! - [`machine`]: the machine.
-//! - [`fixture`]: nodes, conditions and rules as they are made here.
+//! - [`fixture`], [`pods`]: nodes, conditions, pods and rules as they are made here.
 //! - [`watching`]: the state of every node, and when it changed.
 //! - [`baseline`], [`phases`], [`memory`], [`steady`]: the measurements.
 //! - [`answers`]: when the operator's writes were confirmed, by its log.
@@ -24,6 +24,7 @@ mod memory;
 mod operator;
 mod phases;
 mod plot;
+mod pods;
 mod quick;
 mod report;
 mod requests;
@@ -51,6 +52,9 @@ struct Options {
     /// How many rules, each with a condition and a taint of its own
     #[arg(long, default_value_t = 1, env = "RULES")]
     rules: usize,
+    /// What rules require of nodes
+    #[arg(long, value_enum, default_value_t, env = "SIGNALS")]
+    signals: fixture::SignalKind,
     /// Size of a node in KiB, as the API server gives it
     #[arg(long, default_value_t = 11)]
     node_kib: usize,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Options;
 use crate::environment::Environment;
-use crate::fixture;
+use crate::fixture::{self, Workload};
 use crate::operator::Operator;
 use crate::phases::Stage;
 use crate::results::Memory;
@@ -27,14 +27,14 @@ pub(crate) async fn measure(
     if !options.memory_only {
         fixture::delete_nodes(&environment.administrator, nodes).await?;
     }
-    let bytes = options.large_node_kib * 1024;
-    fixture::create_nodes(&environment.administrator, nodes, RULES, bytes).await?;
-    fixture::create_rules(&environment.administrator, RULES).await?;
-    let watching = Watching::start(environment.client.clone(), RULES);
+    let (bytes, workload) = (options.large_node_kib * 1024, Workload::of_conditions(RULES));
+    fixture::create_nodes(&environment.administrator, nodes, workload, bytes).await?;
+    fixture::create_rules(&environment.administrator, workload).await?;
+    let watching = Watching::start(environment.client.clone(), workload);
     let stage =
-        Stage { environment, watching: &watching, program: &options.operator, nodes, rules: RULES };
+        Stage { environment, watching: &watching, program: &options.operator, nodes, workload };
     stage.until("reading nodes", |counts| counts.nodes == nodes).await?;
-    fixture::reset_nodes(&environment.administrator, nodes, RULES).await?;
+    fixture::reset_nodes(&environment.administrator, nodes, workload).await?;
     stage.until("reset", |c| c.bare == nodes && c.met == 0).await?;
 
     let (operator, cold_start) = stage.cold_start().await?;
@@ -66,7 +66,7 @@ async fn churn(
             next = few.end;
             let report = async |number| {
                 let client = &stage.environment.administrator;
-                fixture::report(client, number, stage.rules, status).await
+                fixture::report(client, number, stage.workload, status).await
             };
             fixture::each(few, report).await?;
             if next == stage.nodes {

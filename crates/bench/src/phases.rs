@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::answers;
 use crate::environment::Environment;
-use crate::fixture::{self, each};
+use crate::fixture::{self, Workload, each};
 use crate::operator::{Operator, Usage};
 use crate::requests::{self, Requests};
 use crate::results::{Curve, Events, Latencies, Phase};
@@ -28,7 +28,7 @@ pub(crate) struct Stage<'a> {
     pub(crate) watching: &'a Watching,
     pub(crate) program: &'a Path,
     pub(crate) nodes: usize,
-    pub(crate) rules: usize,
+    pub(crate) workload: Workload,
 }
 
 /// The state before a phase.
@@ -115,7 +115,7 @@ impl Stage<'_> {
         let log = operator.log_bytes()?;
         let singles = SINGLES.min(self.nodes);
         for number in 0..singles {
-            fixture::report(&self.environment.administrator, number, self.rules, "False").await?;
+            self.report(number, "False").await?;
             self.until("a single node", |c| c.tainted == number + 1).await?;
         }
         // The watch can show the last taint before the operator has logged it.
@@ -208,7 +208,7 @@ impl Stage<'_> {
         if changes.is_empty() {
             return None;
         }
-        let found = answers::latencies(log, changes, self.rules);
+        let found = answers::latencies(log, changes, self.workload.rules);
         if let Err(error) = &found {
             self.environment.say(&format!("  the latency is unknown: {error}"));
         }
@@ -247,6 +247,6 @@ impl Stage<'_> {
     }
 
     async fn report(&self, number: usize, status: &str) -> anyhow::Result<()> {
-        fixture::report(&self.environment.administrator, number, self.rules, status).await
+        fixture::report(&self.environment.administrator, number, self.workload, status).await
     }
 }

@@ -7,11 +7,12 @@ use node_readiness_testkit::EtcdData;
 
 use crate::Options;
 use crate::environment::Environment;
+use crate::fixture::{self, Workload};
 use crate::phases::Stage;
 use crate::requests::{of, reads};
 use crate::results::Phase;
+use crate::steady;
 use crate::watching::Watching;
-use crate::{fixture, steady};
 
 const NODES: usize = 300;
 const RULES: usize = 3;
@@ -23,21 +24,22 @@ const NODE_BYTES: usize = 4 * 1024;
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let environment =
         Environment::start(&options.cluster_dir, &options.root, EtcdData::Disk).await?;
+    let workload = Workload::of_conditions(RULES);
     environment.say(&format!("creating {NODES} nodes, rules: {RULES}"));
-    fixture::create_nodes(&environment.administrator, NODES, RULES, NODE_BYTES).await?;
-    fixture::create_rules(&environment.administrator, RULES).await?;
-    let watching = Watching::start(environment.client.clone(), RULES);
+    fixture::create_nodes(&environment.administrator, NODES, workload, NODE_BYTES).await?;
+    fixture::create_rules(&environment.administrator, workload).await?;
+    let watching = Watching::start(environment.client.clone(), workload);
     let stage = Stage {
         environment: &environment,
         watching: &watching,
         program: &options.operator,
         nodes: NODES,
-        rules: RULES,
+        workload,
     };
     stage.until("reading nodes", |counts| counts.nodes == NODES).await?;
     // The controller manager sets an annotation that depends on the number of nodes on each node when it next
     // changes.
-    fixture::reset_nodes(&environment.administrator, NODES, RULES).await?;
+    fixture::reset_nodes(&environment.administrator, NODES, workload).await?;
     stage.at_rest().await?;
     let (operator, cold_start) = stage.cold_start().await?;
     check("cold start", &cold_start, NODES)?;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::figures::{self, Row};
+use crate::fixture::SignalKind;
 use crate::plot;
 use crate::results::{Latencies, Percentiles, Phase, Results, Round};
 
@@ -40,7 +41,8 @@ pub(crate) fn write(out: &Path, results: Results, others: Vec<Results>) -> anyho
 
 /// The name of a run's files.
 fn name(results: &Results) -> String {
-    format!("{}-nodes-{}-rules", results.nodes, results.rules)
+    let pods = if results.signals == SignalKind::Pods { "-of-pods" } else { "" };
+    format!("{}-nodes-{}-rules{pods}", results.nodes, results.rules)
 }
 
 /// Reads the results of other runs from the same directory. A file in an older format is reported and skipped,
@@ -54,7 +56,7 @@ pub(crate) fn others(out: &Path, results: &Results) -> anyhow::Result<Vec<Result
             continue;
         }
         match serde_json::from_str::<Results>(&std::fs::read_to_string(&path)?) {
-            Ok(other) if (other.nodes, other.rules) == (results.nodes, results.rules) => {}
+            Ok(other) if other.signals != results.signals || name(&other) == name(results) => {}
             Ok(other) => others.push(other),
             Err(error) => println!("{} is left out: {error}", path.display()),
         }
@@ -65,7 +67,8 @@ pub(crate) fn others(out: &Path, results: &Results) -> anyhow::Result<Vec<Result
 fn markdown(name: &str, results: &Results, rows: &[Row]) -> anyhow::Result<String> {
     let mut text = String::new();
     let Results { nodes, rules, node_bytes, machine, at, .. } = results;
-    writeln!(text, "# {nodes} nodes, rules: {rules}\n")?;
+    let of = if results.signals == SignalKind::Pods { " of pods" } else { "" };
+    writeln!(text, "# {nodes} nodes, rules{of}: {rules}\n")?;
     writeln!(text, "Measured {at}\non {machine}.\nA node is {node_bytes} bytes of JSON.\n")?;
     writeln!(text, "| figure | found | bar | |\n| --- | --- | --- | --- |")?;
     for row in rows {
@@ -150,7 +153,7 @@ fn reported(latencies: Option<&Latencies>) -> (String, String) {
 
 /// Returns whether requests of this kind matter for the measurement.
 fn concerns(kind: &str) -> bool {
-    ["nodes", "events", "nodereadinessrules"].iter().any(|resource| {
+    ["nodes", "pods", "events", "nodereadinessrules"].iter().any(|resource| {
         kind.split_once(' ').is_some_and(|(_, of)| of.split('/').next() == Some(resource))
     })
 }

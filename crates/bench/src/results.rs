@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::fixture::SignalKind;
 use crate::requests::Requests;
 use crate::watching::Counts;
 
@@ -18,6 +19,12 @@ pub(crate) struct Results {
     pub(crate) machine: String,
     pub(crate) nodes: usize,
     pub(crate) rules: usize,
+    /// What the rules require. Older results lack it.
+    #[serde(default)]
+    pub(crate) signals: SignalKind,
+    /// Bytes of an operator's memory for each pod that rules require.
+    #[serde(default)]
+    pub(crate) pod_bytes: Option<f64>,
     /// Bytes of a node, as the API server gives it as JSON.
     pub(crate) node_bytes: usize,
     pub(crate) rounds: Vec<Round>,

@@ -18,7 +18,7 @@ pub(crate) async fn measure(
     operator: &Operator,
     duration: Duration,
 ) -> anyhow::Result<Phase> {
-    let writers = u32::try_from(stage.nodes * (1 + stage.rules))?;
+    let writers = u32::try_from(stage.nodes * (1 + stage.workload.rules))?;
     let pause = HEARTBEAT / writers;
     let beats = duration.as_secs_f64() / pause.as_secs_f64();
     stage.environment.say(&format!(
@@ -33,7 +33,8 @@ pub(crate) async fn measure(
     while begun.elapsed() < duration {
         ticks.tick().await;
         let client = &stage.environment.administrator;
-        fixture::report(client, number % stage.nodes, stage.rules, "True").await?;
+        let (node, rules) = (number % stage.nodes, stage.workload.rules);
+        fixture::report_conditions(client, node, rules, "True").await?;
         number += 1;
     }
     stage.finish(&mark, Instant::now(), operator, |counts| counts.clean).await

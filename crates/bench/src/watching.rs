@@ -2,24 +2,26 @@
 //!
 //! It is open while baseline and operator are measured, so both pay for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt};
 use node_readiness_api::{CLAIMS_ANNOTATION, ConditionStatus};
 use node_readiness_engine::Node;
+use node_readiness_engine::signals::{Fact, SignalObject as _, SignalPod};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::environment::Progress;
-use crate::fixture;
+use crate::fixture::{self, SignalKind, Workload};
+use crate::pods;
 
 /// The interval of progress lines during a wait.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
@@ -37,7 +39,7 @@ pub(crate) struct Counts {
     pub(crate) clean: usize,
     /// With no taint and no record at all.
     pub(crate) bare: usize,
-    /// With every rule's condition met.
+    /// With every rule's requirement met.
     pub(crate) met: usize,
 }
 
@@ -68,7 +70,9 @@ pub(crate) struct Change {
 }
 
 struct Seen {
-    rules: usize,
+    workload: Workload,
+    /// The Ready pods, by name of the node.
+    ready: HashMap<String, HashSet<String>>,
     nodes: HashMap<String, Known>,
     counts: Counts,
     notes: Notes,
@@ -91,10 +95,11 @@ struct Likeness {
 }
 
 impl Watching {
-    /// Starts the watch. `rules` is the number of rules.
-    pub(crate) fn start(client: Client, rules: usize) -> Self {
+    /// Starts the watch.
+    pub(crate) fn start(client: Client, workload: Workload) -> Self {
         let seen = Seen {
-            rules,
+            workload,
+            ready: HashMap::new(),
             nodes: HashMap::new(),
             counts: Counts::default(),
             notes: Notes::default(),
@@ -160,22 +165,54 @@ impl Drop for Watching {
 }
 
 async fn follow(client: Client, seen: Arc<Mutex<Seen>>, reported: watch::Sender<Counts>) {
-    let config = watcher::Config::default().page_size(100);
-    let mut events = watcher(Api::<Node>::all(client), config).boxed();
+    let config = || watcher::Config::default().page_size(100);
+    let nodes = watcher(Api::<Node>::all(client.clone()), config()).map(Observed::Node);
+    let pods = match lock(&seen).workload.signals {
+        SignalKind::Conditions => stream::pending().boxed(),
+        SignalKind::Pods => {
+            let api = Api::<SignalPod>::namespaced(client, pods::NAMESPACE);
+            watcher(api, config()).map(Observed::Pod).boxed()
+        }
+    };
+    let mut events = stream::select(nodes.boxed(), pods);
     while let Some(event) = events.next().await {
         let mut seen = lock(&seen);
         match event {
-            Ok(Event::Apply(node) | Event::InitApply(node)) => seen.take_in(node),
-            Ok(Event::Delete(node)) => seen.forget(node.name()),
-            Ok(Event::Init | Event::InitDone) => {}
-            Err(error) => eprintln!("the bench's watch of nodes: {error}; trying again"),
+            Observed::Node(Ok(Event::Apply(node) | Event::InitApply(node))) => {
+                seen.take_in(Arc::new(node));
+            }
+            Observed::Node(Ok(Event::Delete(node))) => seen.forget(node.name()),
+            Observed::Pod(Ok(Event::Apply(pod) | Event::InitApply(pod))) => seen.take_in_pod(&pod),
+            Observed::Node(Ok(_)) | Observed::Pod(Ok(_)) => {}
+            Observed::Node(Err(error)) | Observed::Pod(Err(error)) => {
+                eprintln!("the bench's watch: {error}; trying again");
+            }
         }
         reported.send_if_modified(|counts| std::mem::replace(counts, seen.counts) != seen.counts);
     }
 }
 
+/// An event of one of the watches.
+enum Observed {
+    Node(watcher::Result<Event<Node>>),
+    Pod(watcher::Result<Event<SignalPod>>),
+}
+
 impl Seen {
-    fn take_in(&mut self, node: Node) {
+    fn take_in_pod(&mut self, pod: &SignalPod) {
+        let Some(node) = pod.node() else { return };
+        let ready = self.ready.entry(node.to_owned()).or_default();
+        if matches!(pod.fact(), Fact::Pod { ready: true, .. }) {
+            ready.insert(pod.name().to_owned());
+        } else {
+            ready.remove(pod.name());
+        }
+        if let Some(known) = self.nodes.get(node) {
+            self.take_in(Arc::clone(&known.node));
+        }
+    }
+
+    fn take_in(&mut self, node: Arc<Node>) {
         let now = Instant::now();
         let likeness = self.likeness(&node);
         let version = node.resource_version().and_then(|v| v.parse().ok()).unwrap_or_default();
@@ -190,7 +227,8 @@ impl Seen {
         if was.is_none_or(|was| was.met != likeness.met) {
             waits = Some(Timestamp::now());
         }
-        let follows = likeness.taints == if likeness.met { 0 } else { self.rules };
+        let rules = self.workload.rules;
+        let follows = likeness.taints == if likeness.met { 0 } else { rules };
         let since = if follows { waits.take() } else { None };
         let retainted = was.is_some_and(|was| was.taints != likeness.taints);
         if retainted {
@@ -204,7 +242,6 @@ impl Seen {
         if was != Some(likeness) {
             self.notes.curve.push((now, self.counts));
         }
-        let node = Arc::new(node);
         self.nodes.insert(name, Known { node, likeness, waits, taint_version });
     }
 
@@ -215,10 +252,18 @@ impl Seen {
     }
 
     fn likeness(&self, node: &Node) -> Likeness {
-        let met = |rule| node.condition(&fixture::condition(rule)) == Some(ConditionStatus::True);
+        let rules = self.workload.rules;
+        let met = match self.workload.signals {
+            SignalKind::Conditions => (0..rules).all(|rule| {
+                node.condition(&fixture::condition(rule)) == Some(ConditionStatus::True)
+            }),
+            SignalKind::Pods => {
+                self.ready.get(node.name()).is_some_and(|ready| ready.len() == rules)
+            }
+        };
         let ours = |key: &str| key.starts_with("readiness.k8s.io/bench-");
         Likeness {
-            met: self.rules > 0 && (0..self.rules).all(met),
+            met: rules > 0 && met,
             bare: node.taints().is_empty() && node.annotation(CLAIMS_ANNOTATION).is_none(),
             taints: node.taints().iter().filter(|taint| ours(&taint.key)).count(),
         }
@@ -232,7 +277,7 @@ impl Seen {
             }
         };
         add(&mut counts.nodes, true);
-        add(&mut counts.tainted, likeness.taints == self.rules);
+        add(&mut counts.tainted, likeness.taints == self.workload.rules);
         add(&mut counts.clean, likeness.taints == 0);
         add(&mut counts.bare, likeness.bare);
         add(&mut counts.met, likeness.met);

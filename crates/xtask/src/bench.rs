@@ -19,6 +19,9 @@ pub(crate) struct Options {
     /// Number of rules
     #[arg(long, default_value_t = 1, env = "RULES")]
     rules: usize,
+    /// What the rules require: conditions, pods
+    #[arg(long, default_value = "conditions", env = "SIGNALS")]
+    signals: String,
     /// More arguments for the benchmark; `-- --help` shows them
     #[arg(last = true)]
     rest: Vec<String>,
@@ -39,6 +42,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     command
         .arg(format!("--nodes={}", options.nodes))
         .arg(format!("--rules={}", options.rules))
+        .arg(format!("--signals={}", options.signals))
         .arg("--out")
         .arg(workspace::root().join("docs/benchmarks"))
         .args(&options.rest);
