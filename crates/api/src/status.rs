@@ -124,9 +124,9 @@ pub struct NodeEvaluation {
     /// One entry for each of the rule's conditions.
     #[schemars(length(max = 32))]
     pub condition_results: Vec<ConditionEvaluation>,
-    /// One entry for each of the rule's other requirements.
+    /// One entry for each of the rule's other requirements. If there are more than 16, only those that are not met.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 16))]
     pub requirement_results: Vec<RequirementEvaluation>,
     /// Whether the node carries the rule's taint.
     pub taint_status: TaintPresence,

@@ -15,6 +15,9 @@ use crate::{Node, NodeCondition, Rule, claims};
 /// evaluation for each node and rule.
 const FEW: usize = 16;
 
+/// The maximum number of requirements that a message names.
+const MAX_NAMED: usize = 8;
+
 /// The evaluation of a rule's requirements on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evaluation {
@@ -252,9 +255,12 @@ impl Evaluation {
             .collect()
     }
 
-    /// Returns the requirements besides conditions in the form of the rule's status.
+    /// Returns the requirements besides conditions in the form of the rule's status. If there are many, only those
+    /// that are not met, because a status has a list of them for each of a hundred nodes.
     pub fn requirement_results(&self, rule: &Rule) -> Vec<RequirementEvaluation> {
+        let all = rule.signals.len() <= FEW;
         let signals = rule.signals.iter().zip(&self.signals);
+        let signals = signals.filter(|(_, state)| all || **state != SignalState::Met).take(FEW);
         let results = signals.map(|(signal, state)| RequirementEvaluation {
             requirement: signal.to_string(),
             met: *state == SignalState::Met,
@@ -286,7 +292,12 @@ impl Evaluation {
         );
         let signals = rule.signals.iter().zip(&self.signals);
         let signals = signals.filter_map(|(signal, state)| describe_signal(signal, *state));
-        unmet.chain(signals).collect::<Vec<_>>().join("; ")
+        let mut unmet = unmet.chain(signals);
+        let named = unmet.by_ref().take(MAX_NAMED).collect::<Vec<_>>().join("; ");
+        match unmet.count() {
+            0 => named,
+            more => format!("{named}; and {more} more"),
+        }
     }
 
     /// Returns the names of the requirements that are not met, in the rule's order: types of conditions, and others as

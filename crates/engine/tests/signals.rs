@@ -261,6 +261,27 @@ fn the_policy_is_over_all_requirements() {
 }
 
 #[test]
+fn results_of_a_rule_with_many_requirements_are_bounded() {
+    let drivers: Vec<_> = (0..16).map(|n| format!("csi-{n}.example.com")).collect();
+    let values: Vec<_> = (0..1000).map(|n| format!("value-{n}")).collect();
+    let selector = json!({"matchExpressions": [{"key": "a", "operator": "In", "values": values}]});
+    let pods = json!([{"name": "many", "namespace": "default", "selector": selector}]);
+    let rules = one(requiring("csiDrivers", json!(drivers)).spec("pods", pods));
+    let mut node = node();
+    let mut operator = Operator::started(&[&node]);
+    let registered =
+        json!({"metadata": {"name": "n"}, "spec": {"drivers": [{"name": drivers[0]}]}});
+    let csi: CsiNode = serde_json::from_value(registered).unwrap();
+    lists(&mut operator, &Source::CsiNodes, &[&csi]);
+    let plan = operator.reconcile(&mut node, &rules);
+    let results = plan.results[0].evaluation.requirement_results(rules.get("r").unwrap());
+    assert_eq!(results.len(), 16);
+    assert!(results.iter().all(|result| !result.met));
+    assert!(results[0].message.len() < 300, "{}", results[0].message);
+    assert!(unmet(&plan, &rules).ends_with("; and 8 more"), "{}", unmet(&plan, &rules));
+}
+
+#[test]
 fn a_new_rule_does_not_take_a_cluster_in_service_down() {
     let rules = one(of_pods().created("2027-01-15T08:00:00Z").spec("maxUnavailable", json!(0)));
     let mut node = node().joined(-1000);

@@ -1,5 +1,6 @@
 //! The requirements of a rule besides conditions, compiled.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -7,6 +8,9 @@ use kube::core::{ParseExpressionError, Selector};
 use node_readiness_api::{AfterReboot, NodeReadinessRuleSpec, PodRequirement, ResourceRequirement};
 
 use crate::quantity;
+
+/// The maximum length of a selector in a message, in characters.
+const LONGEST: usize = 128;
 
 /// What a watch observes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,12 +32,22 @@ pub struct PodSource {
     pub selector: String,
 }
 
+impl PodSource {
+    /// Returns the start of the selector, for messages. A selector may have thousands of values.
+    fn short_selector(&self) -> Cow<'_, str> {
+        match self.selector.char_indices().nth(LONGEST) {
+            Some((end, _)) => Cow::Owned(format!("{}…", &self.selector[..end])),
+            None => Cow::Borrowed(&self.selector),
+        }
+    }
+}
+
 /// Names it in a sentence.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pods(PodSource { namespace, selector }) => {
-                write!(f, "pods in {namespace} that match {selector}")
+            Self::Pods(pods) => {
+                write!(f, "pods in {} that match {}", pods.namespace, pods.short_selector())
             }
             Self::CsiNodes => f.write_str("CSINodes"),
             Self::ResourceSlices => f.write_str("ResourceSlices"),
@@ -125,7 +139,7 @@ impl Signal {
     pub(crate) fn unmet(&self) -> String {
         match self {
             Self::Pods { source, .. } => {
-                format!("no Ready pod in {} matches {}", source.namespace, source.selector)
+                format!("no Ready pod in {} matches {}", source.namespace, source.short_selector())
             }
             Self::CsiDriver(driver) => format!("the CSI driver {driver} is not registered"),
             Self::Resource { name, text, .. } => {
@@ -142,7 +156,8 @@ impl Signal {
         match self {
             Self::Pods { source, .. } => format!(
                 "no pod in {} that matches {} has restarted since the node rebooted",
-                source.namespace, source.selector
+                source.namespace,
+                source.short_selector()
             ),
             _ => self.unmet(),
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Exclusive, eventually, image};
 use crate::network::node_without_leader;
 use crate::nodes::NODES;
+use crate::process::Process;
 use crate::reporters::Rule;
 use crate::shell::{apply, get, get_all, kubectl};
 
@@ -91,6 +92,14 @@ fn a_node_takes_pods_only_while_the_pod_of_a_daemon_set_is_ready() {
         nodes_ready.message.contains(&unmet).then_some(())
     });
     agent.apply(&mut exclusive, "1s");
+    rule.await_held(false);
+
+    // The agent fails and recovers in place.
+    let pod = eventually("the agent is Ready", || agent.ready_on(node));
+    let process = Process::with_argument(&pod, "--ready-after");
+    process.signal("STOP");
+    rule.await_held(true);
+    process.signal("CONT");
     rule.await_held(false);
 
     // The DaemonSet has no pod for the node any more.

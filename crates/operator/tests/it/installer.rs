@@ -95,3 +95,15 @@ fn viewers_of_rules_may_not_write_them() {
     }
     assert!(verbs("admin").contains(&json!("*")));
 }
+
+#[test]
+fn the_component_no_pods_takes_the_permission_to_watch_pods_away() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/no-pods");
+    std::fs::create_dir_all(&directory).unwrap();
+    let kustomization = "resources: [../../config/default]\ncomponents: [../../config/no-pods]\n";
+    std::fs::write(directory.join("kustomization.yaml"), kustomization).unwrap();
+    let built = kubectl(&["kustomize", &directory.display().to_string()]);
+    assert!(!built.contains("pod-watcher"), "{built}");
+    assert!(built.contains("--watch-pods=false"), "{built}");
+    find("ClusterRole", "nrr-pod-watcher-role");
+}

@@ -164,6 +164,9 @@ pub(crate) fn newly_unmet(
         let known = evaluations
             .entry(&rule.uid, node)
             .filter(|entry| entry.generation == result.generation);
+        if known.is_some_and(|known| known.evaluation == result.evaluation) {
+            continue;
+        }
         let failed_before: HashSet<_> =
             known.into_iter().flat_map(|entry| entry.evaluation.unmet_names(rule)).collect();
         let unmet = result.evaluation.unmet_names(rule);
