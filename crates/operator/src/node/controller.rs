@@ -7,7 +7,7 @@ use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt, stream};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
-use node_readiness_engine::{Failure, Node, NodePlan, NodeState, RuleSet};
+use node_readiness_engine::{ChangeKind, Failure, Node, NodePlan, NodeState, Rule, RuleSet};
 use thiserror::Error;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
@@ -256,11 +256,11 @@ fn emit_events(
     for change in &plan.changes {
         let (kind, rule) = (change.kind, &change.rule);
         info!(node = node.name(), rule, taint = %change.taint, "taint {kind}");
-        events.changed(node, change, rules);
+        let rule = rules.get(rule).filter(|_| kind != ChangeKind::Removed);
+        events.changed(node, change, rule.and_then(|rule| unmet(plan, rule)).as_deref(), rules);
     }
     for rule in plan.newly_overdue.iter().filter_map(|name| rules.get(name)) {
-        let result = plan.results.iter().find(|result| result.rule_uid == rule.uid);
-        let unmet = result.map(|result| result.evaluation.describe_unmet(rule)).unwrap_or_default();
+        let unmet = unmet(plan, rule).unwrap_or_default();
         info!(node = node.name(), rule = rule.name, "held for longer than holdTimeout: {unmet}");
         events.overdue(node, rule, &unmet);
     }
@@ -272,6 +272,12 @@ fn emit_events(
         info!(node = node.name(), rule = rule.name, "taint deferred by maxUnavailable");
         events.deferred(node, rule);
     }
+}
+
+/// Describes what the node lacks for a rule.
+fn unmet(plan: &NodePlan, rule: &Rule) -> Option<String> {
+    let result = plan.results.iter().find(|result| result.rule_uid == rule.uid)?;
+    Some(result.evaluation.describe_unmet(rule))
 }
 
 /// Emits warning events for a node that could not be written: on the node each time, and on its rules when the

@@ -64,8 +64,14 @@ impl Events {
         (Self { queue, metrics }, write(client, leadership, waiting))
     }
 
-    /// Emits an event for a changed taint, on its node.
-    pub(crate) fn changed(&self, node: &Node, change: &Change, rules: &RuleSet) {
+    /// Emits an event for a changed taint, on its node. `unmet` is what the node lacks.
+    pub(crate) fn changed(
+        &self,
+        node: &Node,
+        change: &Change,
+        unmet: Option<&str>,
+        rules: &RuleSet,
+    ) {
         let Change { rule, taint, kind, reappeared: _ } = change;
         let (reason, action) = match kind {
             ChangeKind::Added => ("TaintAdded", "AddTaint"),
@@ -76,7 +82,12 @@ impl Events {
             warning: false,
             reason: reason.into(),
             action: action.into(),
-            note: format!("taint {taint} {kind} for NodeReadinessRule {rule}"),
+            note: bounded(match unmet {
+                Some(unmet) => {
+                    format!("taint {taint} {kind} for NodeReadinessRule {rule}: {unmet}")
+                }
+                None => format!("taint {taint} {kind} for NodeReadinessRule {rule}"),
+            }),
             regarding: Regarding::node(node),
             // The recorder merges events that differ only in their note. The rule in `secondary` keeps them
             // apart.

@@ -179,7 +179,10 @@ async fn lesson_383_a_registered_taint_is_adopted_with_one_event() {
     assert!(adopted[0].series.is_none(), "{adopted:#?}");
     assert_eq!(adopted[0].action.as_deref(), Some("AdoptTaint"));
     assert_eq!(adopted[0].reporting_controller.as_deref(), Some("node-readiness-controller"));
-    let text = format!("taint {KEY}=pending:NoSchedule adopted for NodeReadinessRule adopted");
+    let text = format!(
+        "taint {KEY}=pending:NoSchedule adopted for NodeReadinessRule adopted: example.com/Ready is not \
+         reported, must be True"
+    );
     assert_eq!(adopted[0].note.as_deref(), Some(text.as_str()));
 }
 
@@ -191,13 +194,14 @@ async fn each_added_or_removed_taint_emits_an_event_on_its_node() {
     t.expect_taints(&node, KEY, &["pending:NoSchedule"]).await;
     t.report(&node, "example.com/Ready", "True").await;
     t.expect_taints(&node, KEY, &[]).await;
-    for (reason, action, what) in
-        [("TaintAdded", "AddTaint", "added"), ("TaintRemoved", "RemoveTaint", "removed")]
+    let unmet = ": example.com/Ready is not reported, must be True";
+    for (reason, action, what, why) in
+        [("TaintAdded", "AddTaint", "added", unmet), ("TaintRemoved", "RemoveTaint", "removed", "")]
     {
         let reported = event_of(&t, reason, "Node", &node).await;
         assert_eq!(reported.action.as_deref(), Some(action));
         assert_eq!(reported.type_.as_deref(), Some("Normal"));
-        let text = format!("taint {KEY}=pending:NoSchedule {what} for NodeReadinessRule told");
+        let text = format!("taint {KEY}=pending:NoSchedule {what} for NodeReadinessRule told{why}");
         assert_eq!(reported.note.as_deref(), Some(text.as_str()));
         let rule = reported.related.and_then(|rule| rule.name);
         assert_eq!(rule.as_deref(), Some("told"));
