@@ -73,7 +73,7 @@ fn patches(
     let nodes = watching.nodes();
     let signals = match workload.signals {
         SignalKind::Conditions => Signals::default(),
-        SignalKind::Pods => pods::observed(&nodes, workload.rules, status),
+        SignalKind::Pods => pods::observed(nodes.len(), status),
     };
     let context = PlanContext::unobserved(Timestamp::now(), Duration::ZERO);
     let context = PlanContext { signals: &signals, ..context };

@@ -188,7 +188,7 @@ pub(crate) async fn create_nodes(
     .await?;
     match workload.signals {
         SignalKind::Conditions => Ok(()),
-        SignalKind::Pods => pods::create(client, nodes, workload.rules).await,
+        SignalKind::Pods => pods::create(client, nodes).await,
     }
 }
 
@@ -211,7 +211,7 @@ pub(crate) async fn report(
 ) -> anyhow::Result<()> {
     match workload.signals {
         SignalKind::Conditions => report_conditions(client, number, workload.rules, status).await,
-        SignalKind::Pods => pods::report(client, number, workload.rules, status).await,
+        SignalKind::Pods => pods::report(client, number, status).await,
     }
 }
 
@@ -267,7 +267,7 @@ pub(crate) fn rule(number: usize, signals: SignalKind) -> anyhow::Result<NodeRea
     });
     if signals == SignalKind::Pods {
         rule["spec"]["conditions"] = json!([]);
-        rule["spec"]["pods"] = pods::required(number);
+        rule["spec"]["pods"] = pods::required();
     }
     Ok(serde_json::from_value(rule)?)
 }

@@ -1,12 +1,9 @@
-//! Pods that rules require, as they are made here: one on each node for each rule.
-
-use std::sync::Arc;
+//! Pods that the rule requires, as they are made here: one on each node.
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
-use node_readiness_engine::Node;
 use node_readiness_engine::signals::{PodSource, SignalEvent, SignalPod, Signals, Source};
 use serde_json::{Value, json};
 
@@ -17,44 +14,42 @@ use crate::phases::Stage;
 /// The namespace of these pods.
 pub(crate) const NAMESPACE: &str = "bench";
 
-/// The label that names the rule.
-const LABEL: &str = "bench-rule";
+/// The label of these pods, with its value.
+const LABEL: (&str, &str) = ("app", "agent");
 
-/// Returns what a rule requires.
-pub(crate) fn required(rule: usize) -> Value {
-    let selector = json!({"matchLabels": {LABEL: rule.to_string()}});
-    json!([{"name": format!("agent-{rule}"), "namespace": NAMESPACE, "selector": selector}])
+/// Returns what the rule requires.
+pub(crate) fn required() -> Value {
+    let (key, value) = LABEL;
+    let selector = json!({"matchLabels": {key: value}});
+    json!([{"name": "agent", "namespace": NAMESPACE, "selector": selector}])
 }
 
-fn name(rule: usize, node: usize) -> String {
-    format!("agent-{rule}-{node:05}")
+fn name(node: usize) -> String {
+    format!("agent-{node:05}")
 }
 
-/// Creates the pods of all rules on all nodes. They are not Ready.
-pub(crate) async fn create(client: &Client, nodes: usize, rules: usize) -> anyhow::Result<()> {
-    let namespace = json!({"metadata": {"name": NAMESPACE}});
-    let (api, params) = (Api::<Namespace>::all(client.clone()), PatchParams::apply("bench"));
-    let applied =
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace["metadata"]});
-    api.patch(NAMESPACE, &params, &Patch::Apply(&applied)).await?;
+/// Creates the pods of all nodes. They are not Ready.
+pub(crate) async fn create(client: &Client, nodes: usize) -> anyhow::Result<()> {
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    let api: Api<Namespace> = Api::all(client.clone());
+    api.patch(NAMESPACE, &PatchParams::apply("bench"), &Patch::Apply(&namespace)).await?;
     let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     each(0..nodes, async |node| {
-        for rule in 0..rules {
-            let pod = serde_json::from_value(pod(rule, node))?;
-            api.create(&PostParams::default(), &pod).await?;
-        }
+        api.create(&PostParams::default(), &serde_json::from_value(pod(node))?).await?;
         Ok(())
     })
     .await
 }
 
 /// A pod as large as those of usual agents.
-fn pod(rule: usize, node: usize) -> Value {
+fn pod(node: usize) -> Value {
+    let (key, value) = LABEL;
     let variables: Vec<_> = (0..40)
         .map(|n| json!({"name": format!("VARIABLE_{n}"), "value": "x".repeat(60)}))
         .collect();
     json!({
-        "metadata": {"name": name(rule, node), "labels": {LABEL: rule.to_string()}},
+        "metadata": {"name": name(node), "labels": {key: value}},
         "spec": {
             "nodeName": fixture::name(node), "automountServiceAccountToken": false,
             "tolerations": [{"operator": "Exists"}],
@@ -63,49 +58,39 @@ fn pod(rule: usize, node: usize) -> Value {
     })
 }
 
-/// Reports the pods of a node as kubelet does. They are Ready if `status` is True.
-pub(crate) async fn report(
-    client: &Client,
-    node: usize,
-    rules: usize,
-    status: &str,
-) -> anyhow::Result<()> {
+/// Reports the pod of a node as kubelet does. It is Ready if `status` is True.
+pub(crate) async fn report(client: &Client, node: usize, status: &str) -> anyhow::Result<()> {
     let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), NAMESPACE);
-    for rule in 0..rules {
-        let patch = Patch::Strategic(json!({"status": state(rule, node, status)}));
-        api.patch_status(&name(rule, node), &PatchParams::default(), &patch).await?;
-    }
+    let patch = Patch::Strategic(json!({"status": state(node, status)}));
+    api.patch_status(&name(node), &PatchParams::default(), &patch).await?;
     Ok(())
 }
 
-fn state(rule: usize, node: usize, status: &str) -> Value {
+fn state(node: usize, status: &str) -> Value {
     json!({
         "phase": "Running",
         "conditions": [{"type": "Ready", "status": status}],
         "containerStatuses": [{
             "name": "agent", "image": "registry.example.com/agent:v1", "imageID": "",
             "ready": status == "True", "restartCount": 0,
-            "containerID": format!("containerd://{rule:032x}{node:032x}"),
+            "containerID": format!("containerd://{node:064x}"),
         }],
     })
 }
 
 /// Returns what an operator observes if all pods have this status.
-pub(crate) fn observed(nodes: &[Arc<Node>], rules: usize, status: &str) -> Signals {
+pub(crate) fn observed(nodes: usize, status: &str) -> Signals {
+    let (key, value) = LABEL;
+    let (namespace, selector) = (NAMESPACE.to_owned(), format!("{key}={value}"));
+    let source = Source::Pods(PodSource { namespace, selector });
     let mut signals = Signals::default();
-    for rule in 0..rules {
-        let source = Source::Pods(PodSource {
-            namespace: NAMESPACE.to_owned(),
-            selector: format!("{LABEL}={rule}"),
-        });
-        for number in 0..nodes.len() {
-            let mut pod = pod(rule, number);
-            pod["status"] = state(rule, number, status);
-            let pod: SignalPod = serde_json::from_value(pod).expect("a pod as it is made here");
-            signals.observe(&source, SignalEvent::Applied(&pod), 0);
-        }
-        signals.observe(&source, SignalEvent::ListEnds, 0);
+    for node in 0..nodes {
+        let mut pod = pod(node);
+        pod["status"] = state(node, status);
+        let pod: SignalPod = serde_json::from_value(pod).expect("a pod as it is made here");
+        signals.observe(&source, SignalEvent::Applied(&pod), 0);
     }
+    signals.observe(&source, SignalEvent::ListEnds, 0);
     signals
 }
 
@@ -126,7 +111,7 @@ pub(crate) async fn memory(environment: &Environment, stage: &Stage<'_>) -> anyh
         resident.push(operator.usage()?.resident);
         operator.stop()?;
     }
-    let pods = u32::try_from(stage.nodes * stage.workload.rules)?;
+    let pods = u32::try_from(stage.nodes)?;
     let more = u32::try_from(resident[1].saturating_sub(resident[0]))?;
     Ok(f64::from(more) * 1024.0 / f64::from(pods))
 }

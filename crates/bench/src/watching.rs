@@ -71,8 +71,8 @@ pub(crate) struct Change {
 
 struct Seen {
     workload: Workload,
-    /// The Ready pods, by name of the node.
-    ready: HashMap<String, HashSet<String>>,
+    /// The nodes whose pod is Ready.
+    ready: HashSet<String>,
     nodes: HashMap<String, Known>,
     counts: Counts,
     notes: Notes,
@@ -99,7 +99,7 @@ impl Watching {
     pub(crate) fn start(client: Client, workload: Workload) -> Self {
         let seen = Seen {
             workload,
-            ready: HashMap::new(),
+            ready: HashSet::new(),
             nodes: HashMap::new(),
             counts: Counts::default(),
             notes: Notes::default(),
@@ -201,11 +201,10 @@ enum Observed {
 impl Seen {
     fn take_in_pod(&mut self, pod: &SignalPod) {
         let Some(node) = pod.node() else { return };
-        let ready = self.ready.entry(node.to_owned()).or_default();
         if matches!(pod.fact(), Fact::Pod { ready: true, .. }) {
-            ready.insert(pod.name().to_owned());
+            self.ready.insert(node.to_owned());
         } else {
-            ready.remove(pod.name());
+            self.ready.remove(node);
         }
         if let Some(known) = self.nodes.get(node) {
             self.take_in(Arc::clone(&known.node));
@@ -257,9 +256,7 @@ impl Seen {
             SignalKind::Conditions => (0..rules).all(|rule| {
                 node.condition(&fixture::condition(rule)) == Some(ConditionStatus::True)
             }),
-            SignalKind::Pods => {
-                self.ready.get(node.name()).is_some_and(|ready| ready.len() == rules)
-            }
+            SignalKind::Pods => self.ready.contains(node.name()),
         };
         let ours = |key: &str| key.starts_with("readiness.k8s.io/bench-");
         Likeness {
