@@ -18,6 +18,7 @@ mod bootstrap;
 mod claims;
 mod containers;
 mod decision;
+mod digest;
 mod drift;
 mod evaluation;
 mod evaluations;

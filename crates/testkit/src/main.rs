@@ -1,6 +1,6 @@
-//! `node-readiness-testkit`: the program in the test cluster's own containers. `pause` is the init process of nodes and
-//! pods. `agent` is a small node agent that takes a while to become ready. `test-servers` serves probes of all kinds.
-//! `exec` is the program of an exec probe.
+//! `node-readiness-testkit`: the program in the test cluster's own containers. `pause` is the init process of
+//! nodes, and the program of pods that only run. `agent` is a small node agent that takes a while to become
+//! ready. `test-servers` serves probes of all kinds. `exec` is the program of an exec probe.
 
 mod agent;
 mod test_servers;

@@ -26,10 +26,10 @@ use node_readiness_api::{
     MANAGED_BY, MANAGED_BY_LABEL, REPORTER_CONFIG_KEY, REPORTER_SET_LABEL, ReporterConfig,
 };
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use self::grants::Grants;
 use crate::admission::BoundPolicy;
+use crate::digest;
 pub use allowances::{Allowances, ConstrainedImpersonation, Refusal, admit};
 pub use names::{ReporterNames, set_name};
 pub use overlap::{Overlap, Overlaps, overlaps};
@@ -136,9 +136,7 @@ pub fn config_map(
 
 /// Returns a short digest for the digest annotation.
 pub fn digest(text: &str) -> String {
-    let mut head = [0; 8];
-    head.copy_from_slice(&Sha256::digest(text)[..8]);
-    format!("{:016x}", u64::from_be_bytes(head))
+    digest::to_text(digest::short(text))
 }
 
 /// Returns the digest of a generated object before the digest annotation is added.

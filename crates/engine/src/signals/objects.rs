@@ -3,9 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
-use crate::Interned;
+use crate::{Interned, digest};
 
 /// An object of a watched kind.
 pub trait SignalObject {
@@ -122,16 +121,12 @@ impl From<ReadPod> for SignalPod {
     }
 }
 
-/// Returns a number that identifies running containers. It is recorded on nodes, so it must not depend on this
-/// program's version.
+/// Returns a number that identifies running containers.
 fn identity(containers: &[ReadContainer]) -> u64 {
     let ids = containers.iter().filter_map(|container| container.id.as_deref());
     let mut ids: Vec<&str> = ids.collect();
     ids.sort_unstable();
-    let digest = Sha256::digest(ids.join("\n"));
-    let mut head = [0; 8];
-    head.copy_from_slice(&digest[..8]);
-    u64::from_be_bytes(head)
+    digest::short(&ids.join("\n"))
 }
 
 impl SignalObject for SignalPod {

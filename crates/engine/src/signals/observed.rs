@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::by_node::{ByNode, Observed};
 use super::{Fact, PodSource, Signal, SignalObject, Source};
+use crate::digest;
 
 /// The facts of all watches of signals.
 #[derive(Debug, Default)]
@@ -48,7 +49,7 @@ pub(crate) struct PodContainers {
 impl PodContainers {
     /// Returns the form of the record on a node.
     pub(crate) fn digest(self) -> String {
-        format!("{:016x}", self.id)
+        digest::to_text(self.id)
     }
 }
 

@@ -69,7 +69,7 @@ impl Planner {
         let uptime = self.started.elapsed();
         let leads = self.leadership.may_write();
         let mut state = self.lock();
-        let State { heartbeats, signals: _, met_since, budget } = &mut *state;
+        let State { heartbeats, met_since, budget, .. } = &mut *state;
         match event {
             Err(_) => heartbeats.watch_interrupted(uptime),
             // The list is complete with `InitDone`.
